@@ -1,0 +1,78 @@
+"""Turn the package ranges in settings.ini into exact, hashed versions.
+
+    make lock                          keep today's versions where they still fit
+    make lock LOCK_FLAGS=--upgrade     take the newest versions that fit
+
+Writes requirements.txt (everything, without GPU libraries), requirements-cuda.txt (only what a GPU
+adds to it) and uv.txt (the installer itself). The first two share one resolution: the GPU file is
+what remains of a second resolution, held to the first, once the first is taken away.
+Needs the network: run it through make, which brings uv.
+"""
+import hashlib
+import re
+import subprocess
+import sys
+import tempfile
+from configparser import ConfigParser
+from pathlib import Path
+
+DOCKER = Path(__file__).parent
+PLATFORM = ["--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_28"]
+FILES = ("requirements.txt", "requirements-cuda.txt", "uv.txt")
+KINDS = ("requirements", "dev_requirements", "cuda_requirements")
+
+
+def wanted(settings_file: Path = DOCKER.parent / "settings.ini") -> dict[str, list[str]]:
+    """Read the package ranges, a list for each kind."""
+    settings = ConfigParser(delimiters=["="])
+    settings.read(settings_file, encoding="utf-8")
+    return {kind: settings["DEFAULT"][kind].split() for kind in KINDS}
+
+
+def digest(ranges: dict[str, list[str]]) -> str:
+    """Name the ranges by a hash, which the lock files carry in their first line."""
+    text = "\n".join(f"{kind}: {' '.join(sorted(ranges[kind]))}" for kind in KINDS)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def pins(lock: str) -> dict[str, str]:
+    """Split the text of a lock file into package name -> its pin with all of its hashes."""
+    blocks = re.findall(r"^[A-Za-z0-9].*(?:\n[ \t]+--hash.*)*", lock, flags=re.MULTILINE)
+    return {re.split(r"[=\[ ]", block, maxsplit=1)[0]: block for block in blocks}
+
+
+def resolve(ranges: list[str], earlier: str, *flags: str) -> str:
+    """Ask uv for exact versions and hashes; versions that stand in the `earlier` lock are kept where they fit."""
+    with tempfile.TemporaryDirectory() as folder:
+        lock = Path(folder, "lock.txt")
+        lock.write_text(earlier)
+        subprocess.run([str(Path(sys.executable).with_name("uv")), "pip", "compile", "-", "--quiet", "--generate-hashes",
+                        "--no-header", "--annotation-style=line", *PLATFORM, "--output-file", str(lock), *flags],
+                       input="\n".join(ranges), text=True, check=True)
+        return lock.read_text()
+
+
+def compile_locks(folder: Path = DOCKER, flags: tuple[str, ...] = (), earlier: Path = DOCKER) -> None:
+    """Write the three lock files into `folder`, starting from the versions of those in `earlier`."""
+    ranges = wanted()
+    header = f"# Made by `make lock` from settings.ini; do not edit. Ranges: sha256:{digest(ranges)}\n"
+    old = {name: (earlier / name).read_text() if (earlier / name).exists() else "" for name in FILES}
+
+    everything = ranges["requirements"] + ranges["dev_requirements"]
+    base = resolve(everything, old["requirements.txt"], *flags)
+    with_cuda = pins(resolve(everything + ranges["cuda_requirements"], base + old["requirements-cuda.txt"],
+                             *(flag for flag in flags if flag != "--upgrade")))
+    clashes = [name for name, pin in pins(base).items() if with_cuda.get(name) != pin]
+    if clashes:
+        sys.exit(f"The GPU libraries need other versions of {', '.join(clashes)} than the rest of the lock. "
+                 "Narrow their ranges in settings.ini until both agree.")
+    added = [pin for name, pin in with_cuda.items() if name not in pins(base)]
+    made = (base, "\n".join(added) + "\n", resolve(["uv"], old["uv.txt"], *flags))
+    for name, text in zip(FILES, made):
+        (folder / name).write_text(header + text)
+
+
+if __name__ == "__main__":
+    compile_locks(flags=tuple(sys.argv[1:]))
+    for name in FILES:
+        print(f"docker/{name}: {len(pins((DOCKER / name).read_text()))} packages")

@@ -1,0 +1,36 @@
+"""Install `ml_repo`. Everything it says comes from settings.ini."""
+from configparser import ConfigParser
+from pathlib import Path
+
+from setuptools import setup
+
+here = Path(__file__).parent
+settings = ConfigParser(delimiters=["="])
+settings.read(here / "settings.ini", encoding="utf-8")
+settings = settings["DEFAULT"]
+
+
+def packages(key: str) -> list[str]:
+    """The requirements that settings.ini lists under `key`."""
+    return settings[key].split()
+
+
+setup(
+    name=settings["lib_name"],
+    version=settings["version"],
+    description=settings["description"],
+    long_description=(here / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author=settings["author"],
+    author_email=settings["author_email"],
+    license="Apache-2.0",
+    url=settings["git_url"],
+    packages=[settings["lib_path"]],
+    python_requires=f">={settings['min_python']},<{settings['below_python']}",
+    install_requires=packages("requirements"),
+    extras_require={"dev": packages("dev_requirements"), "cuda": packages("cuda_requirements")},
+    entry_points={
+        "console_scripts": ["ml-repo=ml_repo.cli:main"],
+        "nbdev": [f"{settings['lib_path']}={settings['lib_path']}._modidx:d"],
+    },
+)
