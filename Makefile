@@ -20,7 +20,7 @@ help: ## List the commands
 
 train: $(VENV) ## Train and keep the executed notebook: make train PARAMS="-p lr 0.01 -p epochs 5"
 	@mkdir -p $(RUN)
-	papermill nbs/train.ipynb $(RUN)/train.ipynb -p model_file $(RUN)/model.keras $(PARAMS)
+	papermill nbs/train.ipynb $(RUN)/train.ipynb -p model_file $(RUN)/model.keras $(PARAMS) --no-progress-bar --stdout-file -
 	@ml-repo show $(RUN)/train.ipynb
 
 params: $(VENV) ## List the parameters of the training notebook
@@ -28,7 +28,7 @@ params: $(VENV) ## List the parameters of the training notebook
 
 test: $(VENV) ## Run all tests: the notebooks, then the whole-program checks
 	nbdev_test --n_workers 2
-	pytest
+	pytest tests -q -rs -p no:cacheprovider --durations=8
 
 lab: $(VENV) ## Open JupyterLab on the notebooks
 	jupyter lab nbs

@@ -38,12 +38,13 @@ def main() -> None:
 # %% ../nbs/16_cli.ipynb #f25846c6
 def _echo_table(
     header: tuple[str, ...],  # the name of each column
-    rows: list[tuple[str, ...]],  # one text a column
+    rows: list[tuple],  # one value a column
+    caption: str = "",  # a line below
 ) -> None:
     "Print a table."
     from ml_repo.tables import text_table
 
-    click.echo(text_table(header, rows, width=shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
+    click.echo(text_table(header, rows, caption, width=shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
 
 # %% ../nbs/16_cli.ipynb #9f4ad3bb
 @main.command()
@@ -83,7 +84,7 @@ def show(
     if not metrics:
         raise click.ClickException(f"{notebook} holds no table of metrics. Was it executed to its end?")
     given = json.loads(notebook.read_text(encoding="utf-8"))["metadata"].get("papermill", {}).get("parameters", {})
-    _echo_table(metrics.header, metrics.rows())
+    _echo_table(*metrics.table())
     click.echo("\ngiven: " + (", ".join(f"{name} = {value!r}" for name, value in given.items()) or "nothing"))
     click.echo(f"executed notebook: {notebook}")
 

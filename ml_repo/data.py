@@ -14,7 +14,7 @@ import numpy as np
 
 from .fingerprint import hash_arrays
 from .sources import DataError, RawData, read_source
-from .tables import table_bundle
+from .tables import Tabular
 
 # %% ../nbs/05a_data.ipynb #ffd9acad
 MINIMUM_PER_CLASS = 10
@@ -89,7 +89,7 @@ def _scale(
 
 # %% ../nbs/05a_data.ipynb #54562d9b
 @dataclass(frozen=True)
-class Dataset:
+class Dataset(Tabular):
     "A data set that is ready to train on; shows itself as a table."
     name: str  # as it was asked for
     classes: list[str]  # the name of each label
@@ -106,12 +106,13 @@ class Dataset:
         "Count the images of each class in `split`."
         return dict(zip(self.classes, np.bincount(split.labels, minlength=len(self.classes)).tolist()))
 
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
+    def table(self) -> tuple[tuple[str, ...], list[tuple], str]:  # header, rows, caption
+        "Say what is in the table: a split a row."
         splits = {"train": self.train, "validation": self.validation, "test": self.test}
         rows = [(name, len(split.images), split.images.shape[1:], split.images.dtype, *self.counts(split).values())
                 for name, split in splits.items()]
         caption = f"{self.name}, stored as {self.stored_as}, fingerprint {self.fingerprint[:16]}; images a class on the right"
-        return table_bundle(("split", "images", "shape", "type", *self.classes), rows, caption)
+        return ("split", "images", "shape", "type", *self.classes), rows, caption
 
 # %% ../nbs/05a_data.ipynb #f08e4d2a
 def split_data(

@@ -12,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Literal
 
-from .tables import table_bundle
+from .tables import Tabular
 
 # %% ../nbs/02a_metrics.ipynb #e0737b9b
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Metric:
 # %% ../nbs/02a_metrics.ipynb #91c52975
 METRICS_MEDIA_TYPE = "application/vnd.ml_repo.metrics+json"
 
-# %% ../nbs/02a_metrics.ipynb #b2e6b47b
-class Metrics(list[Metric]):
+# %% ../nbs/02a_metrics.ipynb #5d207692
+class Metrics(Tabular, list[Metric]):
     "Metrics in the order in which they were measured; shows itself as a table."
 
     def __getitem__(
@@ -42,15 +42,14 @@ class Metrics(list[Metric]):
                 return metric.value
         raise KeyError(f"There is no metric {key}; there are {[(metric.split, metric.name) for metric in self]}.")
 
-    header = ("split", "metric", "value", "better is")
-
-    def rows(self) -> list[tuple[str, ...]]:  # under `header`
-        "Return the metrics as the texts of a table."
-        return [(metric.split, metric.name, f"{metric.value:.6g}", metric.direction) for metric in self]
+    def table(self) -> tuple[tuple[str, ...], list[tuple], str]:  # header, rows, caption
+        "Say what is in the table: a metric a row."
+        rows = [(metric.split, metric.name, f"{metric.value:.6g}", metric.direction) for metric in self]
+        return ("split", "metric", "value", "better is"), rows, ""
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str | dict]:
         numbers = [asdict(metric) | {"value": repr(metric.value)} for metric in self]
-        return table_bundle(self.header, self.rows()) | {METRICS_MEDIA_TYPE: {"metrics": numbers}}
+        return super()._repr_mimebundle_() | {METRICS_MEDIA_TYPE: {"metrics": numbers}}
 
 # %% ../nbs/02a_metrics.ipynb #5dac24c8
 def read_metrics(

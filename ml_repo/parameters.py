@@ -20,7 +20,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from .tables import table_bundle
+from .tables import Tabular
 
 # %% ../nbs/02_parameters.ipynb #1c2fd68c
 class ParameterError(ValueError):
@@ -206,8 +206,8 @@ def _injected_names(
     body = ast.parse(source).body
     return [target.id for node in body if isinstance(node, ast.Assign) for target in node.targets]
 
-# %% ../nbs/02_parameters.ipynb #4266668d
-class ParameterValues(dict):
+# %% ../nbs/02_parameters.ipynb #ce8f026d
+class ParameterValues(Tabular, dict):
     "Value by parameter name; a plain dictionary that shows itself as a table, with the given values marked."
 
     def __init__(
@@ -218,10 +218,11 @@ class ParameterValues(dict):
         super().__init__(values)
         self.parameters = list(parameters)
 
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
+    def table(self) -> tuple[tuple[str, ...], list[tuple], str]:  # header, rows, caption
+        "Say what is in the table: a parameter a row."
         rows = [(one.name, repr(self[one.name]), "" if self[one.name] == one.default else f"default {one.default!r}",
                  one.help) for one in self.parameters]
-        return table_bundle(("parameter", "value", "", "meaning"), rows)
+        return ("parameter", "value", "", "meaning"), rows, ""
 
 # %% ../nbs/02_parameters.ipynb #65f29c3a
 def check_parameters(

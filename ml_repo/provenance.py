@@ -17,14 +17,15 @@ from typing import Any
 import psutil
 
 from .fingerprint import hash_file
-from .tables import table_bundle
+from .tables import Tabular
 
-# %% ../nbs/01_provenance.ipynb #783d1c52
-class Facts(dict):
+# %% ../nbs/01_provenance.ipynb #195d8b33
+class Facts(Tabular, dict):
     "Facts by name; a plain dictionary that shows itself as a table in a notebook."
 
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
-        return table_bundle(("", ""), [(name, "unknown" if value is None else value) for name, value in self.items()])
+    def table(self) -> tuple[tuple[str, ...], list[tuple], str]:  # header, rows, caption
+        "Say what is in the table: a fact a row."
+        return ("", ""), [(name, "unknown" if value is None else value) for name, value in self.items()], ""
 
 # %% ../nbs/01_provenance.ipynb #d903dd4e
 def find_repository(

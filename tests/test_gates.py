@@ -1,0 +1,163 @@
+"""The gates: notebooks clean, module and README in step, imports downwards, everything public explained."""
+import ast
+import json
+import os
+import re
+import sys
+
+import papermill
+import pytest
+from conftest import BIN, ROOT, checked, run
+
+from ml_repo.parameters import read_parameters
+
+NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
+LIBRARY = [path for path in NOTEBOOKS if path.name[0].isdigit()]
+EXAMPLE = {"sources", "data", "model", "training"}
+
+
+def changes(folder) -> str:
+    return checked("git", "status", "--porcelain", cwd=folder)
+
+
+def prepare(folder) -> None:
+    for command in (["nbdev_clean"], ["nbdev_export"], ["ml-repo", "readme"]):
+        checked(*command, cwd=folder)
+
+
+def test_checkout_is_clean(clone):
+    assert changes(clone) == ""
+    if os.environ.get("CI"):  # a person may test before committing, CI has nothing to commit
+        assert changes(ROOT) == ""
+
+
+def test_cleaning_exporting_and_the_readme_change_nothing(tree):
+    prepare(tree)
+    assert changes(tree) == ""
+
+
+def test_the_gate_sees_what_is_out_of_step(tree):
+    notebook = tree / "nbs" / "00_fingerprint.ipynb"
+    text = notebook.read_text()
+    cells = json.loads(text)
+    cells["cells"][0]["metadata"] = {"scrolled": True}
+    notebook.write_text(json.dumps(cells, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    checked("nbdev_clean", cwd=tree)
+    assert notebook.read_text() == text
+
+    notebook.write_text(text.replace("64 hexadecimal digits", "64 hex digits"))
+    index = tree / "nbs" / "index.ipynb"
+    index.write_text(index.read_text().replace("to copy and start from", "to start from"))
+    prepare(tree)
+    assert {line[3:] for line in changes(tree).splitlines()} >= {"README.md", "ml_repo/fingerprint.py"}
+
+
+def test_readme_check_fails_when_out_of_step(tree):
+    assert run("ml-repo", "readme", "--check", cwd=tree).returncode == 0
+    (tree / "README.md").write_text("# Something else\n")
+    result = run("ml-repo", "readme", "--check", cwd=tree)
+    assert result.returncode == 1 and "make prepare" in result.stdout
+
+
+def test_a_failing_notebook_fails_nbdev_test(tree):
+    notebook = tree / "nbs" / "00a_tables.ipynb"
+    notebook.write_text(notebook.read_text().replace('bundle[\\"text/html\\"].count(\\"<b>\\"), 0)', '1, 2)'))
+    assert changes(tree), "the test below was not broken"
+    assert run("nbdev_test", "--path", "nbs/00a_tables.ipynb", cwd=tree).returncode == 1
+
+
+def test_the_parameters_tag_survives_cleaning(tree):
+    checked("nbdev_clean", cwd=tree)
+    cells = json.loads((tree / "nbs" / "train.ipynb").read_text())["cells"]
+    assert [cell["metadata"].get("tags") for cell in cells if cell["metadata"]] == [["parameters"]]
+
+
+def test_without_the_setting_the_tag_would_be_lost(tree):
+    settings = tree / "settings.ini"
+    settings.write_text(settings.read_text().replace("allowed_cell_metadata_keys = tags", "allowed_cell_metadata_keys ="))
+    checked("nbdev_clean", cwd=tree)
+    assert "nbs/train.ipynb" in changes(tree)
+
+
+def test_papermill_reads_every_parameter():
+    seen = papermill.inspect_notebook(str(ROOT / "nbs" / "train.ipynb"))
+    ours = read_parameters(ROOT / "nbs" / "train.ipynb")
+    assert [(one["name"], one["inferred_type_name"], ast.literal_eval(one["default"]), one["help"]) for one in seen.values()] == [
+        (one.name, one.type, one.default, one.help) for one in ours]
+
+
+def test_train_notebook_is_short_and_has_no_outputs():
+    cells = json.loads((ROOT / "nbs" / "train.ipynb").read_text())["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert not any(cell["outputs"] or cell["execution_count"] for cell in code)
+    assert max(len("".join(cell["source"]).splitlines()) for cell in code if "parameters" not in cell["metadata"].get("tags", [])) <= 15
+
+
+def module_of(notebook) -> str:
+    return re.search(r"#\| default_exp (\w+)", notebook.read_text())[1]
+
+
+FLOORS = {module_of(path): path.name.split("_")[0] for path in LIBRARY}
+
+
+@pytest.mark.parametrize("module", FLOORS)
+def test_imports_go_downwards(module):
+    nodes = list(ast.walk(ast.parse((ROOT / "ml_repo" / f"{module}.py").read_text())))
+    assert not any(alias.name == "*" for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names)
+    used = {node.module.split(".")[1] for node in nodes if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ml_repo.")}
+    assert all(FLOORS[other] < FLOORS[module] for other in used), f"{module} imports upwards: {used}"
+    if module not in EXAMPLE:
+        assert not used & EXAMPLE, f"{module} imports the example: {used & EXAMPLE}"
+
+
+def test_every_module_has_its_notebook():
+    assert {path.stem for path in (ROOT / "ml_repo").glob("[!_]*.py")} == set(FLOORS)
+
+
+@pytest.mark.parametrize("module", ["fingerprint", "provenance", "parameters", "metrics", "cli"])
+def test_the_lower_floors_are_light(module):
+    heavy = {"tensorflow", "keras", "sklearn", "pandas", "matplotlib", "papermill", "mlflow", "nbdev"}
+    program = f"import sys, ml_repo.{module}; print(*({heavy!r} & set(sys.modules)))"
+    assert checked(sys.executable, "-c", program).strip() == ""
+
+
+def public_functions(module: str):
+    for node in ast.parse((ROOT / "ml_repo" / f"{module}.py").read_text()).body:
+        inner = node.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_") else []
+        for one in (node, *inner):
+            if isinstance(one, ast.FunctionDef) and not one.name.startswith("_"):
+                yield one
+
+
+@pytest.mark.parametrize("module", FLOORS)
+def test_public_functions_are_explained(module):
+    lines = (ROOT / "ml_repo" / f"{module}.py").read_text().splitlines()
+    for function in public_functions(module):
+        overrides_keras = function.name.startswith("on_")
+        if overrides_keras or function.name in ("invoke",):
+            continue
+        assert ast.get_docstring(function), f"{module}.{function.name} has no docstring"
+        assert function.returns, f"{module}.{function.name} does not say what it returns"
+        for argument in [*function.args.args, *function.args.kwonlyargs]:
+            if argument.arg != "self":
+                assert argument.annotation, f"{module}.{function.name}: {argument.arg} has no type"
+                assert "  # " in lines[argument.lineno - 1], f"{module}.{function.name}: {argument.arg} has no comment"
+
+
+@pytest.mark.parametrize("notebook", LIBRARY, ids=lambda path: path.stem)
+def test_library_notebooks_are_written_for_readers(notebook):
+    cells = json.loads(notebook.read_text())["cells"]
+    texts = ["".join(cell["source"]) for cell in cells]
+    prose = sum(cell["cell_type"] == "markdown" for cell in cells) / len(cells)
+    exported = [len(text.splitlines()) for text in texts if text.startswith("#| export")]
+    assert re.match(r"# .+\n\n> .+$", texts[0]), "a title and one line of promise, nothing else, in the first cell"
+    assert prose >= 0.2, f"only {prose:.0%} of the cells are prose"
+    assert max(exported) <= 45, "an exported cell is longer than a screen"
+
+
+def test_pre_commit_hooks_run(tree):
+    (tree / ".venv").symlink_to(BIN.parent)
+    checked("pre-commit", "run", "--all-files", cwd=tree)
+    notebook = tree / "nbs" / "00_fingerprint.ipynb"
+    notebook.write_text(notebook.read_text().replace('"metadata": {}', '"metadata": {"scrolled": true}', 1))
+    assert run("pre-commit", "run", "--all-files", cwd=tree).returncode == 1
