@@ -48,7 +48,7 @@ def measure(folder: Path) -> dict[str, dict[str, float]]:
     nbformat.write(notebook, lone_cell)
 
     def fit(text: str) -> dict[str, float]:
-        found = re.search(r"fit_duration_s (\S+) fit_cpu_s (\S+)", text)
+        found = re.search(r"fit_duration_s ([\d.]+) fit_cpu_s ([\d.]+)", text)
         return {"fit": float(found[1]), "fit, processor": float(found[2])}
 
     wall, cpu, printed = timed(sys.executable, str(Path(__file__).parent / "plain.py"))
