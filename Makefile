@@ -3,16 +3,23 @@
 .PHONY: help train test lab params lock prepare hooks clean
 SHELL := /bin/sh
 
+VERSION_FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
-	$$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$name && break; done)
+	$$name -c '$(VERSION_FITS)' 2>/dev/null && echo $$name && break; done)
 GPU ?= $(if $(shell command -v nvidia-smi),1,0)
 LOCKS := docker/uv.txt docker/requirements.txt $(if $(filter 1,$(GPU)),docker/requirements-cuda.txt)
 # The name of this file says what .venv was made from: while that stands, nothing is installed again.
-VENV := .venv/made-from-$(shell cat $(LOCKS) settings.ini setup.py | git hash-object --stdin)
+VENV := .venv/made-from-$(shell cat $(LOCKS) settings.ini setup.py | cksum | cut -d ' ' -f 1)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
+# A misspelt variable (make train lr=0.01) would be ignored in silence, and the run would use the defaults.
+KNOWN := PARAMS PYTHON GPU RUN LOCK_FLAGS PATH MAKEFLAGS SHELL
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+$(foreach name,$(filter-out $(KNOWN),$(GIVEN)),$(error There is no variable $(name). Parameters of the notebook are given \
+	as in: make train PARAMS="-p lr 0.01". Variables: PARAMS, PYTHON, GPU, RUN, LOCK_FLAGS))
+
 PARAMS ?=
-RUN := experiments/train-$(shell date -u +%Y%m%dT%H%M%SZ)
+RUN := experiments/train-$(shell date -u +%Y%m%dT%H%M%SZ)-$(shell od -An -N2 -tx1 /dev/urandom | tr -d ' ')
 
 help: ## List the commands
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
@@ -20,7 +27,7 @@ help: ## List the commands
 
 train: $(VENV) ## Train and keep the executed notebook: make train PARAMS="-p lr 0.01 -p epochs 5"
 	@mkdir -p $(RUN)
-	papermill nbs/train.ipynb $(RUN)/train.ipynb -p model_file $(RUN)/model.keras $(PARAMS) --no-progress-bar --stdout-file -
+	papermill nbs/train.ipynb $(RUN)/train.ipynb --no-progress-bar --stdout-file - -p model_file $(RUN)/model.keras $(PARAMS)
 	@ml-repo show $(RUN)/train.ipynb
 
 params: $(VENV) ## List the parameters of the training notebook
@@ -31,7 +38,7 @@ test: $(VENV) ## Run all tests: the notebooks, then the whole-program checks
 	pytest tests -q -rs -p no:cacheprovider --durations=8
 
 lab: $(VENV) ## Open JupyterLab on the notebooks
-	jupyter lab nbs
+	jupyter lab --LabApp.default_url=/lab/tree/nbs
 
 prepare: $(VENV) ## Clean the notebooks, export the module, remake README.md: before a commit
 	nbdev_clean
@@ -47,15 +54,21 @@ lock: $(VENV) ## Remake the hash-locked package lists from settings.ini (LOCK_FL
 
 clean: ## Remove what can be made again: the environment, caches, built files; never a record
 	rm -rf .venv .pytest_cache ml_repo.egg-info _proc _docs
-	find . -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
+	find . \( -path ./data -o -path ./experiments -o -path ./.git \) -prune -o -type d \
+		\( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
+# A .venv that was not finished, or was made by another Python, is made anew.
 $(VENV): $(LOCKS)
 	@test -n '$(PYTHON)' || { echo 'No Python 3.11, 3.12 or 3.13 found. Install one, or name it: make PYTHON=/path/to/python3.11' >&2; exit 1; }
+	@$(PYTHON) -c '$(VERSION_FITS)' || \
+		{ echo '$(PYTHON) is not a Python 3.11, 3.12 or 3.13. Name one: make PYTHON=/path/to/python3.11' >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo '$(PYTHON) cannot make virtual environments. On Debian or Ubuntu: sudo apt install python3-venv' >&2; exit 1; }
 	@echo 'Installing the locked packages into .venv (about a minute, once) ...'
+	@ls .venv/made-from-* >/dev/null 2>&1 && \
+		test "$$($(PYTHON) -c 'import sys; print(sys.version)')" = "$$(.venv/bin/python -c 'import sys; print(sys.version)' 2>&1)" || \
+		$(PYTHON) -m venv --clear .venv
 	@rm -f .venv/made-from-*
-	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r docker/uv.txt
 	VIRTUAL_ENV=.venv .venv/bin/uv pip sync --compile-bytecode --require-hashes $(LOCKS)
 	VIRTUAL_ENV=.venv .venv/bin/uv pip install --quiet --no-deps --no-build-isolation --editable .

@@ -1,7 +1,7 @@
 """What the training notebook costs over the same training in a plain script, as ratios measured side by side.
 
-    .venv/bin/python benchmarks/overhead.py            three rounds, about five minutes on two cores
-    .venv/bin/python benchmarks/overhead.py --rounds 5
+    .venv/bin/python benchmarks/overhead.py            five rounds, about eight minutes on two cores
+    .venv/bin/python benchmarks/overhead.py --rounds 1
 
 Each round runs three programs one after the other, with the same model, data, seeds and determinism:
 
@@ -64,7 +64,7 @@ def measure(folder: Path) -> dict[str, dict[str, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3, help="how often each program runs, at least 1 (default 3)")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each program runs, at least 1 (default 5)")
     rounds = []
     with tempfile.TemporaryDirectory() as folder:
         for number in range(parser.parse_args().rounds):

@@ -18,7 +18,9 @@ images, labels = (digits.images / 16).astype("float32")[..., None], digits.targe
 train_x, test_x, train_y, test_y = train_test_split(images, labels, test_size=0.2, random_state=0, stratify=labels)
 train_x, val_x, train_y, val_y = train_test_split(train_x, train_y, test_size=0.1, random_state=0, stratify=train_y)
 
-inputs = features = keras.Input((8, 8, 1))
+inputs = keras.Input((8, 8, 1))
+move = layers.RandomTranslation(0.1, 0.1, fill_mode="constant", fill_value=0.0)
+features = inputs
 for filters in (32, 64):
     for _ in range(2):
         features = layers.Conv2D(filters, 3, padding="same", use_bias=False)(features)
@@ -26,13 +28,13 @@ for filters in (32, 64):
         features = layers.ReLU()(features)
     features = layers.MaxPooling2D()(features)
 features = layers.Dropout(0.4)(layers.Flatten()(features))
-model = keras.Model(inputs, layers.Dense(10)(features))
+model = keras.Sequential([inputs, move, keras.Model(inputs, layers.Dense(10)(features))])
 
 begin, begin_cpu = time.perf_counter(), time.process_time()
-steps = -(-len(train_y) // 64) * 20
+steps = -(-len(train_y) // 32) * 20
 model.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.003, steps)),
               keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"], jit_compile=False)
-model.fit(train_x, train_y, batch_size=64, epochs=20, verbose=0, validation_data=(val_x, val_y), validation_batch_size=256)
+model.fit(train_x, train_y, batch_size=32, epochs=20, verbose=0, validation_data=(val_x, val_y), validation_batch_size=256)
 print("fit_duration_s", time.perf_counter() - begin, "fit_cpu_s", time.process_time() - begin_cpu)
 
 print("test accuracy", float((model.predict(test_x, verbose=0).argmax(axis=1) == test_y).mean()))

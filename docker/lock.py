@@ -4,8 +4,8 @@
     make lock LOCK_FLAGS=--upgrade     take the newest versions that fit
 
 Writes requirements.txt (everything, without GPU libraries), requirements-cuda.txt (only what a GPU
-adds to it) and uv.txt (the installer itself). The first two share one resolution: the GPU file is
-what remains of a second resolution, held to the first, once the first is taken away.
+adds to it) and uv.txt (the installer itself). All of it is one world: what a newer Python or a GPU
+needs on top is resolved with the versions of the rest held fixed, and only what is new is added.
 Needs the network: run it through make, which brings uv.
 """
 import hashlib
@@ -17,7 +17,8 @@ from configparser import ConfigParser
 from pathlib import Path
 
 DOCKER = Path(__file__).parent
-PLATFORM = ["--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_28"]
+PYTHONS = ("3.11", "3.12", "3.13")
+PLATFORM = "x86_64-manylinux_2_28"
 FILES = ("requirements.txt", "requirements-cuda.txt", "uv.txt")
 KINDS = ("requirements", "dev_requirements", "cuda_requirements")
 
@@ -41,35 +42,40 @@ def pins(lock: str) -> dict[str, str]:
     return {re.split(r"[=\[ ]", block, maxsplit=1)[0]: block for block in blocks}
 
 
-def resolve(ranges: list[str], earlier: str, *flags: str) -> str:
+def resolve(ranges: list[str], earlier: str, python: str, *flags: str) -> str:
     """Ask uv for exact versions and hashes; versions that stand in the `earlier` lock are kept where they fit."""
     with tempfile.TemporaryDirectory() as folder:
         lock = Path(folder, "lock.txt")
         lock.write_text(earlier)
         subprocess.run([str(Path(sys.executable).with_name("uv")), "pip", "compile", "-", "--quiet", "--generate-hashes",
-                        "--no-header", "--annotation-style=line", *PLATFORM, "--output-file", str(lock), *flags],
-                       input="\n".join(ranges), text=True, check=True)
+                        "--no-header", "--no-annotate", "--python-version", python, "--python-platform", PLATFORM,
+                        "--output-file", str(lock), *flags], input="\n".join(ranges), text=True, check=True)
         return lock.read_text()
+
+
+def extend(base: dict[str, str], more: dict[str, str], what: str) -> dict[str, str]:
+    """The pins that `more` adds to `base`; ends the program where both have a package in different versions."""
+    if clashes := [name for name, pin in base.items() if more.get(name, pin) != pin]:
+        sys.exit(f"{what} needs other versions of {', '.join(clashes)} than the rest of the lock. "
+                 "Narrow their ranges in settings.ini until both agree.")
+    return {name: pin for name, pin in more.items() if name not in base}
 
 
 def compile_locks(folder: Path = DOCKER, flags: tuple[str, ...] = (), earlier: Path = DOCKER) -> None:
     """Write the three lock files into `folder`, starting from the versions of those in `earlier`."""
     ranges = wanted()
-    header = f"# Made by `make lock` from settings.ini; do not edit. Ranges: sha256:{digest(ranges)}\n"
     old = {name: (earlier / name).read_text() if (earlier / name).exists() else "" for name in FILES}
-
     everything = ranges["requirements"] + ranges["dev_requirements"]
-    base = resolve(everything, old["requirements.txt"], *flags)
-    with_cuda = pins(resolve(everything + ranges["cuda_requirements"], base + old["requirements-cuda.txt"],
-                             *(flag for flag in flags if flag != "--upgrade")))
-    clashes = [name for name, pin in pins(base).items() if with_cuda.get(name) != pin]
-    if clashes:
-        sys.exit(f"The GPU libraries need other versions of {', '.join(clashes)} than the rest of the lock. "
-                 "Narrow their ranges in settings.ini until both agree.")
-    added = [pin for name, pin in with_cuda.items() if name not in pins(base)]
-    made = (base, "\n".join(added) + "\n", resolve(["uv"], old["uv.txt"], *flags))
-    for name, text in zip(FILES, made):
-        (folder / name).write_text(header + text)
+
+    base = pins(resolve(everything, old["requirements.txt"], PYTHONS[0], *flags))
+    for python in PYTHONS[1:]:
+        base |= extend(base, pins(resolve(everything, "\n".join(base.values()) + "\n" + old["requirements.txt"], python)), f"Python {python}")
+    with_cuda = resolve(everything + ranges["cuda_requirements"], "\n".join(base.values()) + "\n" + old["requirements-cuda.txt"], PYTHONS[0])
+    added = extend(base, pins(with_cuda), "A GPU")
+
+    header = f"# Made by `make lock` from settings.ini; do not edit. Ranges: sha256:{digest(ranges)}\n"
+    for name, made in zip(FILES, (base, added, pins(resolve(["uv"], old["uv.txt"], PYTHONS[0], *flags)))):
+        (folder / name).write_text(header + "\n".join(made[package] for package in sorted(made)) + "\n")
 
 
 if __name__ == "__main__":

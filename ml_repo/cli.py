@@ -20,7 +20,9 @@ class _Group(click.Group):
         try:
             return super().invoke(context)
         except (ValueError, OSError) as error:
-            raise click.UsageError(str(error), context) from error
+            problem = click.ClickException(str(error))
+            problem.exit_code = 2
+            raise problem from error
 
 # %% ../nbs/16_cli.ipynb #61a04ac4
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,7 +50,7 @@ def _echo_table(
 
 # %% ../nbs/16_cli.ipynb #9f4ad3bb
 @main.command()
-@click.argument("notebook", type=click.Path(path_type=Path))
+@click.argument("notebook", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 def params(
     notebook: Path,  # a notebook with a parameters cell
 ) -> None:
@@ -64,9 +66,22 @@ def params(
     _echo_table(("parameter", "type", "default", "meaning"), rows)
     click.echo(f"\nGive values with: papermill {notebook} out.ipynb -p NAME VALUE")
 
+# %% ../nbs/16_cli.ipynb #c4120c47
+def _find_failure(
+    notebook: Path,  # a notebook that was executed
+) -> str:  # a sentence, empty where nothing failed
+    "Say which cell of `notebook` failed and how."
+    import json
+
+    for number, cell in enumerate(json.loads(notebook.read_text(encoding="utf-8"))["cells"], start=1):
+        for output in cell.get("outputs", []):
+            if output["output_type"] == "error":
+                return f"Cell {number} ended with {output['ename']}: {output['evalue']}"
+    return ""
+
 # %% ../nbs/16_cli.ipynb #6e8ce07b
 @main.command()
-@click.argument("notebook", type=click.Path(path_type=Path))
+@click.argument("notebook", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 def show(
     notebook: Path,  # a notebook that was executed
 ) -> None:
@@ -82,11 +97,14 @@ def show(
 
     metrics = read_metrics(notebook)
     if not metrics:
-        raise click.ClickException(f"{notebook} holds no table of metrics. Was it executed to its end?")
-    given = json.loads(notebook.read_text(encoding="utf-8"))["metadata"].get("papermill", {}).get("parameters", {})
+        raise click.ClickException(f"{notebook} holds no table of metrics. {_find_failure(notebook) or 'Was it executed?'}")
+    papermill = json.loads(notebook.read_text(encoding="utf-8")).get("metadata", {}).get("papermill") or {}
+    given = papermill.get("parameters")
     _echo_table(*metrics.table())
-    click.echo("\ngiven: " + (", ".join(f"{name} = {value!r}" for name, value in given.items()) or "nothing"))
-    click.echo(f"executed notebook: {notebook}")
+    values = "unknown" if given is None else ", ".join(f"{name} = {value!r}" for name, value in given.items()) or "nothing"
+    click.echo(f"\ngiven: {values}\nexecuted notebook: {notebook}")
+    if failure := _find_failure(notebook):
+        raise click.ClickException(f"After this was measured, the run failed. {failure}")
 
 # %% ../nbs/16_cli.ipynb #55621061
 @main.command()

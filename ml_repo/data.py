@@ -37,9 +37,10 @@ def _check_split(
     broken = np.flatnonzero(~np.isfinite(images.reshape(len(images), -1)).all(axis=1)) if images.dtype.kind == "f" else []
     if len(broken):
         raise DataError(f"{len(broken)} {which}images hold NaN or infinite values, the first at position {broken[0]}.")
-    if labels.dtype.kind not in "ui" or labels.min() < 0 or labels.max() >= len(classes):
-        raise DataError(f"The {which}labels are {labels.dtype} from {labels.min()} to {labels.max()}; expected whole numbers "
-                        f"from 0 to {len(classes) - 1}.")
+    if labels.ndim != 1 or labels.dtype.kind not in "ui" or labels.min() < 0 or labels.max() >= len(classes):
+        found = f" from {labels.min()} to {labels.max()}" if labels.dtype.kind in "uif" else ""
+        raise DataError(f"The {which}labels are {labels.dtype}{found}; expected whole numbers from 0 to {len(classes) - 1}, "
+                        "one an image.")
 
 # %% ../nbs/05a_data.ipynb #6996abc2
 def check_data(
@@ -47,8 +48,12 @@ def check_data(
 ) -> None:
     "Raise `DataError` unless `raw` can be split and trained on."
     _check_split(raw.images, raw.labels, raw.classes, "")
+    if repeated := {name for name in raw.classes if raw.classes.count(name) > 1}:
+        raise DataError(f"Several classes have the same name: {', '.join(sorted(repeated))}.")
     if len(raw.classes) < 2:
         raise DataError(f"There is only the class {raw.classes[0]}; a classifier needs two.")
+    if raw.labels.min() == 1 and raw.labels.max() == len(raw.classes) - 1:
+        raise DataError("The labels start at 1; expected them to start at 0. Subtract 1.")
     for name, count in zip(raw.classes, np.bincount(raw.labels, minlength=len(raw.classes))):
         if count < MINIMUM_PER_CLASS:
             raise DataError(f"The class {name} has {count} images; each class needs {MINIMUM_PER_CLASS} or more, "
@@ -71,11 +76,12 @@ def _hold_back(
     share: float,  # how much goes into the second part, above 0, below 1
     seed: int,  # decides which
 ) -> tuple[np.ndarray, np.ndarray]:  # the places that stay and those held back, each in order
-    "Divide `places` in two, class by class."
-    from sklearn.model_selection import train_test_split
-
-    stay, held = train_test_split(places, test_size=share, random_state=seed, stratify=labels[places])
-    return np.sort(stay), np.sort(held)
+    "Divide `places` in two, class by class, at least one of each class on either side."
+    chance, held = np.random.default_rng(seed), np.zeros(len(labels), bool)
+    for label in np.unique(labels[places]):
+        mine = chance.permutation(places[labels[places] == label])
+        held[mine[:max(1, round(share * len(mine)))]] = True
+    return np.sort(places[~held[places]]), np.sort(places[held[places]])
 
 # %% ../nbs/05a_data.ipynb #1ea798e9
 def _scale(
@@ -83,8 +89,11 @@ def _scale(
     low: float,  # becomes 0
     high: float,  # becomes 1
 ) -> np.ndarray:  # float32, shape (n, height, width, channels)
-    "Bring `images` to the range 0 to 1, and give them a channel axis."
-    scaled = (images.astype("float32") - np.float32(low)) / np.float32((high - low) or 1)
+    "Bring `images` to the range 0 to 1, and give them a channel axis; raises `DataError` where numbers overflow."
+    exact = "float32" if images.dtype.itemsize <= 2 else "float64"  # 1e9 + 0.5 is 1e9 in 32 bits
+    scaled = ((images.astype(exact) - low) / (high - low)).astype("float32")
+    if not np.isfinite(scaled).all():
+        raise DataError(f"The images cannot be scaled to 0 to 1: the training images go from {low:g} to {high:g}.")
     return scaled[..., np.newaxis] if scaled.ndim == 3 else scaled
 
 # %% ../nbs/05a_data.ipynb #54562d9b
@@ -109,10 +118,13 @@ class Dataset(Tabular):
     def table(self) -> tuple[tuple[str, ...], list[tuple], str]:  # header, rows, caption
         "Say what is in the table: a split a row."
         splits = {"train": self.train, "validation": self.validation, "test": self.test}
-        rows = [(name, len(split.images), split.images.shape[1:], split.images.dtype, *self.counts(split).values())
-                for name, split in splits.items()]
-        caption = f"{self.name}, stored as {self.stored_as}, fingerprint {self.fingerprint[:16]}; images a class on the right"
-        return ("split", "images", "shape", "type", *self.classes), rows, caption
+        counts = {name: list(self.counts(split).values()) for name, split in splits.items()}
+        few = len(self.classes) <= 20
+        rows = [(name, len(split.images), split.images.shape[1:], split.images.dtype,
+                 *(counts[name] if few else [f"{min(counts[name])} to {max(counts[name])}"])) for name, split in splits.items()]
+        caption = f"{self.name}, stored as {self.stored_as}, fingerprint {self.fingerprint[:16]}"
+        return ("split", "images", "shape", "type", *(self.classes if few else ["images a class"])), rows, caption + (
+            "; the columns on the right count the images of each class" if few else "")
 
 # %% ../nbs/05a_data.ipynb #f08e4d2a
 def split_data(
@@ -134,6 +146,8 @@ def split_data(
     train, validation = _hold_back(raw.labels, places, validation_share, split_seed)
 
     low, high = float(raw.images[train].min()), float(raw.images[train].max())
+    if low == high:
+        raise DataError(f"All pixels of the training images have the value {low:g}; there is nothing to learn from.")
     parts = [(raw.images[train], raw.labels[train]), (raw.images[validation], raw.labels[validation]),
              (raw.test_images, raw.test_labels)]
     splits = [Split(_scale(images, low, high), labels.astype("int64")) for images, labels in parts]

@@ -38,13 +38,16 @@ def hash_folder(
 ) -> str:  # SHA-256 over the sorted names and contents, 64 hexadecimal digits
     """Name the folder at `path` by its files and where they lie in it; hidden files are left out.
 
-    Raises `NotADirectoryError` when there is no such folder."""
+    Raises `NotADirectoryError` when there is no such folder, `ValueError` when it holds links to other folders."""
     folder = Path(path)
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is not a folder, so it has no fingerprint.")
-    inside = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_file()}
-    visible = sorted(name for name in inside if not any(part.startswith(".") for part in name.split("/")))
-    return hash_bytes(json.dumps([(name, hash_file(inside[name])) for name in visible]).encode())
+    inside = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
+    visible = {name: inside[name] for name in sorted(inside) if not any(part.startswith(".") for part in name.split("/"))}
+    if links := [name for name, path in visible.items() if path.is_symlink() and path.is_dir()]:
+        raise ValueError(f"{folder} holds links to other folders ({', '.join(links)}), whose content the fingerprint would miss.")
+    files = [(name, hash_file(path)) for name, path in visible.items() if path.is_file()]
+    return hash_bytes(json.dumps(files).encode())
 
 # %% ../nbs/00_fingerprint.ipynb #b8a7c2ef
 def hash_array(
@@ -52,7 +55,9 @@ def hash_array(
 ) -> str:  # SHA-256 over type, shape and values, 64 hexadecimal digits
     """Name `array` by its type, shape and values, the same on every machine.
 
-    Raises `TypeError` for arrays of Python objects, whose bytes are only addresses."""
+    Raises `TypeError` for arrays of Python objects, whose bytes are only addresses, and for masked or structured ones."""
+    if isinstance(array, np.ma.MaskedArray) or np.asarray(array).dtype.names:
+        raise TypeError("A masked or structured array has more to it than type, shape and values. Hash its parts.")
     array = np.asarray(array)
     if array.dtype.hasobject:
         raise TypeError(f"An array of Python objects (shape {array.shape}) has no stable bytes. "
@@ -73,10 +78,15 @@ def hash_arrays(
 def hash_weights(
     weights: Iterable[Any],  # `model.weights` of Keras, or arrays; anything NumPy can read
 ) -> str:  # SHA-256 over all weights in order, 64 hexadecimal digits
-    "Name trained `weights` by type, shape and value; the names of the layers play no part."
-    return hash_bytes("\n".join(hash_array(np.asarray(weight)) for weight in weights).encode())
+    "Name trained `weights` by type, shape and value; the names of the layers play no part. Raises `ValueError` for none."
+    hashes = [hash_array(np.asarray(weight)) for weight in weights]
+    if not hashes:
+        raise ValueError("There are no weights to name. Was the model built?")
+    return hash_bytes("\n".join(hashes).encode())
 
-# %% ../nbs/00_fingerprint.ipynb #580e8783
+# %% ../nbs/00_fingerprint.ipynb #4117f4f4
+_PAPERMILL_TAGS = {"injected-parameters", "papermill-error-cell-tag"}
+
 def hash_notebook(
     path: str | PathLike,  # a notebook file, version 4 of the format
 ) -> str:  # SHA-256 over kind and source of the cells, 64 hexadecimal digits
@@ -86,7 +96,7 @@ def hash_notebook(
     try:
         cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]
         written = [(cell["cell_type"], "".join(cell["source"])) for cell in cells
-                   if "injected-parameters" not in cell.get("metadata", {}).get("tags", [])]
+                   if not _PAPERMILL_TAGS & set(cell.get("metadata", {}).get("tags", []))]
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not a notebook (version 4 of the format): {error!r}.") from error
     return hash_bytes(json.dumps(written).encode())

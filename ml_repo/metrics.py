@@ -48,7 +48,7 @@ class Metrics(Tabular, list[Metric]):
         return ("split", "metric", "value", "better is"), rows, ""
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str | dict]:
-        numbers = [asdict(metric) | {"value": repr(metric.value)} for metric in self]
+        numbers = [asdict(metric) | {"value": repr(float(metric.value))} for metric in self]
         return super()._repr_mimebundle_() | {METRICS_MEDIA_TYPE: {"metrics": numbers}}
 
 # %% ../nbs/02a_metrics.ipynb #5dac24c8

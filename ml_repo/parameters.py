@@ -43,22 +43,34 @@ _COMPARE = {
     "below": lambda value, bound: value < bound,
     "at most": lambda value, bound: value <= bound,
 }
-_BOUND = re.compile(r"\b(above|at least|below|at most) (-?\d+(?:\.\d+)?(?:e-?\d+)?)")
-_CHOICES = re.compile(r"\bone of ([\w.-]+(?:, (?:or )?[\w.-]+| or [\w.-]+)*)")
+_BOUND = re.compile(r"(\bnot\s+|\bnever\s+)?\b(above|at least|below|at most)\s+([-+.\u2212]?\d\S*)", re.IGNORECASE)
+_ITEM = r"[\"']?([\w.+-]*\w)[\"']?"
+_CHOICES = re.compile(rf"\bone of:?\s+({_ITEM}(?:(?:,\s*or\s+|,\s*|\s+or\s+){_ITEM})+)", re.IGNORECASE)
+_ENDING = re.compile(r"\bending in (\.\w+)")
 
 # %% ../nbs/02_parameters.ipynb #5a4fd8a4
 def _read_bounds(
     help: str,  # the comment of a parameter
 ) -> list[tuple[str, float]]:  # such as [("above", 0.0)]
-    "Read the numeric bounds from the words of a comment."
-    return [(word, float(number)) for word, number in _BOUND.findall(help)]
+    "Read the numeric bounds from the words of a comment; raises `ParameterError` where they are unclear."
+    bounds = []
+    for negation, word, number in _BOUND.findall(help):
+        try:
+            if negation:
+                raise ValueError
+            bounds.append((word.lower(), float(number.rstrip(".,;:)"))))
+        except ValueError:
+            raise ParameterError(f"The bound {(negation + word + ' ' + number)!r} in the comment {help!r} is unclear. Write above, "
+                                 "at least, below or at most with a plain number, such as: at least 1000") from None
+    return bounds
 
+# %% ../nbs/02_parameters.ipynb #01404013
 def _read_choices(
     help: str,  # the comment of a parameter
-) -> list[str]:  # such as ["adam", "sgd"], empty without a list
+) -> list[str]:  # such as ["adam", "sgd"], empty without a list of two or more
     "Read the allowed values from the words of a comment."
     found = _CHOICES.search(help)
-    return re.split(r", or |, | or ", found[1].rstrip(".")) if found else []
+    return re.findall(_ITEM, re.sub(r"(,|\s)\s*or\s", ", ", found[1])) if found else []
 
 # %% ../nbs/02_parameters.ipynb #8bfe0406
 def _comments(
@@ -68,7 +80,9 @@ def _comments(
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     return {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
 
-# %% ../nbs/02_parameters.ipynb #f1da24f7
+# %% ../nbs/02_parameters.ipynb #1feac4ed
+_ANNOTATION = re.compile(r"(Optional\[)?((list\[)?(int|float|str|bool)|dict\[str, (int|float|str|bool)|list|dict)\]{0,2}")
+
 def _read_assignment(
     node: ast.stmt,  # a statement of the cell
     line: str,  # its source, for the error
@@ -77,8 +91,12 @@ def _read_assignment(
     if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value):
         raise ParameterError(f"The parameters cell holds {line!r}. Each line must be an assignment with a type, "
                              "such as: lr: float = 0.01  # step size, above 0")
+    type_ = ast.unparse(node.annotation)
+    if not _ANNOTATION.fullmatch(type_):
+        raise ParameterError(f"{line!r} has the type {type_}, which papermill cannot read. Use int, float, str or bool, "
+                             "list[...] or dict[str, ...] of one of them, or Optional[...] around it.")
     try:
-        return node.target.id, ast.unparse(node.annotation), ast.literal_eval(node.value)
+        return node.target.id, type_, ast.literal_eval(node.value)
     except ValueError:
         raise ParameterError(f"The default in {line!r} is computed, so it would not follow a value from the command "
                              "line. Write a plain value here and compute in a later cell.") from None
@@ -95,10 +113,10 @@ def parse_parameters(
         statements, comments = ast.parse(source).body, _comments(source)
     except (SyntaxError, tokenize.TokenError) as error:
         raise ParameterError(f"The parameters cell is not valid Python: {error}.") from None
-    lines, parameters = source.splitlines(), []
+    lines, parameters = source.split("\n"), []  # as Python's tokenizer counts them
     for node in statements:
         name, type_, default = _read_assignment(node, lines[node.lineno - 1])
-        headings = [text for number, text in comments.items() if number < node.lineno and lines[number - 1][0] == "#"]
+        headings = [text for number, text in comments.items() if number < node.lineno and lines[number - 1].startswith("#")]
         parameters.append(Parameter(name, type_, default, comments.get(node.end_lineno, ""), (headings or [""])[-1]))
         check_value(parameters[-1], default)
     names = [parameter.name for parameter in parameters]
@@ -109,19 +127,42 @@ def parse_parameters(
 # %% ../nbs/02_parameters.ipynb #dda28b7b
 def _has_type(
     value: Any,  # what was given
-    type_: str,  # an annotation, such as "float" or "list[int]"
-) -> bool:  # True also for annotations that we do not know
+    type_: str,  # an annotation that `_read_assignment` lets through, such as "float" or "list[int]"
+) -> bool:  # whether it fits
     "Say whether `value` can stand where `type_` is expected."
-    if type_.startswith("Optional["):
-        return value is None or _has_type(value, type_[9:-1])
-    if type_.startswith("list["):
-        return isinstance(value, list) and all(_has_type(item, type_[5:-1]) for item in value)
-    if type_ == "float":
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if type_ == "int":
-        return isinstance(value, int) and not isinstance(value, bool)
-    known = {"str": str, "bool": bool, "list": list, "dict": dict}.get(type_.partition("[")[0])
-    return known is None or isinstance(value, known)
+    outer, _, inner = type_.partition("[")
+    inner = inner.removesuffix("]")
+    if outer == "Optional":
+        return value is None or _has_type(value, inner)
+    if outer == "list":
+        return isinstance(value, list) and (not inner or all(_has_type(item, inner) for item in value))
+    if outer == "dict":
+        return isinstance(value, dict) and (not inner or all(_has_type(item, inner[5:]) for item in value.values()))
+    if isinstance(value, bool):
+        return outer == "bool"
+    return isinstance(value, {"int": int, "float": (int, float), "str": str, "bool": bool}[outer])
+
+# %% ../nbs/02_parameters.ipynb #e6862c22
+def _check_item(
+    parameter: Parameter,  # what is allowed
+    value: Any,  # one value of the right type
+) -> None:
+    "Raise `ParameterError` unless `value` is finite and within the bounds that the comment of `parameter` names."
+    name, help = parameter.name, parameter.help
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if is_number and not math.isfinite(value):
+        raise ParameterError(f"{name} = {value!r} is not a finite number. The default is {parameter.default!r}.")
+    for word, bound in _read_bounds(help) if is_number else []:
+        if not _COMPARE[word](value, bound):
+            raise ParameterError(f"{name} = {value!r} is out of range: it must be {word} {bound:.12g} "
+                                 f"(default {parameter.default!r}). It means: {help}.")
+    choices = _read_choices(help)
+    same = (lambda choice: float(choice) == value) if is_number else (lambda choice: choice == str(value))
+    if choices and not any(map(same, choices)):
+        raise ParameterError(f"{name} = {value!r} is not one of {', '.join(choices)}.{suggest_nearest(str(value), choices)}")
+    ending = _ENDING.search(help)
+    if ending and isinstance(value, str) and value and not value.endswith(ending[1]):
+        raise ParameterError(f"{name} = {value!r} does not end in {ending[1]}. It means: {help}.")
 
 # %% ../nbs/02_parameters.ipynb #425d9a00
 def check_value(
@@ -129,20 +170,12 @@ def check_value(
     value: Any,  # what was given
 ) -> None:
     "Raise `ParameterError` unless `value` has the type of `parameter` and lies within its bounds."
-    name, help = parameter.name, parameter.help
     if not _has_type(value, parameter.type):
-        raise ParameterError(f"{name} = {value!r} is of type {type(value).__name__}, but {name} is of type {parameter.type} "
-                             f"(default {parameter.default!r}).{' It means: ' + help + '.' if help else ''}")
-    if isinstance(value, float) and math.isnan(value):
-        raise ParameterError(f"{name} = nan is not a number. The default is {parameter.default!r}.")
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    for word, bound in _read_bounds(help) if is_number else []:
-        if not _COMPARE[word](value, bound):
-            raise ParameterError(f"{name} = {value!r} is out of range: it must be {word} {bound:g} "
-                                 f"(default {parameter.default!r}). It means: {help}.")
-    choices = _read_choices(help)
-    if choices and str(value) not in choices:
-        raise ParameterError(f"{name} = {value!r} is not one of {', '.join(choices)}.{suggest_nearest(str(value), choices)}")
+        meaning = f" It means: {parameter.help}." if parameter.help else ""
+        raise ParameterError(f"{parameter.name} = {value!r} is of type {type(value).__name__}, but {parameter.name} is of type "
+                             f"{parameter.type} (default {parameter.default!r}).{meaning}")
+    for item in value if isinstance(value, list) else [value]:
+        _check_item(parameter, item)
 
 # %% ../nbs/02_parameters.ipynb #59d78c81
 def suggest_nearest(
@@ -150,7 +183,9 @@ def suggest_nearest(
     known: Iterable[str],  # what would be valid
 ) -> str:  # a sentence with a leading blank, empty when nothing is near
     "Suggest the valid name that is nearest to `name`."
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    known = list(known)
+    initials = "".join(word[:1] for word in name.lower().split("_"))
+    near = [one for one in known if one.lower() in (name.lower(), initials)] or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f" Did you mean {near[0]}?" if near else ""
 
 # %% ../nbs/02_parameters.ipynb #dea21a79
@@ -187,24 +222,37 @@ def read_parameters(
                              "puts the given values right below it. In JupyterLab: select the cell, then the gear icon.")
     return parse_parameters(tagged[0])
 
-# %% ../nbs/02_parameters.ipynb #f8cff204
-def _declares_parameters(
+# %% ../nbs/02_parameters.ipynb #6c0542b4
+def _typed_names(
     source: str,  # the source of a cell that ran
-) -> bool:  # True for a parameters cell
-    "Say whether every statement of `source` is an assignment with a type."
+) -> set[str]:  # names that it assigns with a type, at the top level
+    "List the names that `source` declares with a type; none for cells with a magic."
     try:
         body = ast.parse(source).body
     except SyntaxError:
-        return False  # a cell with %magic or !shell
-    return bool(body) and all(isinstance(node, ast.AnnAssign) for node in body)
+        return set()
+    return {node.target.id for node in body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)}
+
+# %% ../nbs/02_parameters.ipynb #47ee149c
+def _find_declarations(
+    ran: list[str],  # the sources that ran, in order
+) -> list[int]:  # places of the parameters cell and its later versions; empty without one
+    "Find the cells of `ran` that declare the parameters."
+    names = [_typed_names(source) for source in ran]
+    most = max(names, key=len, default=set())
+    return [place for place, declared in enumerate(names) if declared & most]
 
 # %% ../nbs/02_parameters.ipynb #c4499eec
 def _injected_names(
-    source: str,  # the source of a cell that papermill wrote
-) -> list[str]:  # the names that it assigns
-    "List the names that papermill's cell `source` assigns."
-    body = ast.parse(source).body
-    return [target.id for node in body if isinstance(node, ast.Assign) for target in node.targets]
+    source: str,  # the source of a cell that ran
+) -> list[str]:  # the names that it assigns; empty for a cell that papermill did not write
+    "List the names that papermill assigned in `source`."
+    try:
+        body = ast.parse(source).body if source.startswith("# Parameters\n") else []
+    except SyntaxError:
+        return []
+    targets = [node.targets[0] if isinstance(node, ast.Assign) else None for node in body]
+    return [target.id for target in targets] if all(isinstance(target, ast.Name) for target in targets) else []
 
 # %% ../nbs/02_parameters.ipynb #ce8f026d
 class ParameterValues(Tabular, dict):
@@ -220,9 +268,9 @@ class ParameterValues(Tabular, dict):
 
     def table(self) -> tuple[tuple[str, ...], list[tuple], str]:  # header, rows, caption
         "Say what is in the table: a parameter a row."
-        rows = [(one.name, repr(self[one.name]), "" if self[one.name] == one.default else f"default {one.default!r}",
+        rows = [(one.name, repr(self[one.name]), "" if self[one.name] == one.default else repr(one.default),
                  one.help) for one in self.parameters]
-        return ("parameter", "value", "", "meaning"), rows, ""
+        return ("parameter", "value", "default", "meaning"), rows, ""
 
 # %% ../nbs/02_parameters.ipynb #65f29c3a
 def check_parameters(
@@ -233,15 +281,15 @@ def check_parameters(
     Raises `ParameterError` when that cell did not run, a value is wrong, or papermill gave a name that the cell does
     not declare or gave it before the cell ran, as it does when the tag `parameters` is lost."""
     ran = list(namespace.get("In", []))
-    declared = [number for number, source in enumerate(ran) if _declares_parameters(source)]
+    declared, injected = _find_declarations(ran), [place for place, source in enumerate(ran) if _injected_names(source)]
     if not declared:
         raise ParameterError("No parameters cell has run yet. Run the cell tagged `parameters` first, then this one.")
     parameters = parse_parameters(ran[declared[-1]])
-    for number, source in enumerate(ran):
-        if source.startswith("# Parameters\n"):
-            check_given(parameters, {name: namespace[name] for name in _injected_names(source)})
-            if number < declared[0]:
-                raise ParameterError("papermill's values came before the defaults, which have overwritten them. The cell "
-                                     "with the defaults has lost its tag `parameters`: put it back, in JupyterLab "
-                                     "with the gear icon.")
-    return ParameterValues(parameters, check_given(parameters, {p.name: namespace[p.name] for p in parameters}))
+    given = [name for place in injected if place > declared[-1] for name in _injected_names(ran[place])]
+    if injected and not given and injected[0] < declared[0]:
+        raise ParameterError("papermill's values came before the defaults, which have overwritten them. The cell with the "
+                             "defaults has lost its tag `parameters`: put it back, in JupyterLab with the gear icon.")
+    held = {name: namespace[name] for name in [*(one.name for one in parameters), *given] if name in namespace}
+    if missing := [one.name for one in parameters if one.name not in held]:
+        raise ParameterError(f"{', '.join(missing)} no longer has a value. Run the parameters cell again.")
+    return ParameterValues(parameters, check_given(parameters, held))

@@ -10,6 +10,7 @@ import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,10 @@ class Facts(Tabular, dict):
 def find_repository(
     start: str | PathLike = ".",  # where to begin; its parents are tried in turn
 ) -> Path:  # the root of the repository, or `start` itself where there is none
-    "Find the nearest folder from `start` upwards that holds a settings.ini."
+    "Find the nearest folder from `start` upwards that holds a settings.ini, or the one that this module was loaded from."
     start = Path(start).resolve()
-    return next((folder for folder in (start, *start.parents) if (folder / "settings.ini").is_file()), start)
+    candidates = (start, *start.parents, Path(find_spec("ml_repo").origin).parent.parent)
+    return next((folder for folder in candidates if (folder / "settings.ini").is_file()), start)
 
 # %% ../nbs/01_provenance.ipynb #9934e583
 def _git(
@@ -51,8 +53,8 @@ def _git(
 def read_code(
     folder: str | PathLike = ".",  # a folder of the repository
 ) -> Facts:  # `commit` (40 digits), `branch`, `is_dirty`; None where git does not know
-    "Read which commit the code in `folder` has, and whether anything was changed since."
-    changes = _git(folder, "status", "--porcelain")
+    "Read which commit the code in `folder` has, and whether anything but the records was changed since."
+    changes = _git(folder, "status", "--porcelain", "--", ":/", ":(top,exclude)experiments")
     return Facts(
         commit=_git(folder, "rev-parse", "--verify", "HEAD"),
         branch=_git(folder, "symbolic-ref", "--short", "HEAD"),

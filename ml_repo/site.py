@@ -19,22 +19,26 @@ def move_links(
     "Let the relative links of a page go on pointing at the same files one folder further up."
     def move(link: re.Match) -> str:
         target = link[2]
-        is_relative = not re.match(r"[a-z]+:|#|/", target)
+        is_relative = not re.match(r"[A-Za-z]+:|#|/", target)
         return f"{link[1]}{posixpath.normpath(posixpath.join(folder, target)) if is_relative else target})"
 
-    return re.sub(r"(\]\()([^)\s]+)\)", move, text)
+    return re.sub(r"(?<![\w`])(!?\[[^\]\n]*\]\()([^)\s]+)\)", move, text)
 
 # %% ../nbs/15_site.ipynb #36e9f7de
 def make_readme(
     index: str | PathLike = "nbs/index.ipynb",  # the notebook to show
 ) -> str:  # Markdown
-    "Turn the notebook `index` into the text of the README that lies one folder above it."
+    """Turn the notebook `index` into the text of the README that lies one folder above it.
+
+    Raises `ValueError` when a cell of it shows a picture."""
     import nbformat
     from nbconvert.exporters import MarkdownExporter
 
     notebook = nbformat.read(index, as_version=4)
     notebook.cells = [cell for cell in notebook.cells if not cell.source.startswith(("#| hide", "#|hide"))]
     notebook.metadata["language_info"] = {"name": "python"}
-    text, _ = MarkdownExporter().from_notebook_node(notebook)
+    text, resources = MarkdownExporter().from_notebook_node(notebook)
+    if resources.get("outputs"):
+        raise ValueError(f"{index} shows pictures ({', '.join(resources['outputs'])}), for which a README has no place. Hide those cells.")
     warning = f"<!-- Made from {Path(index).parent.name}/{Path(index).name} by `make prepare`; edit that. -->\n\n"
     return warning + re.sub(r"\s*\n{3,}", "\n\n", move_links(text, Path(index).parent.name)).strip() + "\n"

@@ -8,6 +8,9 @@ __all__ = ['KERAS_DATASETS', 'IMAGE_ENDINGS', 'READERS', 'DataError', 'RawData',
 
 # %% ../nbs/05_sources.ipynb #e6e3690a
 import os
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
@@ -75,6 +78,35 @@ def _first_key(
     "Take the array that stands under one of `names`."
     return next((arrays[name] for name in names if name in arrays.files), None)
 
+# %% ../nbs/05_sources.ipynb #c67ca81e
+def _number_labels(
+    labels: np.ndarray,  # numbers or texts, shape (n,) or (n, 1)
+    test_labels: np.ndarray | None,  # likewise
+    classes: np.ndarray | None,  # names in the order of the numbers, or None
+) -> tuple[np.ndarray, np.ndarray | None, list[str]]:  # both as numbers where they can be, and the names
+    "Turn labels into numbers from 0; raises `DataError` where they cannot be counted."
+    labels, test_labels = (None if one is None else one.reshape(len(one), -1) if one.ndim else one for one in (labels, test_labels))
+    for one in (labels, test_labels):
+        if one is not None and (one.ndim != 2 or one.shape[1] != 1):
+            raise DataError(f"The labels have shape {one.shape}; expected one label an image. "
+                            "For one-hot labels, store labels.argmax(axis=1).")
+    labels, test_labels = labels[:, 0], None if test_labels is None else test_labels[:, 0]
+    if labels.dtype.kind == "U":
+        names = np.unique(labels) if classes is None else np.asarray(classes)
+        place = {str(name): number for number, name in enumerate(names)}
+        try:
+            numbers = [None if one is None else np.array([place[str(label)] for label in one]) for one in (labels, test_labels)]
+        except KeyError as error:
+            raise DataError(f"The label {error} is none of the classes {', '.join(place)}.") from None
+        return *numbers, list(place)
+    if labels.dtype.kind not in "ui":
+        raise DataError(f"The labels are of type {labels.dtype}; expected whole numbers from 0, or texts.")
+    if classes is None and labels.max(initial=0) >= max(len(labels), 1):
+        raise DataError(f"The labels go up to {labels.max()}, more than there are images ({len(labels)}); expected whole "
+                        "numbers from 0, one for each class.")
+    names = range(labels.max(initial=-1) + 1) if classes is None else np.atleast_1d(classes)
+    return labels, test_labels, [str(name) for name in names]
+
 # %% ../nbs/05_sources.ipynb #c9c84b69
 def read_npz(
     path: str | PathLike,  # an .npz file
@@ -85,14 +117,13 @@ def read_npz(
             images, labels = _first_key(arrays, "images", "x_train", "x"), _first_key(arrays, "labels", "y_train", "y")
             tests, classes = (_first_key(arrays, "x_test"), _first_key(arrays, "y_test")), _first_key(arrays, "classes")
             found = ", ".join(arrays.files)
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error, tokenize.TokenError) as error:
         raise DataError(f"{path} cannot be read as an .npz file of plain arrays: {error}.") from None
-    if images is None or labels is None:
-        raise DataError(f"{path} holds {found}, but needs `images` and `labels` (or `x_train` and `y_train`).")
-    if classes is None:
-        classes, labels = np.unique(labels, return_inverse=True) if labels.dtype.kind in "US" else (None, labels)
-    names = range(int(labels.max(initial=-1)) + 1) if classes is None else classes
-    return RawData(images, labels.ravel(), [str(name) for name in names], *tests)
+    if images is None or labels is None or (tests[0] is None) != (tests[1] is None):
+        raise DataError(f"{path} holds {found}, but needs `images` and `labels` (or `x_train` and `y_train`), and of "
+                        "`x_test` and `y_test` both or none.")
+    labels, test_labels, names = _number_labels(labels, tests[1], classes)
+    return RawData(images, labels, names, tests[0], test_labels)
 
 # %% ../nbs/05_sources.ipynb #631027e4
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
@@ -106,7 +137,7 @@ def _read_image(
 
     try:
         with Image.open(path) as image:
-            return np.asarray(image.convert({"P": "RGB", "1": "L"}.get(image.mode, image.mode)))
+            return np.asarray(image.convert({"P": "RGB", "1": "L", "CMYK": "RGB"}.get(image.mode, image.mode)))
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
         raise DataError(f"{path} cannot be read as an image: {error}.") from None
 
@@ -115,17 +146,21 @@ def read_image_folder(
     folder: str | PathLike,  # one sub-folder a class
 ) -> RawData:  # classes in alphabetical order
     "Read a folder of images; raises `DataError` for an empty class, or images that differ in shape."
-    classes = sorted(path for path in Path(folder).iterdir() if path.is_dir() and not path.name.startswith("."))
-    files = [sorted(path for path in one.iterdir() if path.suffix.lower() in IMAGE_ENDINGS) for one in classes]
+    classes = sorted(path for path in Path(folder).iterdir() if path.is_dir() and path.name[0] != "." and path.name != "__MACOSX")
+    files = [sorted(path for path in one.iterdir() if path.suffix.lower() in IMAGE_ENDINGS and path.name[0] != ".")
+             for one in classes]
     for one, inside in zip(classes, files):
+        if nested := sorted(path.name for path in one.iterdir() if path.is_dir()) if not inside else []:
+            raise DataError(f"{one} holds folders ({', '.join(nested)}) instead of images. The sub-folders of {folder} are the "
+                            "classes; splits are made here, so put the images of each class into one folder.")
         if not inside:
             raise DataError(f"The class {one.name} is empty: {one} has no {', '.join(IMAGE_ENDINGS)} file. "
                             "Add images or remove the folder.")
     images = [_read_image(path) for inside in files for path in inside]
     for image, path in zip(images, (path for inside in files for path in inside)):
-        if image.shape != images[0].shape:
-            raise DataError(f"All images must have one shape, but {files[0][0]} has {images[0].shape} and {path} has "
-                            f"{image.shape}. Bring them to one size and colour mode first.")
+        if (image.shape, image.dtype) != (images[0].shape, images[0].dtype):
+            raise DataError(f"All images must have one shape and type, but {files[0][0]} has {images[0].shape} {images[0].dtype} "
+                            f"and {path} has {image.shape} {image.dtype}. Bring them to one size and colour mode first.")
     labels = np.repeat(np.arange(len(classes)), [len(inside) for inside in files])
     return RawData(np.array(images), labels, [one.name for one in classes])
 
@@ -164,7 +199,10 @@ def read_source(
 
     May use the network, once, for the three that Keras fetches. Raises `DataError` when there is no such data set or
     it cannot be read."""
-    if name in READERS:
-        return READERS[name]()
-    own = _find_own_data(name, Path(folder) if folder else find_repository() / "data")
-    return read_npz(own) if own.suffix == ".npz" else read_image_folder(own)
+    folder = Path(folder) if folder else find_repository() / "data"
+    if name not in READERS:
+        own = _find_own_data(name, folder)
+        return read_npz(own) if own.is_file() else read_image_folder(own)
+    if (folder / name).exists():
+        raise DataError(f"{name} is built in, so {folder / name} would never be read. Give your data another name.")
+    return READERS[name]()

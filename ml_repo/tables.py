@@ -23,7 +23,9 @@ def text_table(
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*header, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in header:
+        table.add_column(Text(str(name)))
     for row in rows:
         table.add_row(*(Text(str(value)) for value in row))
     console = Console(file=StringIO(), width=width or 1000, color_system=None, force_jupyter=False)

@@ -100,11 +100,28 @@ def module_of(notebook) -> str:
 FLOORS = {module_of(path): path.name.split("_")[0] for path in LIBRARY}
 
 
+def imported_modules(source: str) -> set[str]:
+    """The modules of this library that `source` imports, also inside functions; nbdev writes them as `from .x import`."""
+    used = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom):
+            assert node.names[0].name != "*", "a star import hides where a name comes from"
+            path = ("ml_repo." * bool(node.level) + (node.module or "")).strip(".").split(".")
+            used |= {path[1]} if path[0] == "ml_repo" and path[1:] else set()
+        elif isinstance(node, ast.Import):
+            used |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("ml_repo.")}
+    return used
+
+
+def test_the_import_gate_sees_every_way_to_import():
+    source = "from .data import load_data\ndef f():\n    import ml_repo.model\n    from ml_repo.training import train_model"
+    assert imported_modules(source) == {"data", "model", "training"}
+    assert imported_modules((ROOT / "ml_repo" / "data.py").read_text()) == {"fingerprint", "sources", "tables"}
+
+
 @pytest.mark.parametrize("module", FLOORS)
 def test_imports_go_downwards(module):
-    nodes = list(ast.walk(ast.parse((ROOT / "ml_repo" / f"{module}.py").read_text())))
-    assert not any(alias.name == "*" for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names)
-    used = {node.module.split(".")[1] for node in nodes if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ml_repo.")}
+    used = imported_modules((ROOT / "ml_repo" / f"{module}.py").read_text())
     assert all(FLOORS[other] < FLOORS[module] for other in used), f"{module} imports upwards: {used}"
     if module not in EXAMPLE:
         assert not used & EXAMPLE, f"{module} imports the example: {used & EXAMPLE}"

@@ -1,5 +1,6 @@
 """The lock is what `make lock` makes of settings.ini, and what is installed is the lock."""
 import importlib.util
+import re
 from importlib.metadata import version
 
 import pytest
@@ -51,10 +52,11 @@ def test_what_is_installed_is_the_lock():
 
 
 def test_the_dockerfile_names_no_package():
-    commands = "\n".join(line for line in (DOCKER / "Dockerfile").read_text().splitlines() if not line.startswith("#"))
-    named = [name for name in locked("requirements.txt") if f" {name} " in commands.replace('"', " ")]
-    assert not [name for name in named if name not in ("jupyter",)]
-    assert all(f"-r /opt/lock/{name}" in commands for name in lock.FILES)
+    commands = (DOCKER / "Dockerfile").read_text().replace("\\\n", " ")
+    installs = [words.split() for words in re.findall(r"pip install ([^&;\n]*)", commands)]
+    assert [words[-1] for words in installs] == [f"/opt/lock/{name}" for name in ("uv.txt", "requirements-cuda.txt", "requirements.txt")]
+    assert all(words[-2] == "-r" and "--require-hashes" in words for words in installs)
+    assert not [word for words in installs for word in words[:-2] if not word.startswith("--")]
 
 
 def test_locking_again_gives_the_same_files(tmp_path):
@@ -71,3 +73,25 @@ def test_a_second_make_installs_nothing():
     plan = run("make", "--dry-run", "train").stdout
     assert "papermill nbs/train.ipynb" in plan
     assert "pip" not in plan and "venv" not in plan.replace(".venv/bin", "")
+
+
+def test_a_misspelt_variable_is_refused():
+    result = run("make", "train", "lr=0.01")
+    assert result.returncode == 2 and 'make train PARAMS="-p lr 0.01"' in result.stdout
+
+
+def test_clean_leaves_data_and_records_alone(tree):
+    precious = [tree / "data" / "my", tree / "data" / "my photos" / ".ipynb_checkpoints", tree / "experiments" / "run 2" / "__pycache__"]
+    rubbish = [tree / "nbs" / "a b" / ".ipynb_checkpoints", tree / "ml_repo" / "__pycache__"]
+    for folder in precious + rubbish:
+        folder.mkdir(parents=True)
+        (folder / "file").touch()
+    checked("make", "clean", cwd=tree)
+    assert all((folder / "file").exists() for folder in precious)
+    assert not any(folder.exists() for folder in rubbish)
+
+
+def test_a_wrong_python_is_refused_by_name(tree):
+    result = run("make", "params", "PYTHON=/nonexistent/python3", cwd=tree)
+    assert result.returncode == 2 and "/nonexistent/python3 is not a Python 3.11, 3.12 or 3.13" in result.stdout
+    assert not (tree / ".venv").exists()
