@@ -86,7 +86,9 @@ def pair_curves(
     return {name: {split: history[prefix + name] for split, prefix in (("training", ""), ("validation", "val_"))
                    if prefix + name in history} for name in sorted(names, key=lambda name: name != "loss")}
 
-# %% ../nbs/11_plots.ipynb #8e8e7b03
+# %% ../nbs/11_plots.ipynb #f2630bf7
+_BETTER = {"loss": "lower is better", "accuracy": "higher is better"}
+
 def plot_learning_curves(
     history: Mapping[str, Sequence[float]],  # one value an epoch
 ) -> Figure:  # one pair of axes a metric
@@ -99,7 +101,8 @@ def plot_learning_curves(
                       label=f"{split}, last {values[-1]:.4f}")
         is_loss = name == "loss" and all(value > 0 for values in splits.values() for value in values)
         axes.set_yscale("log" if is_loss else "linear")
-        axes.set(xlabel="epoch", ylabel=f"{name} (lower is better, log scale)" if is_loss else name)
+        remarks = ", ".join(filter(None, [_BETTER.get(name), "log scale" if is_loss else ""]))
+        axes.set(xlabel="epoch", ylabel=f"{name} ({remarks})" if remarks else name)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend()
     figure.suptitle("How the model learned")

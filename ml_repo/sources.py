@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .parameters import suggest_nearest
+from .bounds import suggest_nearest
 from .provenance import find_repository
 
 # %% ../nbs/05_sources.ipynb #626d5f70
