@@ -16,7 +16,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from .fingerprint import hash_weights
 from .metrics import Metric, Metrics
 from .provenance import Facts
 
