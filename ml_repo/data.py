@@ -27,11 +27,11 @@ def _check_split(
     which: str,  # "" or "test ", for the message
 ) -> None:
     "Raise `DataError` unless `images` and `labels` fit together."
-    if len(images) != len(labels):
-        raise DataError(f"There are {len(images)} {which}images but {len(labels)} {which}labels.")
     if images.ndim not in (3, 4) or 0 in images.shape:
         raise DataError(f"The {which}images have shape {images.shape}; expected (n, height, width) or (n, height, width, "
                         "channels), none of them 0.")
+    if len(images) != len(labels):
+        raise DataError(f"There are {len(images)} {which}images but {len(labels)} {which}labels.")
     if images.dtype.kind not in "buif":
         raise DataError(f"The {which}images are of type {images.dtype}; expected whole or floating-point numbers.")
     broken = np.flatnonzero(~np.isfinite(images.reshape(len(images), -1)).all(axis=1)) if images.dtype.kind == "f" else []

@@ -85,12 +85,11 @@ def _number_labels(
     classes: np.ndarray | None,  # names in the order of the numbers, or None
 ) -> tuple[np.ndarray, np.ndarray | None, list[str]]:  # both as numbers where they can be, and the names
     "Turn labels into numbers from 0; raises `DataError` where they cannot be counted."
-    labels, test_labels = (None if one is None else one.reshape(len(one), -1) if one.ndim else one for one in (labels, test_labels))
+    labels, test_labels = (one[:, 0] if one is not None and one.shape[1:] == (1,) else one for one in (labels, test_labels))
     for one in (labels, test_labels):
-        if one is not None and (one.ndim != 2 or one.shape[1] != 1):
+        if one is not None and one.ndim != 1:
             raise DataError(f"The labels have shape {one.shape}; expected one label an image. "
                             "For one-hot labels, store labels.argmax(axis=1).")
-    labels, test_labels = labels[:, 0], None if test_labels is None else test_labels[:, 0]
     if labels.dtype.kind == "U":
         names = np.unique(labels) if classes is None else np.asarray(classes)
         place = {str(name): number for number, name in enumerate(names)}
