@@ -253,7 +253,20 @@ class _TextRedactor:
         start, end = (place - match.start() for place in match.span("value" if match["value"] else "bare"))
         return match[0][:start] + _mark(name if match["value"] else "") + match[0][end:]
 
-# %% ../nbs/01c_secrets.ipynb #949b0508
+# %% ../nbs/01c_secrets.ipynb #e8e1b368
+def _redact_base64(
+    redactor: _TextRedactor,  # knows what to hide
+    word: str,  # perhaps a text in base64, as papermill's `-b` takes it
+) -> str:  # in base64 again where it was
+    "Hide the secrets of a text in base64."
+    try:
+        text = base64.b64decode(word).decode()
+    except ValueError:
+        return redactor.redact(word)
+    redacted = redactor.redact(text)
+    return word if redacted == text else base64.b64encode(redacted.encode()).decode()
+
+# %% ../nbs/01c_secrets.ipynb #44e21211
 class Redactor(_TextRedactor):
     "Hides secrets in texts, trees of values and command lines, and counts what it hid."
 
@@ -287,15 +300,7 @@ class Redactor(_TextRedactor):
             elif equals and is_secret_name(own):
                 words.append(own + equals + self.redact_tree(value, own.lstrip("-")))
             else:
-                words.append(self._hide_in_base64(word) if before in ("-b", "--parameters_base64") else self.redact(word))
+                words.append(_redact_base64(self, word) if before in ("-b", "--parameters_base64") else self.redact(word))
             is_option = word.startswith("-") or before in ("-p", "-r", "--parameters", "--parameters_raw")
             name = word.lstrip("-") if is_option and not equals and not name and is_secret_name(word) else ""
         return words
-
-    def _hide_in_base64(self, word: str) -> str:
-        try:
-            text = base64.b64decode(word).decode()
-        except ValueError:
-            return self.redact(word)
-        redacted = self.redact(text)
-        return word if redacted == text else base64.b64encode(redacted.encode()).decode()
