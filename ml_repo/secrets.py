@@ -72,7 +72,7 @@ def _library_rules() -> list[_Rule]:  # in the order of the library
             for kind, detector in get_mapping_from_secret_type_to_class().items() if detector.__name__ not in _SKIPPED
             for pattern in detector.denylist]
 
-# %% ../nbs/01c_secrets.ipynb #1468d616
+# %% ../nbs/01c_secrets.ipynb #332cf8c8
 def _rule(
     kind: str,  # what to call it
     pattern: str,  # finds it
@@ -100,6 +100,8 @@ _RULES = [
     _rule("web token", r"eyJ[\w=-]{8,}\.[\w=-]{8,}(?:\.[\w.+/=-]*)?", "eyj"),
     _rule("authorization", r"(?i:authorization)\\*[\"']?\s?[:=,]\s?[rbf]?\\*[\"']?(?i:bearer|basic|token|apikey)\s+([\w.~+/=-]{8,})", "authorization", group=1),
     _rule("authorization", r"(?i:bearer)\s+([\w.~+/=-]{20,})", "bearer", group=1),
+    _rule("password on a command line", r"--(?:[\w-]{0,30}-)?(?:password|passwd|token|secret|api-?key)[ \t]+(?![A-Z_]+\b)([^\s\"'\\<\[$-][^\s\"'\\]{3,})",
+          "--password", "--passwd", "--token", "--secret", "--api", "-password", "-token", "-secret", group=1),
     _rule("signature", r"(?i:[?&;](?:sig|x-amz-signature|x-amz-security-token|x-goog-signature)=)([\w%+/=.~-]{16,})",
           "sig=", "-signature=", "-token=", group=1),
     _rule("Azure account key", r"(?i:AccountKey=|SharedAccessKey=)([A-Za-z0-9+/=%]{20,})", "accountkey=", "accesskey=", group=1),
@@ -119,14 +121,14 @@ def _empty_block(
     "Hide the content of a private key, and keep its lines."
     return _BLOCK_PART.sub(lambda part: part[1] or "[redacted]", text)
 
-# %% ../nbs/01c_secrets.ipynb #441db6aa
+# %% ../nbs/01c_secrets.ipynb #ceac19bd
 _WORDS = r"(?:pass|pwd|secret|token|key|auth|credential|contrase|jwt|bearer)"
 _ASSIGNED = re.compile(r"(?=[abcjkpstABCJKPST])" + _WORDS + r"""[\w.-]{0,40}(?:
     (?P<middle>\\*["'`\]]{0,2}\]?\s{0,3}(?:=>|:=|={1,3}|!=|:)\s{0,3}[rbuf@]{0,2}|\\*["']\s{0,3},\s{0,3})(?P<quote>\\*["'`])(?P<value>[^\s),;+\]}][^\n\r]{2,400}?)(?<!\\)(?P=quote)
     |(?P<sign>["']?(?:\s{0,2}:\s{1,3}|\s{0,2}=\s{0,2}))(?P<bare>[^\s"'`\\(){}\[\],;<>&|]{4,400})(?![\w(\[{.])
     )""", re.VERBOSE | re.IGNORECASE)
 _PLAIN = re.compile(r"(?i)(?:none|null|nil|true|false|yes|no|default|example|changeme|required|optional|string|str|bytes|[-+.\d_eE]+|0x[0-9a-f]+|[*x.•]+"
-                    r"|\$\{?\w+\}?|\$\(.*\)|[{<%].*[}>%]|\[redacted[^\]]*\])$")
+                    r"|\$\{?\w+\}?|\$\(.*\)|[{<%].*[}>%]|\[redacted[^\]]*\])\Z")
 
 
 def _looks_random(
@@ -205,33 +207,12 @@ def _mark(
     "Write what stands in the place of a secret."
     return f"[redacted: {kind}]" if kind else "[redacted]"
 
-# %% ../nbs/01c_secrets.ipynb #f21d37e1
-class _TextRedactor:
-    "Hides secrets in texts and counts what it hid."
+# %% ../nbs/01c_secrets.ipynb #83d5ab26
+class _Counter:
+    "Hides one match, and counts it."
 
-    def __init__(
-        self,
-        named: Mapping[str, Any] = {},  # variables and parameters; the values of those with a secret name are hidden everywhere
-    ):
+    def __init__(self):
         self.counts: dict[str, int] = Counter()  # how many were hidden, by kind
-        self._known = _known_values(named)
-
-    def redact(
-        self,
-        text: str,  # any text: a log, a patch, source code, JSON
-    ) -> str:  # the same with "[redacted: kind]" in the place of each secret; redacting it again changes nothing
-        "Hide the secrets of a text."
-        for value, name in self._known:
-            if value in text:
-                self.counts[name] += text.count(value)
-                text = text.replace(value, _mark(name))
-        if "PRIVATE KEY" in text or "Private-Lines" in text:
-            text = _BLOCK.sub(self._hide_block, text)
-        lower = text.lower()
-        for rule in _RULES + _library_rules():
-            if not rule.hints or any(hint in lower for hint in rule.hints):
-                text = rule.pattern.sub(lambda match: self._hide_shape(rule, match), text)
-        return _ASSIGNED.sub(self._hide_assigned, text)
 
     def _hide_block(self, match: re.Match) -> str:
         emptied = _empty_block(match[0])
@@ -245,13 +226,48 @@ class _TextRedactor:
         return match[0][:found.start] + _mark(rule.kind) + match[0][found.stop:]
 
     def _hide_assigned(self, match: re.Match) -> str:
-        before = re.search(r"[\w.-]*$", match.string[max(0, match.start() - 60):match.start()])[0]
+        before = re.search(r"[\w.-]*\Z", match.string[max(0, match.start() - 60):match.start()])[0]
         name = before + re.match(r"[\w.-]*", match[0])[0]
         if not _is_hidden(name, match):
             return match[0]
         self.counts[name] += 1
         start, end = (place - match.start() for place in match.span("value" if match["value"] else "bare"))
         return match[0][:start] + _mark(name if match["value"] else "") + match[0][end:]
+
+# %% ../nbs/01c_secrets.ipynb #da3540fa
+class _TextRedactor(_Counter):
+    "Hides secrets in texts."
+
+    def __init__(
+        self,
+        named: Mapping[str, Any] = {},  # variables and parameters; the values of those with a secret name are hidden everywhere
+    ):
+        super().__init__()
+        self._known = _known_values(named)
+
+    def redact(
+        self,
+        text: str,  # any text: a log, a patch, source code, JSON
+    ) -> str:  # the same with "[redacted: kind]" in the place of each secret; redacting it again changes nothing
+        "Hide the secrets of a text."
+        for _ in range(5):  # what one pass hides may bare what stands next to it
+            earlier, text = text, self._redact_once(text)
+            if text == earlier:
+                break
+        return text
+
+    def _redact_once(self, text: str) -> str:
+        for value, name in self._known:
+            if value in text:
+                self.counts[name] += text.count(value)
+                text = text.replace(value, _mark(name))
+        if "PRIVATE KEY" in text or "Private-Lines" in text:
+            text = _BLOCK.sub(self._hide_block, text)
+        lower = text.lower()
+        for rule in _RULES + _library_rules():
+            if not rule.hints or any(hint in lower for hint in rule.hints):
+                text = rule.pattern.sub(lambda match: self._hide_shape(rule, match), text)
+        return _ASSIGNED.sub(self._hide_assigned, text)
 
 # %% ../nbs/01c_secrets.ipynb #e8e1b368
 def _redact_base64(
