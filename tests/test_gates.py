@@ -131,9 +131,9 @@ def test_every_module_has_its_notebook():
     assert {path.stem for path in (ROOT / "ml_repo").glob("[!_]*.py")} == set(FLOORS)
 
 
-@pytest.mark.parametrize("module", ["fingerprint", "tables", "provenance", "bounds", "parameters", "metrics", "cli"])
+@pytest.mark.parametrize("module", ["fingerprint", "tables", "provenance", "bounds", "code", "secrets", "machine", "parameters", "metrics", "cli"])
 def test_the_lower_floors_are_light(module):
-    heavy = {"tensorflow", "keras", "sklearn", "pandas", "matplotlib", "papermill", "mlflow", "nbdev"}
+    heavy = {"tensorflow", "keras", "sklearn", "pandas", "matplotlib", "papermill", "mlflow", "nbdev", "detect_secrets", "pynvml", "requests"}
     program = f"import sys, ml_repo.{module}; print(*({heavy!r} & set(sys.modules)))"
     assert checked(sys.executable, "-c", program).strip() == ""
 
