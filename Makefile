@@ -13,22 +13,19 @@ VENV := .venv/made-from-$(shell cat $(LOCKS) settings.ini setup.py | cksum | cut
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 # A misspelt variable (make train lr=0.01) would be ignored in silence, and the run would use the defaults.
-KNOWN := PARAMS PYTHON GPU RUN LOCK_FLAGS PATH MAKEFLAGS SHELL
+KNOWN := PARAMS PYTHON GPU LOCK_FLAGS PATH MAKEFLAGS SHELL
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 $(foreach name,$(filter-out $(KNOWN),$(GIVEN)),$(error There is no variable $(name). Parameters of the notebook are given \
-	as in: make train PARAMS="-p lr 0.01". Variables: PARAMS, PYTHON, GPU, RUN, LOCK_FLAGS))
+	as in: make train PARAMS="-p lr 0.01". Variables: PARAMS, PYTHON, GPU, LOCK_FLAGS))
 
 PARAMS ?=
-RUN := experiments/train-$(shell date -u +%Y%m%dT%H%M%SZ)-$(shell od -An -N2 -tx1 /dev/urandom | tr -d ' ')
 
 help: ## List the commands
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
 		printf '  make %-8s %s\n' "$$name" "$$text"; done
 
-train: $(VENV) ## Train and keep the executed notebook: make train PARAMS="-p lr 0.01 -p epochs 5"
-	@mkdir -p $(RUN)
-	papermill nbs/train.ipynb $(RUN)/train.ipynb --no-progress-bar --stdout-file - -p model_file $(RUN)/model.keras $(PARAMS)
-	@ml-repo show $(RUN)/train.ipynb
+train: $(VENV) ## Train and keep the record: make train PARAMS="-p lr 0.01 -p epochs 5"
+	ml-repo run nbs/train.ipynb $(PARAMS)
 
 params: $(VENV) ## List the parameters of the training notebook
 	@ml-repo params nbs/train.ipynb

@@ -31,6 +31,7 @@ setup(
     extras_require={"dev": packages("dev_requirements"), "cuda": packages("cuda_requirements")},
     entry_points={
         "console_scripts": ["ml-repo=ml_repo.cli:main"],
+        "papermill.engine": ["ml_repo=ml_repo.door:AskedEngine"],
         "nbdev": [f"{settings['lib_path']}={settings['lib_path']}._modidx:d"],
     },
 )

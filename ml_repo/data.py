@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MINIMUM_PER_CLASS', 'check_data', 'Split', 'Dataset', 'split_data', 'load_data']
 
-# %% ../nbs/05a_data.ipynb #789c6184
+# %% ../nbs/05a_data.ipynb #3b799de0
 from dataclasses import dataclass
 from os import PathLike
 from typing import NamedTuple
@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .fingerprint import hash_arrays
+from .run import note_facts
 from .sources import DataError, RawData, read_source
 from .tables import Tabular
 
@@ -153,7 +154,7 @@ def split_data(
     splits = [Split(_scale(images, low, high), labels.astype("int64")) for images, labels in parts]
     return Dataset(name, raw.classes, *splits, fingerprint, f"{raw.images.dtype} {raw.images.shape[1:]}")
 
-# %% ../nbs/05a_data.ipynb #4b9a7f4f
+# %% ../nbs/05a_data.ipynb #0410c581
 def load_data(
     name: str,  # digits, mnist, fashion_mnist, cifar10, or a folder in data/
     split_seed: int = 0,  # decides which images are held back for validation and test
@@ -163,4 +164,6 @@ def load_data(
 
     May use the network, once, for the three that Keras fetches. Raises `DataError` when there is no such data set or
     it is not fit for training."""
-    return split_data(name, read_source(name, folder), split_seed)
+    dataset = split_data(name, read_source(name, folder), split_seed)
+    note_facts("data", **{name: {"sha256": dataset.fingerprint, "split_seed": split_seed}})
+    return dataset

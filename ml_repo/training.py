@@ -6,11 +6,12 @@
 __all__ = ['MINIMUM_STEPS', 'prepare_keras', 'shuffled_order', 'make_batches', 'is_watched', 'ProgressLines', 'train_model',
            'predict_probabilities', 'evaluate_model']
 
-# %% ../nbs/07_training.ipynb #a7d841c0
+# %% ../nbs/07_training.ipynb #79f0e692
 import os
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -18,6 +19,7 @@ import numpy as np
 
 from .metrics import Metric, Metrics
 from .provenance import Facts
+from .run import note_facts
 
 # %% ../nbs/07_training.ipynb #fe2cd450
 _switched_on: set[str] = set()  # what cannot be switched off again in this process
@@ -47,7 +49,7 @@ def _list_devices() -> list[str]:  # such as ["cpu:0"] or ["gpu:0", "gpu:1"]
 
     return [f"gpu:{number}" for number in range(torch.cuda.device_count())] or ["cpu:0"]
 
-# %% ../nbs/07_training.ipynb #3a34e7c6
+# %% ../nbs/07_training.ipynb #1b278d38
 def prepare_keras(
     seed: int,  # decides first weights, dropout and augmentation; at least 0
     deterministic: bool = True,  # the same bits on the same machine; holds until the process ends
@@ -64,8 +66,10 @@ def prepare_keras(
     keras.mixed_precision.set_global_policy(
         "float32" if not mixed_precision else "mixed_float16" if on_gpu else "mixed_bfloat16")
     with_xla = backend == "jax" or (jit_compile and not (deterministic and backend == "tensorflow"))
-    return Facts(backend=backend, devices=", ".join(devices), seed=seed, deterministic=deterministic,
-                 precision=keras.mixed_precision.global_policy().name, jit_compile=with_xla)
+    facts = Facts(backend=backend, devices=", ".join(devices), seed=seed, deterministic=deterministic,
+                  precision=keras.mixed_precision.global_policy().name, jit_compile=with_xla)
+    note_facts("determinism", **facts)
+    return facts
 
 # %% ../nbs/07_training.ipynb #0722d945
 def shuffled_order(
@@ -169,7 +173,7 @@ def _with_shift(
 # %% ../nbs/07_training.ipynb #92bcdcef
 MINIMUM_STEPS = 100
 
-# %% ../nbs/07_training.ipynb #c83a0b3a
+# %% ../nbs/07_training.ipynb #c983cc2c
 def train_model(
     model: keras.Model,  # scores one image a row, as `build_model` makes it
     dataset: Any,  # has `train` and `validation`, each with `images` and `labels`
@@ -179,6 +183,7 @@ def train_model(
     seed: int,  # decides the order of the images, at least 0
     jit_compile: bool = False,  # as `prepare_keras` resolved it
     shift: float = 0.1,  # how far images are moved at random, as a share of their size; at least 0, below 1
+    callbacks: Sequence[keras.callbacks.Callback] = (),  # further ones, such as `RecordMetrics()`
 ) -> dict[str, list[float]]:  # one value an epoch: loss, accuracy, val_loss, val_accuracy
     "Fit `model` to the training images; its weights afterwards are those of the last epoch."
     images, labels = dataset.train
@@ -196,7 +201,7 @@ def train_model(
     watched = is_watched()
     history = learner.fit(
         **make_batches(images, labels, batch_size, seed), epochs=epochs, validation_data=dataset.validation,
-        validation_batch_size=256, verbose=1 if watched else 0, callbacks=[] if watched else [ProgressLines()])
+        validation_batch_size=256, verbose=1 if watched else 0, callbacks=[*callbacks, *([] if watched else [ProgressLines()])])
     return history.history
 
 # %% ../nbs/07_training.ipynb #b816292d
