@@ -72,7 +72,7 @@ def _library_rules() -> list[_Rule]:  # in the order of the library
             for kind, detector in get_mapping_from_secret_type_to_class().items() if detector.__name__ not in _SKIPPED
             for pattern in detector.denylist]
 
-# %% ../nbs/01c_secrets.ipynb #332cf8c8
+# %% ../nbs/01c_secrets.ipynb #2cc92dbe
 def _rule(
     kind: str,  # what to call it
     pattern: str,  # finds it
@@ -97,7 +97,7 @@ _RULES = [
     _rule("Databricks token", r"dapi[0-9a-f]{32}", "dapi"),
     _rule("Artifactory key", r"AKC[A-Za-z0-9]{10,}|AP[\dA-F][A-Za-z0-9]{16,}", "akc", "ap"),
     _rule("Telegram token", r"(\d{8,10}:AA[\w-]{33})(?![\w-])", ":aa", group=1),
-    _rule("web token", r"eyJ[\w=-]{8,}\.[\w=-]{8,}(?:\.[\w.+/=-]*)?", "eyj"),
+    _rule("web token", r"(?:(?<![\w-])|(?<=\\[nrt]))eyJ[\w=-]{8,}\.[\w=-]{8,}(?:\.[\w.+/=-]*)?", "eyj"),
     _rule("authorization", r"(?i:authorization)\\*[\"']?\s?[:=,]\s?[rbf]?\\*[\"']?(?i:bearer|basic|token|apikey)\s+([\w.~+/=-]{8,})", "authorization", group=1),
     _rule("authorization", r"(?i:bearer)\s+([\w.~+/=-]{20,})", "bearer", group=1),
     _rule("password on a command line", r"--(?:[\w-]{0,30}-)?(?:password|passwd|token|secret|api-?key)[ \t]+(?![A-Z_]+\b)([^\s\"'\\<\[$-][^\s\"'\\]{3,})",
