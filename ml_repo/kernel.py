@@ -42,7 +42,7 @@ def check_kernel(
         raise KernelError(f"The kernel {name} is not installed.{suggest_nearest(name, known)} Installed are: {', '.join(known) or 'none'}. "
                           "Choose one with --kernel (-k), or install the one that the notebook asks for.") from None
 
-# %% ../nbs/08c_kernel.ipynb #84620b43
+# %% ../nbs/08c_kernel.ipynb #f7e133ea
 JOIN_LIMIT = 65_536  # characters; a longer text is not joined, since each join copies it
 
 
@@ -85,9 +85,11 @@ class KernelClient(PapermillNotebookClient):
     def last_words(self) -> str:
         "Read the end of what the kernel wrote outside of the notebook, such as a crash of a library in C; empty without any."
         try:
-            return Path(self.private, "words").read_bytes()[-600:].decode("utf-8", "replace").strip()
+            words = Path(self.private, "words").read_bytes()[-20_000:].decode("utf-8", "replace").strip()
         except (OSError, TypeError):
             return ""
+        crash = words.rfind("Fatal Python error")
+        return words[crash:crash + 600] if crash >= 0 else words[-600:]
 
     def process_message(self, *arguments: Any, **named: Any) -> nbformat.NotebookNode | None:
         "Take what the kernel says, join texts, and tell that something came."

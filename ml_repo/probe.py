@@ -11,10 +11,11 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-# %% ../nbs/02c_probe.ipynb #00ed7c34
+# %% ../nbs/02c_probe.ipynb #ec3f886a
 _WATCH = '''
 def watch():
-    import os, site, sys
+    import faulthandler, os, site, sys
+    faulthandler.enable(file=getattr(sys.stderr, "_original_stdstream_copy", 2))  # past Jupyter, which ends in a crash
     if hasattr(sys, "_ml_repo_files"):
         return
     read, written = {}, {}
