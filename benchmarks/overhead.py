@@ -1,13 +1,15 @@
-"""What the training notebook costs over the same training in a plain script, as ratios measured side by side.
+"""What the record and the training notebook cost, as ratios measured side by side.
 
-    .venv/bin/python benchmarks/overhead.py            five rounds, about eight minutes on two cores
+    .venv/bin/python benchmarks/overhead.py            five rounds, about fifteen minutes on two cores
     .venv/bin/python benchmarks/overhead.py --rounds 1
 
-Each round runs three programs one after the other, with the same model, data, seeds and determinism:
+Each round runs five programs one after the other, the last four by papermill:
 
     script      plain.py: load the digits, fit, predict; no figures, no records
-    plain       the same script as the only cell of a notebook, run by papermill
-    notebook    nbs/train.ipynb, run by papermill
+    plain       the same script as the only cell of a notebook, by papermill's own engine (--engine nbclient)
+    recorded    the same notebook, with a record
+    notebook    nbs/train.ipynb, with a record
+    empty       two notebooks that print a word: plain and recorded, which shows the fixed price of a record in seconds
 
 The fit is timed inside the program, the process from outside; times of all rounds go into the medians. The machine's
 own noise is shown by the spread: the smallest and the largest ratio of a round.
@@ -40,26 +42,43 @@ def timed(*command: str) -> tuple[float, float, str]:
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, printed
 
 
-def measure(folder: Path) -> dict[str, dict[str, float]]:
-    """Run the three programs once."""
-    lone_cell = folder / "plain.ipynb"
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(PLAIN)])
+def write_notebook(path: Path, source: str) -> str:
+    """Write a notebook with one cell; returns its name."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "python3", "language": "python"}
-    nbformat.write(notebook, lone_cell)
+    nbformat.write(notebook, path)
+    return str(path)
 
-    def fit(text: str) -> dict[str, float]:
-        found = re.search(r"fit_duration_s ([\d.]+) fit_cpu_s ([\d.]+)", text)
-        return {"fit": float(found[1]), "fit, processor": float(found[2])}
 
+def fit_times(text: str) -> dict[str, float]:
+    """Read what plain.py printed."""
+    found = re.search(r"fit_duration_s ([\d.]+) fit_cpu_s ([\d.]+)", text)
+    return {"fit": float(found[1]), "fit, processor": float(found[2])} if found else {}
+
+
+def by_papermill(notebook: str, output: Path, *options: str) -> dict[str, float]:
+    """Run a notebook by papermill and time it."""
+    wall, cpu, _ = timed(PAPERMILL, notebook, str(output), *options)
+    return {"process": wall, "process, processor": cpu} | fit_times(json.dumps(nbformat.read(output, 4)))
+
+
+def measure(folder: Path) -> dict[str, dict[str, float]]:
+    """Run the programs once. The folder asks for records, as this repository does."""
+    (folder / "settings.ini").write_text("[DEFAULT]\npapermill_engine = ml_repo\n")
+    lone, empty = write_notebook(folder / "plain.ipynb", PLAIN), write_notebook(folder / "empty.ipynb", "print('done')")
     wall, cpu, printed = timed(sys.executable, str(Path(__file__).parent / "plain.py"))
-    script = {"process": wall, "process, processor": cpu} | fit(printed)
-    wall, cpu, _ = timed(PAPERMILL, str(lone_cell), str(folder / "plain-out.ipynb"))
-    plain = {"process": wall, "process, processor": cpu} | fit(json.dumps(nbformat.read(folder / "plain-out.ipynb", 4)))
-    wall, cpu, _ = timed(PAPERMILL, "nbs/train.ipynb", str(folder / "out.ipynb"))
+    results = {"script": {"process": wall, "process, processor": cpu} | fit_times(printed)}
+    for name, notebook in (("plain", lone), ("empty, plain", empty)):
+        results[name] = by_papermill(notebook, folder / "out.ipynb", "--engine", "nbclient")
+        results[name.replace("plain", "recorded")] = by_papermill(notebook, folder / "out.ipynb")
+    assert len(list(folder.glob("experiments/*/record.json"))) % 2 == 0, "only two of the four runs keep a record"
+    results["notebook"] = by_papermill("nbs/train.ipynb", folder / "out.ipynb")
     values = read_metrics(folder / "out.ipynb")
-    ours = {"process": wall, "process, processor": cpu, "fit": values["", "fit_duration_s"],
-            "fit, processor": values["", "fit_processor_s"]}
-    return {"script": script, "plain papermill": plain, "notebook": ours}
+    results["notebook"] |= {"fit": values["", "fit_duration_s"], "fit, processor": values["", "fit_processor_s"]}
+    return results
+
+
+BASE = {"recorded": "plain", "empty, recorded": "empty, plain"}  # what a program is compared with; the others with the script
 
 
 def main() -> None:
@@ -70,13 +89,15 @@ def main() -> None:
         for number in range(parser.parse_args().rounds):
             rounds.append(measure(Path(folder)))
             print(f"round {number + 1} done", file=sys.stderr)
-    print(f"{'':<18}{'seconds':<26}{'median s':>9}{'ratio to the script':>21}{'smallest, largest':>20}")
+    print(f"{'':<17}{'seconds':<20}{'median s':>9}  {'compared with':<14}{'ratio':>6}{'smallest, largest':>20}{'difference s':>14}")
     for program in rounds[0]:
-        for quantity in ("fit", "fit, processor", "process", "process, processor"):
-            ratios = [one[program][quantity] / one["script"][quantity] for one in rounds]
+        base = BASE.get(program, "empty, plain" if program.startswith("empty") else "script")
+        for quantity in (name for name in ("fit", "fit, processor", "process", "process, processor") if name in rounds[0][program]):
+            ratios = [one[program][quantity] / one[base][quantity] for one in rounds]
             seconds = statistics.median(one[program][quantity] for one in rounds)
-            print(f"{program:<18}{quantity:<26}{seconds:>9.2f}{statistics.median(ratios):>21.3f}"
-                  f"{min(ratios):>13.3f},{max(ratios):>6.3f}")
+            more = statistics.median(one[program][quantity] - one[base][quantity] for one in rounds)
+            print(f"{program:<17}{quantity:<20}{seconds:>9.2f}  {base:<14}{statistics.median(ratios):>6.3f}"
+                  f"{min(ratios):>13.3f},{max(ratios):>6.3f}{more:>14.2f}")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,26 @@ def find_asking(
             return folder if settings.defaults().get("papermill_engine", "").strip() == "ml_repo" else None
     return None
 
-# %% ../nbs/08g_door.ipynb #7ef834a8
+# %% ../nbs/08g_door.ipynb #1b2de275
+def _execute(
+    nb: Any,  # the notebook, with the given values in it
+    kernel_name: str,  # as papermill found it
+    is_asked: bool,  # whether to keep a record without looking at settings.ini
+    options: dict[str, Any],  # of papermill, and `record` from `ml-repo run`
+) -> Any:  # the executed notebook
+    "Execute with a record if one is wanted, and as papermill does if not."
+    from papermill.engines import NBClientEngine
+    from papermill.iorw import papermill_io
+
+    base = next((handler._cwd for scheme, handler in papermill_io._handlers if scheme == "local"), None) or os.getcwd()
+    root = find_asking(options.get("input_path"), base)
+    if root is None and not is_asked and not options.get("record"):
+        return NBClientEngine.execute_notebook(nb, kernel_name, **options)
+    from ml_repo.engine import execute_recorded
+
+    return execute_recorded(nb, kernel_name, root or Path(base), base, **options)
+
+# %% ../nbs/08g_door.ipynb #aeded4f4
 class RecordingEngine:
     "papermill's default engine where a repository asks for records, and a door to its own everywhere else."
 
@@ -45,16 +64,7 @@ class RecordingEngine:
         **options: Any,  # of papermill, and `record` from `ml-repo run`
     ) -> Any:  # the executed notebook
         "Execute `nb`, with a record if the repository asks for one."
-        from papermill.engines import NBClientEngine
-        from papermill.iorw import papermill_io
-
-        base = next((handler._cwd for scheme, handler in papermill_io._handlers if scheme == "local"), None) or os.getcwd()
-        root = find_asking(options.get("input_path"), base)
-        if root is None and not cls.is_asked and not options.get("record"):
-            return NBClientEngine.execute_notebook(nb, kernel_name, **options)
-        from ml_repo.engine import execute_recorded
-
-        return execute_recorded(nb, kernel_name, root or Path(base), base, **options)
+        return _execute(nb, kernel_name, cls.is_asked, options)
 
     @classmethod
     def nb_kernel_name(
@@ -62,7 +72,7 @@ class RecordingEngine:
         nb: Any,  # a notebook
         name: str | None = None,  # given with -k
     ) -> str:
-        "Give the kernel of a notebook."
+        "Give the kernel of a notebook, as papermill does."
         from papermill.utils import nb_kernel_name
 
         return nb_kernel_name(nb, name)
@@ -73,7 +83,7 @@ class RecordingEngine:
         nb: Any,  # a notebook
         language: str | None = None,  # given with -l
     ) -> str:
-        "Give the language of a notebook."
+        "Give the language of a notebook, as papermill does."
         from papermill.utils import nb_language
 
         return nb_language(nb, language)

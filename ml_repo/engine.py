@@ -250,7 +250,7 @@ def _run_here(
     client = KernelClient(manager, is_python, on_output, **options)
     return Supervisor(client, job.transcript, log, job.record.folder, job.names if is_python else [], job.gather).run()
 
-# %% ../nbs/08e_engine.ipynb #6043454f
+# %% ../nbs/08e_engine.ipynb #eafa7be6
 def execute_recorded(
     nb: nbformat.NotebookNode,  # with the given values in it
     kernel_name: str,  # of the kernel
@@ -289,7 +289,7 @@ def execute_recorded(
         outcome = _run_here(job, manager, is_python, {"kernel_name": kernel_name, "log_output": log_output, **timeouts, **kept})
     return _end(job, manager, outcome)
 
-
+# %% ../nbs/08e_engine.ipynb #1ca23c3c
 def _end(
     job: Job,  # the run
     manager: NotebookExecutionManager,  # papermill's, with the progress bar

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['JOIN_LIMIT', 'KernelError', 'check_kernel', 'KernelClient', 'ask', 'describe_death']
 
-# %% ../nbs/08c_kernel.ipynb #ce09c7bb
+# %% ../nbs/08c_kernel.ipynb #7554b21d
 import os
 import shutil
 import signal
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from fastcore.basics import patch
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 from jupyter_core.utils import ensure_async
 from papermill.clientwrap import PapermillNotebookClient
@@ -42,7 +43,7 @@ def check_kernel(
         raise KernelError(f"The kernel {name} is not installed.{suggest_nearest(name, known)} Installed are: {', '.join(known) or 'none'}. "
                           "Choose one with --kernel (-k), or install the one that the notebook asks for.") from None
 
-# %% ../nbs/08c_kernel.ipynb #f7e133ea
+# %% ../nbs/08c_kernel.ipynb #12117149
 JOIN_LIMIT = 65_536  # characters; a longer text is not joined, since each join copies it
 
 
@@ -59,38 +60,6 @@ class KernelClient(PapermillNotebookClient):
         super().__init__(manager, **options)
         self.is_python, self.on_output, self.process, self.private, self._kills = is_python, on_output, None, None, None
 
-    async def start(
-        self,
-        **environment: str,  # variables for the kernel, beside those of this process
-    ) -> None:
-        "Start the kernel and wait until it answers. Raises `RuntimeError` when it does not."
-        self.km = self.create_kernel_manager()
-        self.private = tempfile.mkdtemp(prefix="ml-")
-        if self.is_python:
-            self.km.transport, self.km.ip = "ipc", str(Path(self.private, "k"))
-        with open(Path(self.private, "words"), "wb") as words:
-            await self.async_start_new_kernel(env={**os.environ, **environment}, stdout=words, stderr=words)
-        self.process = getattr(self.km.provisioner, "process", None)
-        self._kills = count_memory_kills(self.process.pid) if self.process else None
-        await self.async_start_new_kernel_client()
-
-    async def stop(self) -> None:
-        "End the kernel, alive or not."
-        with suppress(Exception):
-            if self.km is not None:
-                await self._async_cleanup_kernel()
-        if self.private:
-            shutil.rmtree(self.private, ignore_errors=True)
-
-    def last_words(self) -> str:
-        "Read the end of what the kernel wrote outside of the notebook, such as a crash of a library in C; empty without any."
-        try:
-            words = Path(self.private, "words").read_bytes()[-20_000:].decode("utf-8", "replace").strip()
-        except (OSError, TypeError):
-            return ""
-        crash = words.rfind("Fatal Python error")
-        return words[crash:crash + 600] if crash >= 0 else words[-600:]
-
     def process_message(self, *arguments: Any, **named: Any) -> nbformat.NotebookNode | None:
         "Take what the kernel says, join texts, and tell that something came."
         output = super().process_message(*arguments, **named)
@@ -99,7 +68,10 @@ class KernelClient(PapermillNotebookClient):
             self._join(arguments[1].outputs if len(arguments) > 1 else named["cell"].outputs)
         return output
 
-    def log_output_message(self, output: nbformat.NotebookNode) -> None:
+    def log_output_message(
+        self,
+        output: nbformat.NotebookNode,  # of a cell
+    ) -> None:
         "Show an output where papermill was told to; a terminal that is gone does not end the run."
         with suppress(OSError, ValueError):
             super().log_output_message(output)
@@ -108,6 +80,44 @@ class KernelClient(PapermillNotebookClient):
         if len(outputs) > 1 and outputs[-1].output_type == outputs[-2].output_type == "stream" and outputs[-1].name == outputs[-2].name:
             if len(outputs[-2].text) < JOIN_LIMIT:
                 outputs[-2].text += outputs.pop().text
+
+# %% ../nbs/08c_kernel.ipynb #e68a744b
+@patch
+async def start(
+    self: KernelClient,
+    **environment: str,  # variables for the kernel, beside those of this process
+) -> None:
+    "Start the kernel and wait until it answers. Raises `RuntimeError` when it does not."
+    self.km = self.create_kernel_manager()
+    self.private = tempfile.mkdtemp(prefix="ml-")
+    if self.is_python:
+        self.km.transport, self.km.ip = "ipc", str(Path(self.private, "k"))
+    with open(Path(self.private, "words"), "wb") as words:
+        await self.async_start_new_kernel(env={**os.environ, **environment}, stdout=words, stderr=words)
+    self.process = getattr(self.km.provisioner, "process", None)
+    self._kills = count_memory_kills(self.process.pid) if self.process else None
+    await self.async_start_new_kernel_client()
+
+
+@patch
+async def stop(self: KernelClient) -> None:
+    "End the kernel, alive or not."
+    with suppress(Exception):
+        if self.km is not None:
+            await self._async_cleanup_kernel()
+    if self.private:
+        shutil.rmtree(self.private, ignore_errors=True)
+
+
+@patch
+def last_words(self: KernelClient) -> str:
+    "Read the end of what the kernel wrote outside of the notebook, such as a crash of a library in C; empty without any."
+    try:
+        words = Path(self.private, "words").read_bytes()[-20_000:].decode("utf-8", "replace").strip()
+    except (OSError, TypeError):
+        return ""
+    crash = words.rfind("Fatal Python error")
+    return words[crash:crash + 600] if crash >= 0 else words[-600:]
 
 # %% ../nbs/08c_kernel.ipynb #8ee2395c
 async def ask(

@@ -49,7 +49,7 @@ def watch_files() -> str:  # an expression in Python; its value is None
     "Make the question that lets a kernel note the files it opens from now on."
     return f"exec({_WATCH!r}, {{}})"
 
-# %% ../nbs/02c_probe.ipynb #ffeb4d13
+# %% ../nbs/02c_probe.ipynb #73e73689
 _ASK = '''
 def answer(namespace, names):
     import json, os, site, sys
@@ -62,6 +62,23 @@ def answer(namespace, names):
         except (TypeError, ValueError):
             return repr(value)[:500]
     facts["parameters"] = {name: hold(namespace[name]) for name in names if name in namespace}
+    read_determinism(loaded, facts)
+    read, written = getattr(sys, "_ml_repo_files", ({}, {}))
+    facts["read"], facts["written"] = [path for path in read if path not in written], list(written)
+    if "keras" in loaded and "ml_repo.fingerprint" in sys.modules:
+        facts["weights"] = hash_models(namespace, loaded["keras"], sys.modules["ml_repo.fingerprint"].hash_weights)
+    try:
+        import resource
+        facts["peak_memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+    except ImportError:
+        pass
+    return json.dumps(facts)
+'''
+
+# %% ../nbs/02c_probe.ipynb #5db26477
+_ASK_LIBRARIES = '''
+def read_determinism(loaded, facts):
+    import sys
     def attempt(name, get):
         try:
             value = get()
@@ -91,33 +108,29 @@ def answer(namespace, names):
             facts["build"] = {"cuda_version": torch.version.cuda, "cudnn_version": torch.backends.cudnn.version()}
         except Exception:
             pass
-    read, written = getattr(sys, "_ml_repo_files", ({}, {}))
-    facts["read"], facts["written"] = [path for path in read if path not in written], list(written)
-    if keras is not None and "ml_repo.fingerprint" in sys.modules:
-        hash_weights, models = sys.modules["ml_repo.fingerprint"].hash_weights, {}
-        for name, value in list(namespace.items()):
-            if isinstance(value, keras.Model) and not name.startswith("_") and value.weights:
-                try:
-                    size = sum(weight.numpy().nbytes if hasattr(weight, "numpy") else 0 for weight in value.weights)
-                    models[name] = hash_weights(value.weights) if size < 4e9 else "not hashed: %.1f GB" % (size / 1e9)
-                except Exception as error:
-                    models[name] = "not hashed: " + type(error).__name__
-        if models:
-            facts["weights"] = models
-    try:
-        import resource
-        facts["peak_memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
-    except ImportError:
-        pass
-    return json.dumps(facts)
 '''
 
+# %% ../nbs/02c_probe.ipynb #daa73db1
+_ASK_MODELS = '''
+def hash_models(namespace, keras, hash_weights):
+    import math
+    models = {}
+    for name, value in list(namespace.items()):
+        if isinstance(value, keras.Model) and not name.startswith("_") and value.weights:
+            try:
+                size = sum(math.prod(weight.shape) for weight in value.weights) * 4
+                models[name] = hash_weights(value.weights) if size < 4e9 else "not hashed: %.1f GB" % (size / 1e9)
+            except Exception as error:
+                models[name] = "not hashed: " + type(error).__name__
+    return models
+'''
 
+# %% ../nbs/02c_probe.ipynb #2c754606
 def ask_kernel(
     names: Iterable[str],  # of the parameters
 ) -> str:  # an expression in Python; its value is text in JSON
     "Make the question what the kernel holds; it changes nothing in the notebook's names."
-    return f"(lambda scope: (exec({_ASK!r}, scope), scope['answer'](globals(), {list(names)!r}))[1])({{}})"
+    return f"(lambda scope: (exec({_ASK_LIBRARIES + _ASK_MODELS + _ASK!r}, scope), scope['answer'](globals(), {list(names)!r}))[1])({{}})"
 
 # %% ../nbs/02c_probe.ipynb #f43ff906
 def read_answer(

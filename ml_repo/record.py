@@ -54,7 +54,7 @@ def read_host() -> dict[str, Any]:  # name, boot, pid
         boot = None
     return {"name": socket.gethostname() or platform.node(), "boot": boot, "pid": os.getpid()}
 
-# %% ../nbs/03_record.ipynb #977ce1ff
+# %% ../nbs/03_record.ipynb #36900e35
 class OpenRecord:
     "A record that is being written, by the process that holds its lock."
 
@@ -80,14 +80,6 @@ class OpenRecord:
         "Set fields and write them. Raises `OSError` when they could not be written; they are kept for the next time."
         self.facts.update(facts)
         self.save()
-
-    def warn(
-        self,
-        text: str,  # a sentence for whoever reads the record
-    ) -> None:
-        "Keep a warning in the record, once."
-        if text not in self.facts["warnings"]:
-            self.facts["warnings"].append(text)
 
     def close(
         self,
@@ -132,7 +124,7 @@ def open_record(
         raise type(error)(error.errno, f"The record of a run of {notebook} cannot be written: {error.strerror}. "
                           "Make room or give rights there, and start again", str(error.filename or experiments)) from None
 
-# %% ../nbs/03_record.ipynb #bdd1fe5d
+# %% ../nbs/03_record.ipynb #326ee47c
 def _last_seen(
     folder: Path,  # of a record
 ) -> str:  # a time in UTC
@@ -155,7 +147,7 @@ def mark_cells(
     content["metadata"].setdefault("papermill", {})["exception"] = True
     write_atomic(notebook, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
-
+# %% ../nbs/03_record.ipynb #aec40ca7
 def _repair(
     folder: Path,  # of a record whose lock nobody holds
 ) -> None:

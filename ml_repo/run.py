@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RUN_VARIABLE', 'Run', 'current_run', 'start_run', 'note_facts']
 
-# %% ../nbs/04_run.ipynb #46b388bd
+# %% ../nbs/04_run.ipynb #5ae47f8d
 import os
 import shutil
 import sys
@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 from typing import Any
+
+from fastcore.basics import patch
 
 from .files import LineFile
 from .metrics import Metric
@@ -60,7 +62,7 @@ def _inside(
     place.parent.mkdir(parents=True, exist_ok=True)
     return place
 
-# %% ../nbs/04_run.ipynb #8610cb30
+# %% ../nbs/04_run.ipynb #1107d8bb
 class Run:
     "The run that this notebook belongs to."
 
@@ -73,76 +75,88 @@ class Run:
         self._started = time.time()
         self._lines, self._facts = _PatientLines(self.folder / "metrics.jsonl"), _PatientLines(self.folder / ".facts.jsonl")
 
-    def log(
-        self,
-        step: int | None = None,  # of the training, or the epoch; from 0 or 1, as you count
-        split: str = "",  # what was measured: "train", "validation", "test"
-        direction: str = "",  # which way is better: "higher", "lower"
-        **values: float,  # metrics by name; nan and infinite are kept and flagged
-    ) -> None:
-        "Append metrics to the record. Raises `TypeError` or `ValueError` for what is no number."
-        line: dict[str, Any] = {"time_s": round(time.time() - self._started, 3)}
-        if step is not None:
-            line["step"] = int(step)
-        if split:
-            line["split"] = split
-        if direction:
-            line["direction"] = direction
-        try:
-            line["values"] = {name: _number(value) for name, value in values.items()}
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"A metric is a number, but one of {values} is not: {error}. Keep texts as parameters or in the note.") from None
-        self._lines.append(line)
+# %% ../nbs/04_run.ipynb #170a5a2a
+@patch
+def log(
+    self: Run,
+    step: int | None = None,  # of the training, or the epoch; from 0 or 1, as you count
+    split: str = "",  # what was measured: "train", "validation", "test"
+    direction: str = "",  # which way is better: "higher", "lower"
+    **values: float,  # metrics by name; nan and infinite are kept and flagged
+) -> None:
+    "Append metrics to the record. Raises `TypeError` or `ValueError` for what is no number."
+    line: dict[str, Any] = {"time_s": round(time.time() - self._started, 3)}
+    if step is not None:
+        line["step"] = int(step)
+    if split:
+        line["split"] = split
+    if direction:
+        line["direction"] = direction
+    try:
+        line["values"] = {name: _number(value) for name, value in values.items()}
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"A metric is a number, but one of {values} is not: {error}. Keep texts as parameters or in the note.") from None
+    self._lines.append(line)
 
-    def log_metrics(
-        self,
-        metrics: Iterable[Metric],  # such as `evaluate_model` returns
-        step: int | None = None,  # of the training
-    ) -> None:
-        "Append metrics that know their split and direction."
-        for metric in metrics:
-            self.log(step=step, split=metric.split, direction=metric.direction, **{metric.name: metric.value})
 
-    def artifact_path(
-        self,
-        name: str | PathLike,  # such as "model.keras"; a folder inside is made
-    ) -> Path:  # where to write it
-        "Give the place of an artifact, for libraries that write files themselves. Raises `ValueError` when it is outside of the record."
-        return _inside(self.folder / "artifacts", name)
+@patch
+def log_metrics(
+    self: Run,
+    metrics: Iterable[Metric],  # such as `evaluate_model` returns
+    step: int | None = None,  # of the training
+) -> None:
+    "Append metrics that know their split and direction."
+    for metric in metrics:
+        self.log(step=step, split=metric.split, direction=metric.direction, **{metric.name: metric.value})
 
-    def log_artifact(
-        self,
-        path: str | PathLike,  # an existing file or folder
-        name: str | PathLike | None = None,  # its name in the record; the same without one
-    ) -> Path:  # the copy
-        "Copy a file or folder into the record. Raises `FileNotFoundError` when there is none."
-        path = Path(path)
-        if not path.exists():
-            raise FileNotFoundError(f"There is no {path} to keep. It is looked for from {Path.cwd()}.")
-        target = self.artifact_path(name or path.name)
-        if path.is_dir():
-            shutil.copytree(path, target, dirs_exist_ok=True)
-        else:
-            shutil.copy2(path, target)
-        return target
+# %% ../nbs/04_run.ipynb #ce3821cb
+@patch
+def artifact_path(
+    self: Run,
+    name: str | PathLike,  # such as "model.keras"; a folder inside is made
+) -> Path:  # where to write it
+    "Give the place of an artifact. Raises `ValueError` when it is outside of the record."
+    return _inside(self.folder / "artifacts", name)
 
-    def log_figure(
-        self,
-        figure: Any,  # a figure of matplotlib, or anything else with `savefig`; axes stand for their figure
-        name: str | PathLike,  # such as "loss.png"; without an ending it is a PNG
-    ) -> Path:  # the image
-        "Keep a figure as an image."
-        target = self.artifact_path(name if Path(name).suffix else f"{name}.png")
-        getattr(figure, "figure", figure).savefig(target, bbox_inches="tight")
-        return target
 
-    def log_fact(
-        self,
-        group: str,  # a field of the record: "data", "determinism", "weights"
-        **facts: Any,  # by name
-    ) -> None:
-        "Tell the record what this run used. The library's own functions call it; a notebook rarely needs to."
-        self._facts.append({"group": group, "facts": facts})
+@patch
+def log_artifact(
+    self: Run,
+    path: str | PathLike,  # an existing file or folder
+    name: str | PathLike | None = None,  # its name in the record; the same without one
+) -> Path:  # the copy
+    "Copy a file or folder into the record. Raises `FileNotFoundError` when there is none."
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no {path} to keep. It is looked for from {Path.cwd()}.")
+    target = self.artifact_path(name or path.name)
+    if path.is_dir():
+        shutil.copytree(path, target, dirs_exist_ok=True)
+    else:
+        shutil.copy2(path, target)
+    return target
+
+
+@patch
+def log_figure(
+    self: Run,
+    figure: Any,  # a figure of matplotlib, or anything else with `savefig`; axes stand for their figure
+    name: str | PathLike,  # such as "loss.png"; without an ending it is a PNG
+) -> Path:  # the image
+    "Keep a figure as an image."
+    target = self.artifact_path(name if Path(name).suffix else f"{name}.png")
+    getattr(figure, "figure", figure).savefig(target, bbox_inches="tight")
+    return target
+
+# %% ../nbs/04_run.ipynb #ab7adf8f
+@patch
+def log_fact(
+    self: Run,
+    group: str,  # a field of the record: "data", "determinism", "weights"
+    **facts: Any,  # by name
+) -> None:
+    "Tell the record what this run used."
+    self._facts.append({"group": group, "facts": facts})
 
 # %% ../nbs/04_run.ipynb #c7746802
 _active: dict[str, Run] = {}

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['GRACE_S', 'Outcome', 'catch_signals', 'Supervisor']
 
-# %% ../nbs/08d_supervisor.ipynb #77c58e8e
+# %% ../nbs/08d_supervisor.ipynb #41a50c63
 import asyncio
 import os
 import signal
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from fastcore.basics import patch
 from jupyter_core.utils import ensure_async, run_sync
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from papermill.engines import NotebookExecutionManager
@@ -81,7 +82,7 @@ def _first_error(
                 return number, output.ename, output.evalue
     return None
 
-# %% ../nbs/08d_supervisor.ipynb #f934da62
+# %% ../nbs/08d_supervisor.ipynb #3140aca7
 GRACE_S = 3.0  # that a notebook has to stop after a signal
 
 
@@ -120,17 +121,19 @@ class Supervisor:
             watch.cancel()
             await self.client.stop()
 
-    def stop(
-        self,
-        number: int,  # of the signal
-    ) -> None:
-        "Ask for the end of the execution; only the first signal counts."
-        if self.outcome.signal is None:
-            self.outcome.signal = number
-            if self._loop is not None:
-                self._loop.call_soon_threadsafe(lambda: setattr(self, "_stopping", asyncio.ensure_future(_interrupt(self))))
+# %% ../nbs/08d_supervisor.ipynb #93e3291c
+@patch
+def stop(
+    self: Supervisor,
+    number: int,  # of the signal
+) -> None:
+    "Ask for the end of the execution; only the first signal counts."
+    if self.outcome.signal is None:
+        self.outcome.signal = number
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(lambda: setattr(self, "_stopping", asyncio.ensure_future(_interrupt(self))))
 
-# %% ../nbs/08d_supervisor.ipynb #0fc6c4ea
+
 async def _interrupt(
     supervisor: Supervisor,  # that is to stop
 ) -> None:
@@ -155,7 +158,7 @@ async def _look_after(
             with suppress(OSError):
                 supervisor.meter.save()
 
-# %% ../nbs/08d_supervisor.ipynb #76973430
+# %% ../nbs/08d_supervisor.ipynb #77a6eb90
 async def _start(
     supervisor: Supervisor,  # whose kernel is to start
 ) -> None:
@@ -172,7 +175,7 @@ async def _start(
     if client.is_python:
         await ask(client, watch_files())
 
-
+# %% ../nbs/08d_supervisor.ipynb #66d753d9
 async def _run_cells(
     supervisor: Supervisor,  # whose kernel stands
 ) -> None:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PAUSE_S', 'Log', 'clean_cell', 'Transcript']
 
-# %% ../nbs/08b_transcript.ipynb #5d670698
+# %% ../nbs/08b_transcript.ipynb #f9bf975f
 import sys
 import time
 from copy import deepcopy
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from fastcore.basics import patch
 
 from .files import write_atomic
 from .secrets import Redactor
@@ -88,7 +89,7 @@ def clean_cell(
         clean["outputs"] = [_clean_output(output, redactor) for output in cell["outputs"]]
     return clean
 
-# %% ../nbs/08b_transcript.ipynb #6d40a418
+# %% ../nbs/08b_transcript.ipynb #3f144d04
 class Transcript:
     "The executed notebook on disk, in step with the one in memory."
 
@@ -123,24 +124,26 @@ class Transcript:
         rest = self.redactor.redact_tree(deepcopy({name: value for name, value in self.nb.items() if name != "cells"}))
         return nbformat.from_dict(rest | {"cells": cells})
 
-    def save(
-        self,
-        now: bool = False,  # without waiting for the next turn
-    ) -> bool:  # whether the disk holds everything
-        "Write the notebook if something changed and it is time."
-        began = time.monotonic()
-        if not self._changed or not (now or began >= self._next):
-            return self.problem is None
-        failed = self.problem
-        try:
-            text = nbformat.v4.writes(self.clean()) + "\n"
-            for path in self.paths:
-                write_atomic(path, text)
-            self._changed, self.problem = False, None
-        except OSError as error:
-            self.problem = error
-            if failed is None:
-                print(f"The executed notebook cannot be written: {error}. The run goes on, its outputs are kept in memory.", file=sys.stderr, flush=True)
-        taken = time.monotonic() - began
-        self._next = time.monotonic() + max(PAUSE_S, 4 * taken)
+# %% ../nbs/08b_transcript.ipynb #4bbd439d
+@patch
+def save(
+    self: Transcript,
+    now: bool = False,  # without waiting for the next turn
+) -> bool:  # whether the disk holds everything
+    "Write the notebook if something changed and it is time."
+    began = time.monotonic()
+    if not self._changed or not (now or began >= self._next):
         return self.problem is None
+    failed = self.problem
+    try:
+        text = nbformat.v4.writes(self.clean()) + "\n"
+        for path in self.paths:
+            write_atomic(path, text)
+        self._changed, self.problem = False, None
+    except OSError as error:
+        self.problem = error
+        if failed is None:
+            print(f"The executed notebook cannot be written: {error}. The run goes on, its outputs are kept in memory.", file=sys.stderr, flush=True)
+    taken = time.monotonic() - began
+    self._next = time.monotonic() + max(PAUSE_S, 4 * taken)
+    return self.problem is None

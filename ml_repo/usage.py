@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['UsageMeter', 'count_memory_kills', 'peak_memory_of_children']
 
-# %% ../nbs/08_usage.ipynb #cfdcd5cb
+# %% ../nbs/08_usage.ipynb #c8327bc2
 import os
 import resource
 import time
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from fastcore.basics import patch
 
 from .files import dump_json, write_atomic
 
@@ -55,7 +56,7 @@ def _peak_memory(
         return 0.0
     return next((int(line.split()[1]) * 1024 / 1e9 for line in status.splitlines() if line.startswith("VmHWM")), 0.0)
 
-# %% ../nbs/08_usage.ipynb #c3395f69
+# %% ../nbs/08_usage.ipynb #61dd3ef4
 class UsageMeter:
     "Samples what a process and its descendants use."
 
@@ -99,15 +100,17 @@ class UsageMeter:
         "Write the samples. Raises `OSError` when they cannot be written."
         write_atomic(self.path, "".join(dump_json(one) + "\n" for one in self.samples))
 
-    def summarize(self) -> dict[str, Any]:  # peak_memory_gb, cpu_percent and per GPU its mean load and its peak memory
-        "Reduce the samples to what one asks first; a processor that is fully used counts 100 per cent."
-        used = self.samples[1:] or self.samples  # the first one has no time to measure the processor over
-        facts: dict[str, Any] = {"peak_memory_gb": round(self.peak_memory_gb, 3),
-                                 "cpu_percent": round(sum(one["cpu_percent"] for one in used) / len(used)) if used else None}
-        if gpus := [one for one in used if "gpu_percent" in one]:
-            facts["gpu_percent"] = [round(sum(loads) / len(gpus)) for loads in zip(*(one["gpu_percent"] for one in gpus))]
-            facts["gpu_peak_memory_gb"] = [max(memory) for memory in zip(*(one["gpu_memory_gb"] for one in gpus))]
-        return facts
+# %% ../nbs/08_usage.ipynb #7d9e5cfc
+@patch
+def summarize(self: UsageMeter) -> dict[str, Any]:  # peak_memory_gb, cpu_percent and per GPU its mean load and its peak memory
+    "Reduce the samples to what one asks first; a processor that is fully used counts 100 per cent."
+    used = self.samples[1:] or self.samples  # the first one has no time to measure the processor over
+    facts: dict[str, Any] = {"peak_memory_gb": round(self.peak_memory_gb, 3),
+                             "cpu_percent": round(sum(one["cpu_percent"] for one in used) / len(used)) if used else None}
+    if gpus := [one for one in used if "gpu_percent" in one]:
+        facts["gpu_percent"] = [round(sum(loads) / len(gpus)) for loads in zip(*(one["gpu_percent"] for one in gpus))]
+        facts["gpu_peak_memory_gb"] = [max(memory) for memory in zip(*(one["gpu_memory_gb"] for one in gpus))]
+    return facts
 
 # %% ../nbs/08_usage.ipynb #54758a47
 def count_memory_kills(
