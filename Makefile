@@ -1,6 +1,6 @@
 # Everything here needs Python 3.11-3.13, git and make; the rest is installed into .venv from the lock.
 .DEFAULT_GOAL := help
-.PHONY: help train test lab params lock prepare hooks clean
+.PHONY: help train test test-all lab params lock prepare hooks clean
 SHELL := /bin/sh
 
 VERSION_FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
@@ -21,7 +21,7 @@ $(foreach name,$(filter-out $(KNOWN),$(GIVEN)),$(error There is no variable $(na
 PARAMS ?=
 
 help: ## List the commands
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
 		printf '  make %-8s %s\n' "$$name" "$$text"; done
 
 train: $(VENV) ## Train and keep the record: make train PARAMS="-p lr 0.01 -p epochs 5"
@@ -33,6 +33,10 @@ params: $(VENV) ## List the parameters of the training notebook
 test: $(VENV) ## Run all tests: the notebooks, then the whole-program checks
 	nbdev_test --n_workers 2
 	pytest tests -q -rs -p no:cacheprovider --durations=8
+
+test-all: $(VENV) ## Run the slow tests as well: the whole kill matrix, papermill's own tests (about half an hour)
+	nbdev_test --n_workers 2
+	pytest tests -q -rs -p no:cacheprovider --durations=8 --slow
 
 lab: $(VENV) ## Open JupyterLab on the notebooks
 	jupyter lab --LabApp.default_url=/lab/tree/nbs

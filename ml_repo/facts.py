@@ -38,7 +38,7 @@ def _keep_code(
         facts |= {"left_out": patch.left_out[:20], "left_out_count": len(patch.left_out)}
     return facts
 
-# %% ../nbs/03a_facts.ipynb #2014ffdf
+# %% ../nbs/03a_facts.ipynb #4fd5ab57
 def _keep_packages(
     root: Path,  # of the repository
     folder: Path,  # of the record
@@ -48,8 +48,9 @@ def _keep_packages(
     packages = list_packages(places)
     facts: dict[str, Any] = {"list": store_text(folder.parent, "".join(f"{name}=={version}\n" for name, version in packages.items())), "count": len(packages)}
     if (lock := root / "docker" / "requirements.txt").is_file():
-        cuda = root / "docker" / "requirements-cuda.txt"
-        compared = compare_with_lock([lock, cuda] if cuda.is_file() else [lock], packages)
+        has_cuda = any(name.startswith("nvidia-cu") for name in packages)
+        others = [lock.with_name("uv.txt"), *([lock.with_name("requirements-cuda.txt")] if has_cuda else [])]
+        compared = compare_with_lock([lock, *(one for one in others if one.is_file())], packages)
         facts["lock"] = store_text(folder.parent, lock.read_text(encoding="utf-8"))
         facts["matches_lock"] = compared["matches"]
         for name in ("differ", "missing", "extra"):

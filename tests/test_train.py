@@ -1,30 +1,41 @@
 """The main job, as a person runs it."""
+import json
 import math
 import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import jsonschema
 import nbformat
 import numpy as np
 import pytest
-from conftest import ROOT, Executed, checked, run
+from conftest import BIN, Executed, checked, run
 from PIL import Image
 
+from ml_repo.files import read_lines
 from ml_repo.metrics import read_metrics
+from ml_repo.record import Record, read_record
+from ml_repo.schema import RECORD_SCHEMA
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory) -> dict[str, Executed]:
-    """Three runs at the same time: `make train`, the same from nbs/, and another seed."""
-    folders = {name: tmp_path_factory.mktemp(name) for name in ("default", "from_nbs", "other_seed")}
+def runs(clone, tmp_path_factory) -> dict[str, Executed]:
+    """Three runs at the same time in one repository: `make train`, papermill from nbs/, and another seed."""
+    folder = tmp_path_factory.mktemp("runs") / "repository"
+    checked("git", "clone", "--quiet", clone, folder)
+    (folder / ".venv").symlink_to(BIN.parent)
     commands = {
-        "default": (["make", "train", f"RUN={folders['default']}"], ROOT),
-        "from_nbs": (["papermill", "train.ipynb", folders["from_nbs"] / "train.ipynb"], ROOT / "nbs"),
-        "other_seed": (["papermill", "nbs/train.ipynb", folders["other_seed"] / "train.ipynb", "-p", "seed", "1"], ROOT),
+        "default": (["make", "train"], folder),
+        "from_nbs": (["papermill", "train.ipynb", "../from_nbs.ipynb"], folder / "nbs"),
+        "other_seed": (["papermill", "nbs/train.ipynb", "other_seed.ipynb", "-p", "seed", "1"], folder),
     }
     with ThreadPoolExecutor() as pool:
         printed = {name: pool.submit(checked, *command, cwd=cwd) for name, (command, cwd) in commands.items()}
-    return {name: Executed(folder / "train.ipynb", printed[name].result()) for name, folder in folders.items()}
+    outputs = {name: folder / f"{name}.ipynb" for name in commands}
+    record = re.search(r"^(/.*/experiments/train-\S+)$", printed["default"].result(), flags=re.MULTILINE)[1]
+    outputs["default"] = Path(record) / "train.ipynb"
+    return {name: Executed(outputs[name], printed[name].result()) for name in commands}
 
 
 @pytest.fixture
@@ -32,11 +43,33 @@ def default_run(runs) -> Executed:
     return runs["default"]
 
 
+def record_of(executed: Executed) -> Record:
+    """The record of a run, found by what its executed notebook says."""
+    run = json.loads(executed.path.read_text())["metadata"]["ml_repo"]["run"]
+    return read_record(next(folder / "experiments" / run for folder in executed.path.parents if (folder / "experiments" / run).is_dir()))
+
+
 def test_make_train_reaches_the_accuracy_that_the_readme_claims(default_run):
     printed = default_run.printed
     assert read_metrics(default_run.path)["test", "accuracy"] >= 0.98
-    assert "accuracy" in printed and str(default_run.path) in printed
+    assert "accuracy" in printed and str(default_run.path.parent) in printed
     assert "epoch 20/20" in printed and printed.count("\nepoch ") <= 10
+
+
+def test_the_record_says_all_that_the_notebook_used(default_run):
+    record = record_of(default_run)
+    jsonschema.validate(json.loads((record.folder / "record.json").read_text()), RECORD_SCHEMA)
+    assert record["state"] == "completed" and not record["warnings"]
+    assert record["parameters"]["lr"] == {"default": 0.003, "used": 0.003}
+    assert record["data"]["digits"]["sha256"] == default_run.fact("data_fingerprint")
+    assert record["weights"]["model"] == default_run.fact("weights_fingerprint")
+    assert record["determinism"]["operations"] is True and record["determinism"]["seed"] == 0
+    assert record["libraries"]["tensorflow"] and record["packages"]["matches_lock"] is True
+    assert [one["path"] for one in record["outputs"]["files"]] == ["artifacts/model.keras"]
+    logged = {(one["split"], one["name"]): one for one in record["metrics"]}
+    assert logged["test", "accuracy"]["direction"] == "higher" and logged["validation", "loss"]["step"] is None
+    assert len(read_lines(record.folder / "metrics.jsonl")) == 2 * 20 + 8  # two splits an epoch, and the table at the end
+    assert (record.folder / "record.json").stat().st_size <= 10_000
 
 
 def test_the_executed_notebook_is_a_whole_report(default_run):
@@ -56,7 +89,7 @@ def test_the_trained_model_can_be_loaded_and_is_the_one_that_was_measured(defaul
         model, test = keras.models.load_model(sys.argv[1], safe_mode=True), load_data("digits").test
         print("hash", hash_weights(model.weights))
         print("accuracy", float((model.predict(test.images, verbose=0).argmax(axis=1) == test.labels).mean()))"""
-    printed = checked(sys.executable, "-c", program, default_run.path.with_name("model.keras"))
+    printed = checked(sys.executable, "-c", program, default_run.path.parent / "artifacts" / "model.keras")
     assert f"hash {default_run.fact('weights_fingerprint')}" in printed
     accuracy = float(re.search(r"accuracy (\S+)", printed)[1])
     assert math.isclose(accuracy, read_metrics(default_run.path)["test", "accuracy"], abs_tol=1 / 359 + 1e-9)
@@ -97,21 +130,28 @@ def test_the_literal_command_trains_on_a_folder_of_images(tree, tmp_path):
     (["batchsize", "32"], r"no parameter batchsize. Did you mean batch_size\?"),
     (["epochs", "many"], r"epochs = 'many' is of type str, but epochs is of type int"),
     (["lr", "0"], r"lr = 0 is out of range: it must be above 0"),
-    (["model_file", "model.h5"], r"model_file = 'model.h5' does not end in .keras"),
-    (["data", "digit"], r"no data set 'digit'. Did you mean digits\?"),
 ])
-def test_wrong_parameters_end_the_run_before_the_data(given, message, tmp_path):
-    result = run("papermill", "nbs/train.ipynb", tmp_path / "out.ipynb", "-p", *given)
-    assert result.returncode != 0
+def test_wrong_parameters_are_refused_before_a_kernel_starts(given, message, tree):
+    result = run("papermill", "nbs/train.ipynb", "out.ipynb", "-p", *given, cwd=tree)
+    assert result.returncode == 2
     assert re.search(message, result.stdout), result.stdout
-    assert not Executed(tmp_path / "out.ipynb").figures()
+    assert not (tree / "out.ipynb").exists() and not (tree / "experiments").exists()
 
 
-def test_a_lost_tag_ends_the_run(tmp_path):
-    notebook = tmp_path / "train.ipynb"
-    notebook.write_text((ROOT / "nbs" / "train.ipynb").read_text().replace('"parameters"', '"parameter"'))
-    result = run("papermill", notebook, tmp_path / "out.ipynb", "-p", "lr", "0.5")
-    assert result.returncode != 0 and "has lost its tag" in result.stdout
+def test_a_wrong_data_set_ends_the_run_before_anything_is_loaded(tree):
+    result = run("papermill", "nbs/train.ipynb", "out.ipynb", "-p", "data", "digit", cwd=tree)
+    assert result.returncode == 1
+    assert "no data set 'digit'. Did you mean digits?" in result.stdout
+    assert not Executed(tree / "out.ipynb").figures()
+    record = record_of(Executed(tree / "out.ipynb"))
+    assert (record["state"], record["cause"]["exception"]) == ("failed", "DataError")
+
+
+def test_a_lost_tag_is_refused(tree):
+    notebook = tree / "nbs" / "train.ipynb"
+    notebook.write_text(notebook.read_text().replace('"parameters"', '"parameter"'))
+    result = run("papermill", notebook, "out.ipynb", "-p", "lr", "0.5", cwd=tree)
+    assert result.returncode == 2 and "has no cell tagged `parameters`" in result.stdout
 
 
 def test_a_data_set_that_cannot_be_fetched_says_where_to_put_it(tmp_path):
