@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['HASH_LIMIT', 'LISTED', 'gather_facts', 'compare_used', 'list_files', 'gather_results']
 
-# %% ../nbs/03a_facts.ipynb #8a564bc1
+# %% ../nbs/03a_facts.ipynb #02b5c18e
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -15,7 +15,7 @@ from typing import Any
 
 from .code import make_patch, read_code
 from .files import dump_json, read_lines, write_atomic
-from .machine import read_environment, read_gpus, read_image, read_machine
+from .machine import read_cuda, read_environment, read_gpus, read_image, read_machine
 from .provenance import compare_with_lock, list_packages
 from .record import store_text, summarize_metrics
 from .secrets import Redactor
@@ -58,7 +58,7 @@ def _keep_packages(
                 facts[name] = compared[name][:20]
     return facts
 
-# %% ../nbs/03a_facts.ipynb #86a9ff86
+# %% ../nbs/03a_facts.ipynb #6571464c
 def _attempt(
     name: str,  # of the field
     read: Callable[[], Any],  # gives its value
@@ -75,7 +75,7 @@ def gather_facts(
     root: Path,  # of the repository
     folder: Path,  # of the record
     redactor: Redactor,  # takes secrets out
-) -> dict[str, Any]:  # fields of the record: code, packages, image, machine, gpus, environment
+) -> dict[str, Any]:  # fields of the record: code, packages, image, machine, gpus, cuda, environment
     "Read what decides a result and is known before it. Writes `code.patch` and texts in the store."
     facts: dict[str, Any] = {}
     _attempt("code", lambda: _keep_code(root, folder, redactor), facts)
@@ -83,6 +83,7 @@ def gather_facts(
     _attempt("image", lambda: dict(read_image()), facts)
     _attempt("machine", lambda: dict(read_machine()), facts)
     _attempt("gpus", lambda: [dict(gpu) for gpu in read_gpus()], facts)
+    _attempt("cuda", lambda: {name: version for name, version in read_cuda().items() if version}, facts)
     _attempt("environment", lambda: dict(read_environment()), facts)
     return redactor.redact_tree(facts)
 
@@ -150,7 +151,7 @@ def _shorten(
     whole = store_text(experiments, "".join(dump_json(one) + "\n" for one in files))
     return {"files": files[:LISTED], "count": len(files), "size_bytes": sum(one["size_bytes"] for one in files), "list": whole}
 
-# %% ../nbs/03a_facts.ipynb #732f9e4d
+# %% ../nbs/03a_facts.ipynb #ded0b144
 def _told_facts(
     folder: Path,  # of the record
 ) -> dict[str, dict[str, Any]]:  # by group: "data", "determinism", "weights"
@@ -175,7 +176,8 @@ def gather_results(
     warnings += [f"The metric {one['name']} ({one['split'] or 'no split'}) was not finite {one['not_finite']} time(s)."
                  for one in found["metrics"] if one.get("not_finite")]
     found |= {"parameters": parameters, "data": told.pop("data", {}), "determinism": answer.get("determinism", {}) | told.pop("determinism", {}),
-              "weights": answer.get("weights", {}) | told.pop("weights", {}), "libraries": answer.get("loaded", {}), "build": answer.get("build", {})}
+              "weights": answer.get("weights", {}) | told.pop("weights", {}), "libraries": answer.get("loaded", {}), "build": answer.get("build", {}),
+              "kernel": dict(facts.get("kernel", {})) | ({"python": answer["python"]} if "python" in answer else {})}
     found |= told
     own = folder.resolve()
     _attempt("outputs", lambda: _shorten(list_files([path for path in (folder / "artifacts").rglob("*")], folder)

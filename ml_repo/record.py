@@ -188,7 +188,7 @@ def summarize_metrics(
                 last[key]["not_finite"] = bad
     return list(last.values())
 
-# %% ../nbs/03_record.ipynb #ddfee281
+# %% ../nbs/03_record.ipynb #6499d569
 class Record(Tabular, dict):
     "The fields of a `record.json`; a plain dictionary with the `folder` that it was read from."
 
@@ -206,6 +206,8 @@ class Record(Tabular, dict):
         rows = [("run", self["id"]), ("state", self["state"]), ("why", cause), ("experiment", self["experiment"]), ("started", self["started"]),
                 ("duration", "" if self["duration_s"] is None else f"{self['duration_s']:.1f} s"), ("note", self["note"]),
                 ("tags", ", ".join(self["tags"]))]
+        if self.get("elsewhere"):
+            rows.insert(2, ("last seen", f"{self['seen']}, in a copy; it runs, or ran, on {self['host']['name']}"))
         return ("", ""), [row for row in rows if row[1]], str(self.folder)
 
 

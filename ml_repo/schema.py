@@ -49,7 +49,7 @@ _CAUSE = _object("why a run did not complete", ["text"], kind=_text("exception, 
                  text=_text("a sentence"), cell={"type": "integer", "minimum": 1, "description": "number of the cell"},
                  signal=_text("such as SIGKILL"), exception=_text("its class"), peak_memory_gb={"type": "number"})
 
-# %% ../nbs/03c_schema.ipynb #d39eba88
+# %% ../nbs/03c_schema.ipynb #57fde5d4
 RECORD_SCHEMA: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "title": "The record of a run",
@@ -72,7 +72,7 @@ RECORD_SCHEMA: dict[str, Any] = {
         packages=_object("what was installed", [], list=_HASH, lock=_HASH, count={"type": "integer"}, matches_lock={"type": ["boolean", "null"]}),
         outputs=_FILES, inputs=_FILES, weights={"type": "object", "description": "SHA-256 of trained weights, by name"},
         data={"type": "object", "description": "fingerprints of data, by name"}, determinism={"type": "object"}, machine={"type": "object"},
-        gpus={"type": "array"}, image={"type": "object"}, environment={"type": "object", "additionalProperties": {"type": "string"}},
+        gpus={"type": "array"}, cuda={"type": "object"}, kernel={"type": "object"}, libraries={"type": "object"}, image={"type": "object"}, environment={"type": "object", "additionalProperties": {"type": "string"}},
         usage=_object("load", [], peak_memory_gb={"type": "number"}, cpu_percent={"type": ["number", "null"]}),
         cells=_object("the cells", [], duration_s={"type": "array", "items": _SECONDS}),
         redacted={"type": "object", "additionalProperties": {"type": "integer"}, "description": "secrets that were taken out, by kind"},

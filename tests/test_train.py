@@ -25,6 +25,8 @@ def runs(clone, tmp_path_factory) -> dict[str, Executed]:
     folder = tmp_path_factory.mktemp("runs") / "repository"
     checked("git", "clone", "--quiet", clone, folder)
     (folder / ".venv").symlink_to(BIN.parent)
+    if "uv pip" in checked("make", "--dry-run", "train", cwd=folder):
+        pytest.fail("This environment is older than settings.ini or the lock, and would be made anew from a temporary clone. Run: make test")
     commands = {
         "default": (["make", "train"], folder),
         "from_nbs": (["papermill", "train.ipynb", "../from_nbs.ipynb"], folder / "nbs"),
