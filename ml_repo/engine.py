@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['RefusedRun', 'UnkeptRecord', 'check_contract', 'Job', 'execute_recorded']
 
-# %% ../nbs/08d_engine.ipynb #28e9d88f
+# %% ../nbs/08d_engine.ipynb #1517d278
 import os
 import shlex
 import signal
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -29,7 +30,7 @@ from .kernel import KernelClient, KernelError, check_kernel
 from .parameters import Parameter, check_given, parse_parameters
 from .record import OpenRecord, open_record
 from .secrets import Redactor
-from .supervisor import Outcome, Supervisor
+from .supervisor import Outcome, Supervisor, catch_signals
 from .transcript import Log, Transcript
 
 # %% ../nbs/08d_engine.ipynb #e79521a1
@@ -118,7 +119,7 @@ class Job:
             print(f"{self.record.folder / 'record.json'} cannot be written: {error}. The run goes on.", file=sys.stderr, flush=True)
             return False
 
-# %% ../nbs/08d_engine.ipynb #3d38602e
+# %% ../nbs/08d_engine.ipynb #323efec8
 def _open(
     nb: nbformat.NotebookNode,  # with the given values in it
     root: Path,  # of the repository
@@ -129,12 +130,12 @@ def _open(
 ) -> Job:
     "Open the record of a run. Raises `RefusedRun` when it cannot be written."
     given = dict(nb.metadata.papermill.get("parameters", {}))
-    secrets = {one: value for one, value in given.items() if isinstance(value, str)}
-    redactor = Redactor({**os.environ, **secrets})
+    redactor = Redactor({**os.environ, "given": given, "default": {one.name: one.default for one in parameters}})
     values = {one.name: {"default": one.default} | ({"given": given[one.name]} if one.name in given else {}) for one in parameters}
     values = values or {one: {"default": None, "given": value} for one, value in given.items()}
     kernel = {"name": nb.metadata.get("kernelspec", {}).get("name"), "language": nb.metadata.get("kernelspec", {}).get("language")}
-    facts = {"parameters": values, "command": shlex.join(redactor.redact_command(sys.argv)), "source_sha256": hash_source(nb.cells), "kernel": kernel, **about}
+    unchecked = [f"The values of {', '.join(given)} were not checked: only the parameters cell of a Python notebook can be read."] if given and not parameters else []
+    facts = {"parameters": values, "warnings": unchecked, "command": shlex.join(redactor.redact_command(sys.argv)), "source_sha256": hash_source(nb.cells), "kernel": kernel, **about}
     try:
         record = open_record(root / "experiments", name, **redactor.redact_tree(facts))
     except OSError as error:
@@ -207,7 +208,7 @@ def _end_by_signal(
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 
-# %% ../nbs/08d_engine.ipynb #16b0ad95
+# %% ../nbs/08d_engine.ipynb #a2a8a69a
 def _run_other(
     job: Job,  # the run
     engine: str,  # a name that papermill knows
@@ -233,12 +234,13 @@ def _run_other(
     finally:
         job.transcript.reopen()
 
-
+# %% ../nbs/08d_engine.ipynb #884eff74
 def _run_here(
     job: Job,  # the run
     manager: NotebookExecutionManager,  # papermill's
     is_python: bool,  # whether the kernel understands Python
     options: dict[str, Any],  # of papermill's client
+    stopped: list[int],  # signals that came before
 ) -> Outcome:
     "Execute with the supervisor."
     log = Log(job.record.folder / "log.txt", job.redactor)
@@ -247,10 +249,26 @@ def _run_here(
         log.add(text)
         job.transcript.touch()
 
-    client = KernelClient(manager, is_python, on_output, **options)
-    return Supervisor(client, job.transcript, log, job.record.folder, job.names if is_python else [], job.gather).run()
+    timeouts = {"startup_timeout": options.pop("start_timeout", 60), "timeout": options.pop("execution_timeout", None)}
+    kept = {key: value for key, value in options.items() if key not in ("autosave_cell_every", "request_save_on_cell_execute")}
+    client = KernelClient(manager, is_python, on_output, **timeouts, **kept)
+    supervisor = Supervisor(client, job.transcript, log, job.record.folder, job.names if is_python else [], job.gather)
+    return supervisor.run(stopped)
 
-# %% ../nbs/08d_engine.ipynb #eafa7be6
+# %% ../nbs/08d_engine.ipynb #33317532
+def _end(
+    job: Job,  # the run
+    manager: NotebookExecutionManager,  # papermill's, with the progress bar
+    outcome: Outcome,  # how it ended
+) -> None:
+    "Close the record and the progress bar."
+    if outcome.signal == signal.SIGHUP:  # the terminal is gone, and writing to it would fail
+        sys.stdout = sys.stderr = open(os.devnull, "w")
+        manager.pbar = None
+    manager.cleanup_pbar()
+    _close(job, outcome)
+
+# %% ../nbs/08d_engine.ipynb #78c4955c
 def execute_recorded(
     nb: nbformat.NotebookNode,  # with the given values in it
     kernel_name: str,  # of the kernel
@@ -277,34 +295,21 @@ def execute_recorded(
         raise RefusedRun(f"{name}: {error}") from None
     parameters = check_contract(nb, nb.metadata.papermill.get("parameters", {}), name, is_python)
     output = _local_output(output_path, base, input_path)
-    job = _open(nb, root, name, parameters, output, {"door": "papermill", **{key: value for key, value in about.items() if value}})
-    announce(job.record.folder)
     manager = NotebookExecutionManager(nb, progress_bar=progress_bar and not engine, log_output=log_output)
-    if engine:
-        outcome = _run_other(job, engine, kernel_name, {"input_path": input_path, "progress_bar": progress_bar, "log_output": log_output, **options})
-    else:
-        manager.notebook_start()
-        timeouts = {"startup_timeout": options.pop("start_timeout", 60), "timeout": options.pop("execution_timeout", None)}
-        kept = {key: value for key, value in options.items() if key not in ("autosave_cell_every", "request_save_on_cell_execute")}
-        outcome = _run_here(job, manager, is_python, {"kernel_name": kernel_name, "log_output": log_output, **timeouts, **kept})
-    return _end(job, manager, outcome)
-
-# %% ../nbs/08d_engine.ipynb #1ca23c3c
-def _end(
-    job: Job,  # the run
-    manager: NotebookExecutionManager,  # papermill's, with the progress bar
-    outcome: Outcome,  # how it ended
-) -> nbformat.NotebookNode:
-    "Close the record, and end as the caller expects it."
-    if outcome.signal == signal.SIGHUP:  # the terminal is gone, and writing to it would fail
-        sys.stdout = sys.stderr = open(os.devnull, "w")
-        manager.pbar = None
-    manager.cleanup_pbar()
-    _close(job, outcome)
+    stopped: list[int] = []  # signals outside of the execution, so that the record is opened and closed whole
+    with nullcontext() if engine else catch_signals(stopped.append):
+        job = _open(nb, root, name, parameters, output, {"door": "papermill", **{key: value for key, value in about.items() if value}})
+        announce(job.record.folder)
+        if engine:
+            outcome = _run_other(job, engine, kernel_name, {"input_path": input_path, "progress_bar": progress_bar, "log_output": log_output, **options})
+        else:
+            manager.notebook_start()
+            outcome = _run_here(job, manager, is_python, {"kernel_name": kernel_name, "log_output": log_output, **options}, stopped)
+        outcome.signal = outcome.signal or next(iter(stopped), None)
+        _end(job, manager, outcome)
+        outcome.signal = outcome.signal or next(iter(stopped), None)
     if outcome.signal is not None:
         _end_by_signal(outcome.signal)
     if outcome.error is not None:
         raise outcome.error
-    if outcome.state == "interrupted":
-        raise KeyboardInterrupt
     return job.transcript.clean()

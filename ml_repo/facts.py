@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['HASH_LIMIT', 'LISTED', 'gather_facts', 'compare_used', 'list_files', 'gather_results']
 
-# %% ../nbs/03a_facts.ipynb #02b5c18e
+# %% ../nbs/03a_facts.ipynb #26b5d119
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -18,7 +18,7 @@ from .files import dump_json, read_lines, write_atomic
 from .machine import read_cuda, read_environment, read_gpus, read_image, read_machine
 from .provenance import compare_with_lock, list_packages
 from .record import store_text, summarize_metrics
-from .secrets import Redactor
+from .secrets import Redactor, is_secret_name
 
 # %% ../nbs/03a_facts.ipynb #e8b755fa
 def _keep_code(
@@ -38,10 +38,11 @@ def _keep_code(
         facts |= {"left_out": patch.left_out[:20], "left_out_count": len(patch.left_out)}
     return facts
 
-# %% ../nbs/03a_facts.ipynb #4fd5ab57
+# %% ../nbs/03a_facts.ipynb #8ee22f9e
 def _keep_packages(
     root: Path,  # of the repository
     folder: Path,  # of the record
+    redactor: Redactor,  # takes secrets out of the lock, which may name an index with a password
     places: list[str] | None = None,  # where the packages of another Python lie; those of this one without it
 ) -> dict[str, Any]:  # list and lock as names in the store, count, matches_lock, differ
     "Keep the list of installed packages and the lock file."
@@ -51,14 +52,14 @@ def _keep_packages(
         has_cuda = any(name.startswith("nvidia-cu") for name in packages)
         others = [lock.with_name("uv.txt"), *([lock.with_name("requirements-cuda.txt")] if has_cuda else [])]
         compared = compare_with_lock([lock, *(one for one in others if one.is_file())], packages)
-        facts["lock"] = store_text(folder.parent, lock.read_text(encoding="utf-8"))
+        facts["lock"] = store_text(folder.parent, redactor.redact(lock.read_text(encoding="utf-8")))
         facts["matches_lock"] = compared["matches"]
         for name in ("differ", "missing", "extra"):
             if compared.get(name):
                 facts[name] = compared[name][:20]
     return facts
 
-# %% ../nbs/03a_facts.ipynb #6571464c
+# %% ../nbs/03a_facts.ipynb #44e50833
 def _attempt(
     name: str,  # of the field
     read: Callable[[], Any],  # gives its value
@@ -79,7 +80,7 @@ def gather_facts(
     "Read what decides a result and is known before it. Writes `code.patch` and texts in the store."
     facts: dict[str, Any] = {}
     _attempt("code", lambda: _keep_code(root, folder, redactor), facts)
-    _attempt("packages", lambda: _keep_packages(root, folder), facts)
+    _attempt("packages", lambda: _keep_packages(root, folder, redactor), facts)
     _attempt("image", lambda: dict(read_image()), facts)
     _attempt("machine", lambda: dict(read_machine()), facts)
     _attempt("gpus", lambda: [dict(gpu) for gpu in read_gpus()], facts)
@@ -87,7 +88,7 @@ def gather_facts(
     _attempt("environment", lambda: dict(read_environment()), facts)
     return redactor.redact_tree(facts)
 
-# %% ../nbs/03a_facts.ipynb #dffdd43f
+# %% ../nbs/03a_facts.ipynb #9a0a67a2
 def _is_same(
     first: Any,  # a value as JSON keeps it
     second: Any,  # another one
@@ -110,8 +111,8 @@ def compare_used(
             continue
         about["used"], expected = used[name], about.get("given", about["default"])
         if not _is_same(about["used"], expected):
-            origin = "was given as" if "given" in about else "has the default"
-            warnings.append(f"{name} {origin} {expected!r}, but held {about['used']!r} at the end: a cell below the parameters has overwritten it.")
+            origin, show = "was given as" if "given" in about else "has the default", (lambda value: "a secret") if is_secret_name(name) else repr
+            warnings.append(f"{name} {origin} {show(expected)}, but held {show(about['used'])} at the end: a cell below the parameters has overwritten it.")
             about["overwritten"] = True
     return complete, warnings
 
@@ -151,7 +152,7 @@ def _shorten(
     whole = store_text(experiments, "".join(dump_json(one) + "\n" for one in files))
     return {"files": files[:LISTED], "count": len(files), "size_bytes": sum(one["size_bytes"] for one in files), "list": whole}
 
-# %% ../nbs/03a_facts.ipynb #ded0b144
+# %% ../nbs/03a_facts.ipynb #79d49086
 def _told_facts(
     folder: Path,  # of the record
 ) -> dict[str, dict[str, Any]]:  # by group: "data", "determinism", "weights"
@@ -185,7 +186,7 @@ def gather_results(
     _attempt("inputs", lambda: _shorten(list_files([path for path in answer.get("read", []) if not Path(path).resolve().is_relative_to(own)],
              root), folder.parent), found)
     if answer.get("prefix", prefix) != prefix:
-        _attempt("packages", lambda: _keep_packages(root, folder, answer["places"]), found)
+        _attempt("packages", lambda: _keep_packages(root, folder, Redactor(), answer["places"]), found)
         warnings.append(f"The kernel runs in another environment than papermill ({answer['prefix']}); the packages are those of the kernel.")
     found["warnings"] = [*facts.get("warnings", []), *found.pop("warnings", []), *warnings]
     return found

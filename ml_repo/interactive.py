@@ -30,7 +30,7 @@ def find_notebook() -> Path | None:  # None where no front end says it
     name = os.environ.get("JPY_SESSION_NAME") or getattr(main, "__vsc_ipynb_file__", None)
     return Path(name) if name and Path(name).suffix == ".ipynb" else None
 
-# %% ../nbs/03b_interactive.ipynb #624798e1
+# %% ../nbs/03b_interactive.ipynb #918810a6
 def _as_output(
     output: Any,  # of IPython's history: `output_type` and `bundle`
     count: int,  # the number of the cell
@@ -42,6 +42,22 @@ def _as_output(
                 "text": "".join(text) if isinstance(text, list) else text}
     kind = {"output_type": "execute_result", "execution_count": count} if output.output_type == "execute_result" else {"output_type": "display_data"}
     return kind | {"data": dict(output.bundle), "metadata": {}}
+
+
+def _catch_displays(
+    shell: Any,  # IPython's
+) -> None:
+    "Put what is displayed from now on into the history too, as a terminal's IPython does."
+    from IPython.core.history import HistoryOutput
+
+    def note(message: dict[str, Any]) -> dict[str, Any]:
+        if message["header"]["msg_type"] == "display_data":
+            shell.history_manager.outputs[shell.execution_count].append(HistoryOutput("display_data", dict(message["content"]["data"])))
+        return message
+
+    if hasattr(shell.display_pub, "register_hook") and not getattr(shell.display_pub, "_ml_repo_catches", False):
+        shell.display_pub.register_hook(note)
+        shell.display_pub._ml_repo_catches = True
 
 
 def _cell(
@@ -154,7 +170,7 @@ def _close(
     record.close("failed" if error else "completed", cause, **follower.redactor.redact_tree(facts), redacted=dict(follower.redactor.counts))
     (record.folder / ".facts.jsonl").unlink(missing_ok=True)
 
-# %% ../nbs/03b_interactive.ipynb #9814b472
+# %% ../nbs/03b_interactive.ipynb #8ac8dad6
 _followers: list[_Follower] = []
 
 
@@ -182,5 +198,6 @@ def open_interactive(
                          source_sha256=hash_source(_code_cells(notebook)))
     record.facts |= gather_facts(root, record.folder, redactor)
     eval(watch_files())
+    _catch_displays(shell)
     _followers.append(_Follower(record, shell, redactor, notebook, root, since))
     return record.folder

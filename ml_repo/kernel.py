@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['JOIN_LIMIT', 'KernelError', 'check_kernel', 'KernelClient', 'ask', 'describe_death']
 
-# %% ../nbs/08b_kernel.ipynb #7554b21d
+# %% ../nbs/08b_kernel.ipynb #9f2e8f4e
 import os
 import shutil
 import signal
@@ -19,6 +19,7 @@ import nbformat
 from fastcore.basics import patch
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 from jupyter_core.utils import ensure_async
+from nbclient.exceptions import DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NotebookExecutionManager
 
@@ -81,13 +82,13 @@ class KernelClient(PapermillNotebookClient):
             if len(outputs[-2].text) < JOIN_LIMIT:
                 outputs[-2].text += outputs.pop().text
 
-# %% ../nbs/08b_kernel.ipynb #e68a744b
+# %% ../nbs/08b_kernel.ipynb #60eb3086
 @patch
 async def start(
     self: KernelClient,
     **environment: str,  # variables for the kernel, beside those of this process
 ) -> None:
-    "Start the kernel and wait until it answers. Raises `RuntimeError` when it does not."
+    "Start the kernel and wait until it answers. Raises `RuntimeError` when it does not, `DeadKernelError` when it was killed."
     self.km = self.create_kernel_manager()
     self.private = tempfile.mkdtemp(prefix="ml-")
     if self.is_python:
@@ -96,7 +97,12 @@ async def start(
         await self.async_start_new_kernel(env={**os.environ, **environment}, stdout=words, stderr=words)
     self.process = getattr(self.km.provisioner, "process", None)
     self._kills = count_memory_kills(self.process.pid) if self.process else None
-    await self.async_start_new_kernel_client()
+    try:
+        await self.async_start_new_kernel_client()
+    except RuntimeError as error:
+        if "died" in str(error) and self.process is not None and (self.process.poll() or 0) < 0:
+            raise DeadKernelError(str(error)) from None  # by a signal; one that ends by itself cannot start
+        raise
 
 
 @patch

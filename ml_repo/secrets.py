@@ -5,16 +5,17 @@
 # %% auto #0
 __all__ = ['is_secret_name', 'Redactor']
 
-# %% ../nbs/01c_secrets.ipynb #e6001aad
+# %% ../nbs/01c_secrets.ipynb #0fdf36bf
 import base64
 import json
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
+from html import escape
 from typing import Any, NamedTuple
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote
 
 # %% ../nbs/01c_secrets.ipynb #4e31d3d7
 _ALWAYS = {"password", "passwords", "passwd", "passwort", "passphrase", "passcode", "pwd", "secret", "secrets", "credential", "credentials",
@@ -121,10 +122,10 @@ def _empty_block(
     "Hide the content of a private key, and keep its lines."
     return _BLOCK_PART.sub(lambda part: part[1] or "[redacted]", text)
 
-# %% ../nbs/01c_secrets.ipynb #ceac19bd
+# %% ../nbs/01c_secrets.ipynb #9686428d
 _WORDS = r"(?:pass|pwd|secret|token|key|auth|credential|contrase|jwt|bearer)"
 _ASSIGNED = re.compile(r"(?=[abcjkpstABCJKPST])" + _WORDS + r"""[\w.-]{0,40}(?:
-    (?P<middle>\\*["'`\]]{0,2}\]?\s{0,3}(?:=>|:=|={1,3}|!=|:)\s{0,3}[rbuf@]{0,2}|\\*["']\s{0,3},\s{0,3})(?P<quote>\\*["'`])(?P<value>[^\s),;+\]}][^\n\r]{2,400}?)(?<!\\)(?P=quote)
+    (?P<middle>\\*["'`\]]{0,2}\]?\s{0,3}(?::\s{0,3}[\w.]{1,20}(?:\[[\w., \[\]]{1,40}\])?\s{0,3}=|=>|:=|={1,3}|!=|:)\s{0,3}[rbuf@]{0,2}|\\*["']\s{0,3},\s{0,3})(?P<quote>\\*["'`])(?P<value>[^\s),;+\]}][^\n\r]{2,400}?)(?<!\\)(?P=quote)
     |(?P<sign>["']?(?:\s{0,2}:\s{1,3}|\s{0,2}=\s{0,2}))(?P<bare>[^\s"'`\\(){}\[\],;<>&|]{4,400})(?![\w(\[{.])
     )""", re.VERBOSE | re.IGNORECASE)
 _PLAIN = re.compile(r"(?i)(?:none|null|nil|true|false|yes|no|default|example|changeme|required|optional|string|str|bytes|[-+.\d_eE]+|0x[0-9a-f]+|[*x.•]+"
@@ -153,29 +154,43 @@ def _is_hidden(
     is_variable = value.replace(".", "_").isidentifier() and is_secret_name(value)
     return not is_variable and (name.isupper() or _looks_random(value)) and not value.startswith(("/", "./", "~", "$", "%"))
 
-# %% ../nbs/01c_secrets.ipynb #b3323615
+# %% ../nbs/01c_secrets.ipynb #63ea5ec1
+def _leaves(
+    value: Any,  # a text, or a tree with texts
+    name: str,  # of the field that holds it
+) -> Iterator[tuple[str, str]]:  # the field nearest to each text, the text
+    "List the texts of a tree with their names."
+    if isinstance(value, str):
+        yield name, value
+    elif isinstance(value, Mapping):
+        for key, one in value.items():
+            yield from _leaves(one, str(key))
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            yield from _leaves(one, name)
+
+
 def _known_values(
     named: Mapping[str, Any],  # such as os.environ, or parameters
 ) -> list[tuple[str, str]]:  # value and name, the longest value first
     "Collect the secrets among `named`, in every form that they are likely to be printed in."
     forms = {}
-    for name, value in named.items():
-        if not isinstance(value, str):
-            continue
+    for name, value in _leaves(named, ""):
         hidden = [(name, value)] if is_secret_name(name) else []
-        hidden += [(name, found[1]) for found in re.finditer(r"://[^\s:/@]*:([^\s/@]+)@", value)]
+        passwords = [found[1] for found in re.finditer(r"://[^\s:/@]*:([^\s/@]+)@", value)]
+        hidden += [(name, form) for password in passwords for form in {password, unquote(password)}]
         for name, value in hidden:
             value = value.strip()
             is_path = value.startswith(("/", "~", ".")) and os.path.exists(os.path.expanduser(value))
             if len(value) < 6 or is_path or _PLAIN.match(value) or is_secret_name(value):
                 continue
             encoded = base64.b64encode(value.encode(errors="replace")).decode().rstrip("=")
-            for form in (value, quote(value, safe=""), quote(value), quote_plus(value), json.dumps(value)[1:-1],
+            for form in (value, quote(value, safe=""), quote(value), quote_plus(value), escape(value), escape(value, quote=False), json.dumps(value)[1:-1],
                          json.dumps(value, ensure_ascii=False)[1:-1], repr(value)[1:-1], encoded, encoded.replace("+", "-").replace("/", "_")):
                 forms.setdefault(form, name)
     return sorted(forms.items(), key=lambda item: (-len(item[0]), item[0]))
 
-# %% ../nbs/01c_secrets.ipynb #efbc36b0
+# %% ../nbs/01c_secrets.ipynb #f7ee56e0
 def _is_a_part(
     match: re.Match,  # of a shape
 ) -> bool:  # whether it stands inside of something longer
@@ -184,6 +199,8 @@ def _is_a_part(
     before, earlier = text[start - 1:start], text[max(0, start - 2):max(0, start - 1)]
     if before in ("+", "/"):
         return match[0].isalnum() and (earlier.isalnum() or earlier in ("+", "/"))
+    if before == "m" and re.search(r"\\(?:x1b|033|e|u001b)\[[\d;]*m\Z", text[max(0, start - 20):start]):
+        return False
     return before.isalnum() and before.isascii() and not (before in "nrt" and earlier == "\\")
 
 
@@ -234,7 +251,10 @@ class _Counter:
         start, end = (place - match.start() for place in match.span("value" if match["value"] else "bare"))
         return match[0][:start] + _mark(name if match["value"] else "") + match[0][end:]
 
-# %% ../nbs/01c_secrets.ipynb #da3540fa
+# %% ../nbs/01c_secrets.ipynb #cfb4830e
+_COLOR = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+
+
 class _TextRedactor(_Counter):
     "Hides secrets in texts."
 
@@ -254,6 +274,8 @@ class _TextRedactor(_Counter):
             earlier, text = text, self._redact_once(text)
             if text == earlier:
                 break
+        if "\x1b[" in text and (plain := self.redact(bare := _COLOR.sub("", text))) != bare:
+            return plain
         return text
 
     def _redact_once(self, text: str) -> str:
@@ -282,7 +304,10 @@ def _redact_base64(
     redacted = redactor.redact(text)
     return word if redacted == text else base64.b64encode(redacted.encode()).decode()
 
-# %% ../nbs/01c_secrets.ipynb #44e21211
+# %% ../nbs/01c_secrets.ipynb #79c824b9
+_VALUES = {"default", "given", "used"}  # what the record keeps of a parameter
+
+
 class Redactor(_TextRedactor):
     "Hides secrets in texts, trees of values and command lines, and counts what it hid."
 
@@ -291,14 +316,15 @@ class Redactor(_TextRedactor):
         value: Any,  # such as the content of a record or a notebook
         name: str = "",  # the field that holds it
     ) -> Any:  # the same, with dict, list and tuple made anew
-        "Hide the secrets in all strings of a tree; a string whose field has a secret name is hidden whole."
+        "Hide the secrets in all strings of a tree; a string whose field has a secret name is hidden whole, and so are the values of such a parameter."
         if isinstance(value, str):
             if len(value) < 2 or _PLAIN.match(value) or not is_secret_name(name):
                 return self.redact(value)
             self.counts[name] += 1
             return _mark(name)
         if isinstance(value, Mapping):
-            return {self.redact(key) if isinstance(key, str) else key: self.redact_tree(one, str(key)) for key, one in value.items()}
+            names = {key: name if key in _VALUES and is_secret_name(name) else str(key) for key in value}
+            return {self.redact(key) if isinstance(key, str) else key: self.redact_tree(one, names[key]) for key, one in value.items()}
         if isinstance(value, (list, tuple)):
             return (tuple if isinstance(value, tuple) else list)(self.redact_tree(one, name) for one in value)
         return value

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['GRACE_S', 'Outcome', 'catch_signals', 'Supervisor']
 
-# %% ../nbs/08c_supervisor.ipynb #41a50c63
+# %% ../nbs/08c_supervisor.ipynb #1df632a9
 import asyncio
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -82,10 +82,7 @@ def _first_error(
                 return number, output.ename, output.evalue
     return None
 
-# %% ../nbs/08c_supervisor.ipynb #3140aca7
-GRACE_S = 3.0  # that a notebook has to stop after a signal
-
-
+# %% ../nbs/08c_supervisor.ipynb #db1ef044
 class Supervisor:
     "Runs the cells of one notebook and writes down what they show."
 
@@ -100,11 +97,16 @@ class Supervisor:
     ):
         self.client, self.manager, self.transcript, self.log = client, client.nb_man, transcript, log
         self.folder, self.names, self.prepare, self.outcome = folder, names, prepare, Outcome()
-        self.index, self.meter, self._loop, self._stopping = None, None, None, None
+        self.index, self.meter, self._loop, self._stopping, self._was_running = None, None, None, None, False
 
-    def run(self) -> Outcome:
+    def run(
+        self,
+        stopped: Iterable[int] = (),  # signals that came before
+    ) -> Outcome:
         "Execute the notebook; whatever happens in it, this returns."
         with catch_signals(self.stop):
+            for number in stopped:
+                self.stop(number)
             run_sync(self._run)()
         return self.outcome
 
@@ -112,16 +114,22 @@ class Supervisor:
         self._loop = asyncio.get_running_loop()
         watch = asyncio.ensure_future(_look_after(self))
         try:
-            await _start(self)
+            if self.outcome.signal is None:
+                await _start(self)
             await _run_cells(self)
-        except (DeadKernelError, RuntimeError, CellTimeoutError) as error:
+        except Exception as error:  # whatever it was, the record says it and the kernel does not stay behind
             _explain_end(self, error)
         finally:
-            await _finish(self)
-            watch.cancel()
-            await self.client.stop()
+            try:
+                await _finish(self)
+            finally:
+                watch.cancel()
+                await self.client.stop()
 
-# %% ../nbs/08c_supervisor.ipynb #93e3291c
+# %% ../nbs/08c_supervisor.ipynb #2b503a97
+GRACE_S = 3.0  # that a notebook has to stop after a signal
+
+
 @patch
 def stop(
     self: Supervisor,
@@ -129,7 +137,7 @@ def stop(
 ) -> None:
     "Ask for the end of the execution; only the first signal counts."
     if self.outcome.signal is None:
-        self.outcome.signal = number
+        self.outcome.signal, self._was_running = number, _status(self) == NotebookExecutionManager.RUNNING
         if self._loop is not None:
             self._loop.call_soon_threadsafe(lambda: setattr(self, "_stopping", asyncio.ensure_future(_interrupt(self))))
 
@@ -158,7 +166,7 @@ async def _look_after(
             with suppress(OSError):
                 supervisor.meter.save()
 
-# %% ../nbs/08c_supervisor.ipynb #77a6eb90
+# %% ../nbs/08c_supervisor.ipynb #677c5aec
 async def _start(
     supervisor: Supervisor,  # whose kernel is to start
 ) -> None:
@@ -168,7 +176,8 @@ async def _start(
     try:
         await client.start(**{RUN_VARIABLE: str(supervisor.folder)})
     finally:
-        await facts
+        problems = await asyncio.gather(facts, return_exceptions=True)
+        supervisor.outcome.warnings += [f"The facts of the start could not be gathered: {problem!r}." for problem in problems if problem]
     if client.process is not None:
         supervisor.meter = UsageMeter(client.process.pid, supervisor.folder / "usage.jsonl")
         supervisor.meter.sample()
@@ -205,7 +214,7 @@ def _is_gone(
     "Say whether the process of the kernel has ended."
     return client.process is not None and client.process.poll() is not None
 
-# %% ../nbs/08c_supervisor.ipynb #18cf6a45
+# %% ../nbs/08c_supervisor.ipynb #724cb098
 def _explain_end(
     supervisor: Supervisor,  # whose cells no longer run
     error: Exception | None,  # what ended the execution from outside of the cells
@@ -214,20 +223,21 @@ def _explain_end(
     outcome, nb, number = supervisor.outcome, supervisor.client.nb, (supervisor.index or 0) + 1
     cell = nb.cells[supervisor.index] if supervisor.index is not None else None
     if outcome.signal is not None:
-        name = signal.Signals(outcome.signal).name
-        where = "before the first cell" if cell is None else f"in cell {number}"
-        outcome.state, outcome.cause = "interrupted", {"kind": "signal", "signal": name, "cell": number, "text": f"Stopped by {name} {where}."}
-        if cell is not None:
-            _mark(cell, "interrupted", *(("Interrupted", outcome.cause["text"]) if error is not None else ()))
+        _explain_signal(supervisor, error)
     elif isinstance(error, DeadKernelError):
         outcome.state, outcome.error = "killed", error
         outcome.cause = describe_death(supervisor.client, supervisor.meter.peak_memory_gb if supervisor.meter else 0) | {"cell": number}
-        outcome.cause["text"] = f"In cell {number}: {outcome.cause['text']}"
-        _mark(cell, "killed", "KernelKilled", outcome.cause["text"])
+        outcome.cause["text"] = f"{'Before the first cell' if cell is None else f'In cell {number}'}: {outcome.cause['text']}"
+        if cell is not None:
+            _mark(cell, "killed", "KernelKilled", outcome.cause["text"])
     elif isinstance(error, CellTimeoutError):
         outcome.state, outcome.error = "failed", error
         outcome.cause = {"kind": "timeout", "cell": number, "text": f"Cell {number} took longer than the {supervisor.client.timeout} s that it was given."}
         _mark(cell, "failed", "CellTimeoutError", outcome.cause["text"])
+    elif error is not None and cell is not None:
+        outcome.state, outcome.error = "failed", error
+        outcome.cause = {"kind": "error", "cell": number, "text": f"Cell {number} could not be executed: {type(error).__name__}: {error}"[:1000]}
+        _mark(cell, "failed", type(error).__name__, outcome.cause["text"])
     elif error is not None:
         outcome.state, outcome.error = "failed", error
         outcome.cause = {"kind": "no kernel", "text": f"The kernel {supervisor.client.kernel_name} did not start: {error}"}
@@ -239,6 +249,31 @@ def _explain_end(
         outcome.warnings.append(f"The notebook ended itself in cell {number}, with sys.exit; the cells below did not run.")
     if supervisor.index is not None:
         supervisor.transcript.finish_cell(supervisor.index)
+
+# %% ../nbs/08c_supervisor.ipynb #13f8961e
+def _status(
+    supervisor: Supervisor,  # perhaps at work
+) -> str | None:  # None before the first cell
+    "Read papermill's mark on the present cell."
+    return supervisor.client.nb.cells[supervisor.index].metadata.papermill.status if supervisor.index is not None else None
+
+
+def _explain_signal(
+    supervisor: Supervisor,  # that a signal has stopped
+    error: Exception | None,  # what ended the execution from outside of the cells
+) -> None:
+    "Find the state and the cause of an end by a signal."
+    outcome, cells, index = supervisor.outcome, supervisor.client.nb.cells, supervisor.index
+    is_inside = index is not None and (supervisor._was_running or error is not None or _status(supervisor) != NotebookExecutionManager.COMPLETED)
+    if index is not None and index == len(cells) - 1 and not is_inside:
+        return  # everything was done when it came
+    name = signal.Signals(outcome.signal).name
+    where = "before the first cell" if index is None else f"{'in' if is_inside else 'after'} cell {index + 1}"
+    outcome.state = "interrupted"
+    outcome.cause = {"kind": "signal", "signal": name, "cell": (index or 0) + 1, "text": f"Stopped by {name} {where}."}
+    if is_inside:
+        says_so = any(output.output_type == "error" for output in cells[index].get("outputs", [])[-1:])
+        _mark(cells[index], "interrupted", *(() if says_so else ("Interrupted", outcome.cause["text"])))
 
 # %% ../nbs/08c_supervisor.ipynb #cb3b130c
 async def _finish(
