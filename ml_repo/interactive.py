@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['find_notebook', 'describe_order', 'open_interactive']
 
-# %% ../nbs/03b_interactive.ipynb #2c8288d0
+# %% ../nbs/03b_interactive.ipynb #282b3648
 import atexit
 import json
 import os
 import sys
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def find_notebook() -> Path | None:  # None where no front end says it
     name = os.environ.get("JPY_SESSION_NAME") or getattr(main, "__vsc_ipynb_file__", None)
     return Path(name) if name and Path(name).suffix == ".ipynb" else None
 
-# %% ../nbs/03b_interactive.ipynb #918810a6
+# %% ../nbs/03b_interactive.ipynb #86144118
 def _as_output(
     output: Any,  # of IPython's history: `output_type` and `bundle`
     count: int,  # the number of the cell
@@ -41,23 +42,8 @@ def _as_output(
         return {"output_type": "stream", "name": "stdout" if output.output_type == "out_stream" else "stderr",
                 "text": "".join(text) if isinstance(text, list) else text}
     kind = {"output_type": "execute_result", "execution_count": count} if output.output_type == "execute_result" else {"output_type": "display_data"}
-    return kind | {"data": dict(output.bundle), "metadata": {}}
-
-
-def _catch_displays(
-    shell: Any,  # IPython's
-) -> None:
-    "Put what is displayed from now on into the history too, as a terminal's IPython does."
-    from IPython.core.history import HistoryOutput
-
-    def note(message: dict[str, Any]) -> dict[str, Any]:
-        if message["header"]["msg_type"] == "display_data":
-            shell.history_manager.outputs[shell.execution_count].append(HistoryOutput("display_data", dict(message["content"]["data"])))
-        return message
-
-    if hasattr(shell.display_pub, "register_hook") and not getattr(shell.display_pub, "_ml_repo_catches", False):
-        shell.display_pub.register_hook(note)
-        shell.display_pub._ml_repo_catches = True
+    data = {form: b64encode(value).decode() if isinstance(value, bytes) else value for form, value in output.bundle.items()}
+    return kind | {"data": data, "metadata": {}}
 
 
 def _cell(
@@ -90,7 +76,7 @@ def describe_order(
         found.append(f"Code cells {', '.join(map(str, skipped))} did not run in this run, or ran before it began.")
     return found
 
-# %% ../nbs/03b_interactive.ipynb #01f815e0
+# %% ../nbs/03b_interactive.ipynb #eb920f9c
 class _Follower:
     "Keeps an interactive record in step with what IPython runs."
 
@@ -104,8 +90,10 @@ class _Follower:
         atexit.register(self.close)
 
     def after_cell(self, result: Any) -> None:
-        error = result.error_before_exec or result.error_in_exec
-        self.ran.append({"count": self.shell.execution_count - 1, "source": result.info.raw_cell, "id": result.info.cell_id,
+        error, count, outputs = result.error_before_exec or result.error_in_exec, self.shell.execution_count - 1, self.shell.history_manager.outputs
+        if early := outputs.pop(count + 1, []):  # displays that Jupyter's kernel counts to the next cell
+            outputs[count] = [*outputs.get(count, []), *early]
+        self.ran.append({"count": count, "source": result.info.raw_cell, "id": result.info.cell_id,
                          "error": [type(error).__name__, str(error)] if error else None})
         try:
             self.write()
@@ -170,7 +158,7 @@ def _close(
     record.close("failed" if error else "completed", cause, **follower.redactor.redact_tree(facts), redacted=dict(follower.redactor.counts))
     (record.folder / ".facts.jsonl").unlink(missing_ok=True)
 
-# %% ../nbs/03b_interactive.ipynb #8ac8dad6
+# %% ../nbs/03b_interactive.ipynb #daec1207
 _followers: list[_Follower] = []
 
 
@@ -198,6 +186,6 @@ def open_interactive(
                          source_sha256=hash_source(_code_cells(notebook)))
     record.facts |= gather_facts(root, record.folder, redactor)
     eval(watch_files())
-    _catch_displays(shell)
+    shell.display_pub.store_display_history = True  # figures too; Jupyter's kernel leaves them out otherwise
     _followers.append(_Follower(record, shell, redactor, notebook, root, since))
     return record.folder

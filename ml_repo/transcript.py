@@ -18,7 +18,7 @@ from fastcore.basics import patch
 from .files import write_atomic
 from .secrets import Redactor
 
-# %% ../nbs/08a_transcript.ipynb #bf96681b
+# %% ../nbs/08a_transcript.ipynb #d5a160b1
 PAUSE_S = 0.5  # how long new output may wait
 WHOLE_LIMIT = 50_000_000  # bytes of a log that is looked through at the end, which takes seconds
 
@@ -58,15 +58,17 @@ class Log:
         if now:
             self._look_through()
 
-    def _append(self, text: str) -> None:
-        try:
-            with open(self.path, "a", encoding="utf-8", errors="replace", newline="") as file:
-                file.write(self.redactor.redact(text))
-            self.problem = None
-        except OSError as error:
-            self.problem = error
+# %% ../nbs/08a_transcript.ipynb #359bbbef
+@patch
+def _append(self: Log, text: str) -> None:
+    try:
+        with open(self.path, "a", encoding="utf-8", errors="replace", newline="") as file:
+            file.write(self.redactor.redact(text))
+        self.problem = None
+    except OSError as error:
+        self.problem = error
 
-# %% ../nbs/08a_transcript.ipynb #c3ad7acb
+
 @patch
 def _look_through(self: Log) -> None:
     try:
