@@ -61,7 +61,7 @@ def read_values(
         types = {one.name: one.type for one in read_parameters(notebook)}
     return {str(name): value for name, value in values.items()} | {name: read_value(text, types.get(name)) for name, text in pairs}
 
-# %% ../nbs/08e_launch.ipynb #ad9b1483
+# %% ../nbs/08e_launch.ipynb #2a95c49e
 def run_notebook(
     notebook: str | PathLike,  # to execute; it stays as it is
     parameters: Mapping[str, Any] | None = None,  # value by name; the others keep their defaults
@@ -82,14 +82,23 @@ def run_notebook(
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
     folders: list[Path] = []
-    about = {"experiment": experiment, "note": note, "tags": list(tags), "engine": engine, "door": door, "announce": folders.append}
+
+    def announce(folder: Path) -> None:
+        folders.append(folder)
+        if not quiet:
+            print(f"run {folder.name}", flush=True)
+
+    about = {"experiment": experiment, "note": note, "tags": list(tags), "engine": engine, "door": door, "announce": announce}
     shown = None if quiet else sys.stdout
     if not Path(notebook).is_file():
         raise FileNotFoundError(f"There is no notebook {notebook}, looked for from {Path.cwd()}.")
     try:
         papermill.execute_notebook(str(notebook), None, parameters=dict(parameters or {}), kernel_name=kernel, progress_bar=quiet,
                                    stdout_file=shown, stderr_file=shown and sys.stderr, execution_timeout=timeout_s, record=about)
-    except (papermill.PapermillExecutionError, DeadKernelError, CellTimeoutError, RuntimeError):
+    except papermill.PapermillExecutionError as error:
+        if shown:
+            print(*error.traceback, sep="\n", file=sys.stderr)
+    except (DeadKernelError, CellTimeoutError, RuntimeError):
         if not folders:
             raise
     return read_record(folders[0])
