@@ -75,7 +75,7 @@ def check_contract(
         raise RefusedRun(f"{name}: {str(error).replace('NOTEBOOK', name)}") from None
     return parameters
 
-# %% ../nbs/08d_engine.ipynb #5a53496c
+# %% ../nbs/08d_engine.ipynb #39a002f7
 def _local_output(
     output: str | PathLike | None,  # as papermill was given it
     base: str | PathLike,  # where relative paths start
@@ -89,6 +89,8 @@ def _local_output(
         raise RefusedRun(f"The folder {path.parent} of the output does not exist. Make it first: mkdir -p {shlex.quote(str(path.parent))}")
     if source and path == Path(base, source).resolve():
         raise RefusedRun(f"The output {output} is the notebook itself, which would be overwritten. Give the output another name.")
+    if path.is_dir():
+        raise RefusedRun(f"The output {path} is a folder. Give the name of a file in it: {shlex.quote(str(path / 'out.ipynb'))}")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise RefusedRun(f"The output {path} cannot be written: no rights. Choose another place.")
     return path
@@ -255,20 +257,22 @@ def _run_here(
     supervisor = Supervisor(client, job.transcript, log, job.record.folder, job.names if is_python else [], job.gather)
     return supervisor.run(stopped)
 
-# %% ../nbs/08d_engine.ipynb #33317532
+# %% ../nbs/08d_engine.ipynb #a652e72e
 def _end(
     job: Job,  # the run
     manager: NotebookExecutionManager,  # papermill's, with the progress bar
     outcome: Outcome,  # how it ended
+    stopped: list[int],  # signals that came before the execution or come now
 ) -> None:
     "Close the record and the progress bar."
-    if outcome.signal == signal.SIGHUP:  # the terminal is gone, and writing to it would fail
+    if (outcome.signal or next(iter(stopped), None)) == signal.SIGHUP:  # the terminal is gone, and writing to it would fail
         sys.stdout = sys.stderr = open(os.devnull, "w")
         manager.pbar = None
     manager.cleanup_pbar()
     _close(job, outcome)
+    outcome.signal = outcome.signal or next(iter(stopped), None)
 
-# %% ../nbs/08d_engine.ipynb #78c4955c
+# %% ../nbs/08d_engine.ipynb #7f35a2f9
 def execute_recorded(
     nb: nbformat.NotebookNode,  # with the given values in it
     kernel_name: str,  # of the kernel
@@ -305,9 +309,7 @@ def execute_recorded(
         else:
             manager.notebook_start()
             outcome = _run_here(job, manager, is_python, {"kernel_name": kernel_name, "log_output": log_output, **options}, stopped)
-        outcome.signal = outcome.signal or next(iter(stopped), None)
-        _end(job, manager, outcome)
-        outcome.signal = outcome.signal or next(iter(stopped), None)
+        _end(job, manager, outcome, stopped)
     if outcome.signal is not None:
         _end_by_signal(outcome.signal)
     if outcome.error is not None:

@@ -128,7 +128,7 @@ def read_lines(
             pass
     return [line for line in found if isinstance(line, dict)]
 
-# %% ../nbs/02b_files.ipynb #75eb74af
+# %% ../nbs/02b_files.ipynb #9da7bd01
 class Lock:
     "An exclusive lock on a file, released when its process ends."
 
@@ -152,8 +152,9 @@ class Lock:
         return True
 
     def release(self) -> None:
-        "Give the lock back."
+        "Give the lock back, also when a forked child has inherited it."
         if self._descriptor is not None:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)
             self._descriptor = None
 

@@ -6,7 +6,7 @@
 __all__ = ['SCHEMA', 'STATES', 'utc_now', 'make_run_id', 'read_host', 'OpenRecord', 'open_record', 'mark_cells',
            'summarize_metrics', 'Record', 'read_record', 'store_text', 'read_text', 'find_records', 'find_record']
 
-# %% ../nbs/03_record.ipynb #976c6751
+# %% ../nbs/03_record.ipynb #ee368ff9
 import hashlib
 import json
 import os
@@ -15,6 +15,7 @@ import secrets
 import socket
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime, timezone
 from os import PathLike
 from pathlib import Path
@@ -124,12 +125,15 @@ def open_record(
         raise type(error)(error.errno, f"The record of a run of {notebook} cannot be written: {error.strerror}. "
                           "Make room or give rights there, and start again", str(error.filename or experiments)) from None
 
-# %% ../nbs/03_record.ipynb #326ee47c
+# %% ../nbs/03_record.ipynb #c5d58994
 def _last_seen(
     folder: Path,  # of a record
 ) -> str:  # a time in UTC
     "Say when the run gave its last sign of life: a sample of its load, or a newer file."
-    times = [path.stat().st_mtime for path in folder.iterdir() if path.name not in (".lock", "artifacts")]
+    times = []
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):  # a temporary file that has just taken its name
+            times += [path.stat().st_mtime] if path.name not in (".lock", "artifacts") else []
     return datetime.fromtimestamp(max(times, default=0), timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -147,7 +151,7 @@ def mark_cells(
     content["metadata"].setdefault("papermill", {})["exception"] = True
     write_atomic(notebook, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
-# %% ../nbs/03_record.ipynb #aec40ca7
+# %% ../nbs/03_record.ipynb #6eb84a02
 def _repair(
     folder: Path,  # of a record whose lock nobody holds
 ) -> None:
@@ -167,7 +171,10 @@ def _repair(
         facts |= {"state": "killed", "cause": {"kind": "supervisor gone", "text": text}, "ended": seen, "duration_s": round(max(lived, 0), 3),
                   "metrics": metrics, "repaired": utc_now()}
         for notebook in folder.glob("*.ipynb"):
-            mark_cells(notebook, text)
+            with suppress(ValueError, KeyError, TypeError):  # no notebook of a run
+                mark_cells(notebook, text)
+        for rest in folder.glob(".*.tmp"):  # of a write that did not come to its end
+            rest.unlink()
         write_atomic(folder / "record.json", dump_json(facts, indent=1) + "\n")
     finally:
         lock.release()

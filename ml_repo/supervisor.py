@@ -184,7 +184,7 @@ async def _start(
     if client.is_python:
         await ask(client, watch_files())
 
-# %% ../nbs/08c_supervisor.ipynb #66d753d9
+# %% ../nbs/08c_supervisor.ipynb #759a7a53
 async def _run_cells(
     supervisor: Supervisor,  # whose kernel stands
 ) -> None:
@@ -200,6 +200,8 @@ async def _run_cells(
             await client.async_execute_cell(cell, index)
         except CellExecutionError as error:
             manager.cell_exception(cell, cell_index=index, exception=error)
+            if error.ename and error.ename != "SystemExit" and not any(output.output_type == "error" for output in cell.outputs):
+                _mark(cell, "failed", error.ename, error.evalue)  # the kernel could not send it
             break
         finally:
             if cell.metadata.papermill.status in (manager.RUNNING, manager.FAILED) and not _is_gone(client):
@@ -214,7 +216,7 @@ def _is_gone(
     "Say whether the process of the kernel has ended."
     return client.process is not None and client.process.poll() is not None
 
-# %% ../nbs/08c_supervisor.ipynb #724cb098
+# %% ../nbs/08c_supervisor.ipynb #f8b9a10b
 def _explain_end(
     supervisor: Supervisor,  # whose cells no longer run
     error: Exception | None,  # what ended the execution from outside of the cells
@@ -227,12 +229,13 @@ def _explain_end(
     elif isinstance(error, DeadKernelError):
         outcome.state, outcome.error = "killed", error
         outcome.cause = describe_death(supervisor.client, supervisor.meter.peak_memory_gb if supervisor.meter else 0) | {"cell": number}
-        outcome.cause["text"] = f"{'Before the first cell' if cell is None else f'In cell {number}'}: {outcome.cause['text']}"
-        if cell is not None:
+        outcome.cause["text"] = f"{f'In cell {number}' if cell else 'Before the first cell'}: {outcome.cause['text']}"
+        if cell:
             _mark(cell, "killed", "KernelKilled", outcome.cause["text"])
     elif isinstance(error, CellTimeoutError):
         outcome.state, outcome.error = "failed", error
-        outcome.cause = {"kind": "timeout", "cell": number, "text": f"Cell {number} took longer than the {supervisor.client.timeout} s that it was given."}
+        how = f"took longer than the {supervisor.client.timeout} s that it was given" if supervisor.client.timeout else "ended, but its outputs did not all arrive"
+        outcome.cause = {"kind": "timeout", "cell": number, "text": f"Cell {number} {how}."}
         _mark(cell, "failed", "CellTimeoutError", outcome.cause["text"])
     elif error is not None and cell is not None:
         outcome.state, outcome.error = "failed", error
@@ -240,7 +243,11 @@ def _explain_end(
         _mark(cell, "failed", type(error).__name__, outcome.cause["text"])
     elif error is not None:
         outcome.state, outcome.error = "failed", error
-        outcome.cause = {"kind": "no kernel", "text": f"The kernel {supervisor.client.kernel_name} did not start: {error}"}
+        if cell is not None:
+            outcome.cause = {"kind": "error", "cell": number, "text": f"Cell {number} could not be executed: {type(error).__name__}: {error}"[:1000]}
+            _mark(cell, "failed", type(error).__name__, outcome.cause["text"])
+        else:
+            outcome.cause = {"kind": "no kernel", "text": f"The kernel {supervisor.client.kernel_name} did not start: {error}"}
     elif found := _first_error(nb):
         number, name, text = found
         outcome.state = "failed"

@@ -313,8 +313,8 @@ def judge_notebook(shot: Shot, record: dict, path: Path, told: str) -> None:
     states = [cell.metadata.papermill.status for cell in notebook.cells]
     done = states.index(next((state for state in states if state != "completed"), states[-1])) if set(states) != {"completed"} else len(states)
     assert set(states[:done]) <= {"completed"} and set(states[done + 1:]) <= {"pending"}, f"{states} {told}"
-    if record["state"] == "completed":
-        assert set(states) == {"completed"}, f"{states} {told}"
+    if record["state"] == "completed" or (done == len(states) and shot.kind == "papermill SIGKILL"):  # the latter while it was closed
+        assert set(states) == {"completed"} and shot.is_done(), f"{states} {told}"
         return
     assert notebook.metadata.papermill.exception, told
     assert "running" not in states, f"{states} {told}"
