@@ -121,7 +121,20 @@ class Job:
             print(f"{self.record.folder / 'record.json'} cannot be written: {error}. The run goes on.", file=sys.stderr, flush=True)
             return False
 
-# %% ../nbs/08d_engine.ipynb #323efec8
+# %% ../nbs/08d_engine.ipynb #6cc20435
+def _doubts(
+    nb: nbformat.NotebookNode,  # with the given values in it
+    given: Mapping[str, Any],  # name -> value
+    parameters: list[Parameter],  # its contract; empty when it has none or nobody can read it
+) -> list[str]:  # sentences for the record
+    "Say where the contract of a notebook could not protect it."
+    if not any("parameters" in cell.metadata.get("tags", []) for cell in nb.cells):
+        return ["The notebook has no cell tagged `parameters`, so nothing can be given to it. If it had one, the tag is lost."]
+    if given and not parameters:
+        return [f"The values of {', '.join(given)} were not checked: only the parameters cell of a Python notebook can be read."]
+    return []
+
+
 def _open(
     nb: nbformat.NotebookNode,  # with the given values in it
     root: Path,  # of the repository
@@ -136,8 +149,8 @@ def _open(
     values = {one.name: {"default": one.default} | ({"given": given[one.name]} if one.name in given else {}) for one in parameters}
     values = values or {one: {"default": None, "given": value} for one, value in given.items()}
     kernel = {"name": nb.metadata.get("kernelspec", {}).get("name"), "language": nb.metadata.get("kernelspec", {}).get("language")}
-    unchecked = [f"The values of {', '.join(given)} were not checked: only the parameters cell of a Python notebook can be read."] if given and not parameters else []
-    facts = {"parameters": values, "warnings": unchecked, "command": shlex.join(redactor.redact_command(sys.argv)), "source_sha256": hash_source(nb.cells), "kernel": kernel, **about}
+    warnings = _doubts(nb, given, parameters)
+    facts = {"parameters": values, "warnings": warnings, "command": shlex.join(redactor.redact_command(sys.argv)), "source_sha256": hash_source(nb.cells), "kernel": kernel, **about}
     try:
         record = open_record(root / "experiments", name, **redactor.redact_tree(facts))
     except OSError as error:
