@@ -13,13 +13,14 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-# %% ../nbs/08f_door.ipynb #6a3f2e0a
+# %% ../nbs/08f_door.ipynb #a31e678e
 def find_asking(
-    notebook: str | PathLike | None,  # the path that papermill was given
+    notebook: Any,  # what papermill was given: a path, or a notebook in memory
     base: str | PathLike = ".",  # where a relative path starts
 ) -> Path | None:  # the root of the repository, None where none asks for records
     "Find the repository that wants a record of the runs of `notebook`."
-    place = Path(base, notebook) if notebook and "://" not in str(notebook) and len(str(notebook)) < 4096 else Path(base)
+    is_path = isinstance(notebook, (str, PathLike)) and "://" not in str(notebook) and 0 < len(str(notebook)) < 4096
+    place = Path(base, notebook) if is_path else Path(base)
     start = place.resolve().parent if place.is_file() else Path(base).resolve()
     for folder in (start, *start.parents):
         if (folder / "settings.ini").is_file():

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['RefusedRun', 'UnkeptRecord', 'check_contract', 'Job', 'execute_recorded']
 
-# %% ../nbs/08d_engine.ipynb #1517d278
+# %% ../nbs/08d_engine.ipynb #a009a682
+import json
 import os
 import shlex
 import signal
@@ -51,7 +52,7 @@ class UnkeptRecord(OSError, click.ClickException):
     def __init__(self, message: str):
         click.ClickException.__init__(self, message)
 
-# %% ../nbs/08d_engine.ipynb #1ca94972
+# %% ../nbs/08d_engine.ipynb #e29cbcd3
 def check_contract(
     nb: nbformat.NotebookNode,  # as papermill hands it over, with the given values in it
     given: Mapping[str, Any],  # name -> value
@@ -66,6 +67,11 @@ def check_contract(
     if not cells and given:
         raise RefusedRun(f"{name} has no cell tagged `parameters`, so {', '.join(given)} would be set above the defaults, which overwrite it. "
                          "In JupyterLab: select the cell with the defaults, then add the tag with the gear icon.")
+    try:
+        json.dumps(given, sort_keys=True, default=str)
+    except (TypeError, ValueError) as error:
+        raise RefusedRun(f"{name}: the given values cannot be kept in a notebook, which is JSON: {error}. "
+                         "The names in a dictionary must be all texts or all numbers.") from None
     if not cells or not is_python:
         return []
     try:
@@ -121,7 +127,7 @@ class Job:
             print(f"{self.record.folder / 'record.json'} cannot be written: {error}. The run goes on.", file=sys.stderr, flush=True)
             return False
 
-# %% ../nbs/08d_engine.ipynb #6cc20435
+# %% ../nbs/08d_engine.ipynb #1b334139
 def _doubts(
     nb: nbformat.NotebookNode,  # with the given values in it
     given: Mapping[str, Any],  # name -> value
@@ -145,7 +151,8 @@ def _open(
 ) -> Job:
     "Open the record of a run. Raises `RefusedRun` when it cannot be written."
     given = dict(nb.metadata.papermill.get("parameters", {}))
-    redactor = Redactor({**os.environ, "given": given, "default": {one.name: one.default for one in parameters}})
+    defaults = {one.name: one.default for one in parameters if not str(one.default).replace("_", "").isalpha()}  # a mere word would be hidden in all prose
+    redactor = Redactor({**os.environ, "given": given, "default": defaults})
     values = {one.name: {"default": one.default} | ({"given": given[one.name]} if one.name in given else {}) for one in parameters}
     values = values or {one: {"default": None, "given": value} for one, value in given.items()}
     kernel = {"name": nb.metadata.get("kernelspec", {}).get("name"), "language": nb.metadata.get("kernelspec", {}).get("language")}
@@ -160,14 +167,24 @@ def _open(
     transcript = Transcript(nb, [executed, *([output] if output and output != executed else [])], redactor)
     return Job(nb, root, record, redactor, transcript, list(values))
 
-# %% ../nbs/08d_engine.ipynb #89085cde
+# %% ../nbs/08d_engine.ipynb #e90a5c64
+def _has_values(
+    nb: nbformat.NotebookNode,  # executed
+) -> bool:  # False when the run ended before its parameters had their values
+    "Say whether the cells that set the parameters ran to their end."
+    tags = {"parameters", "injected-parameters"}
+    return all(cell.metadata.get("papermill", {}).get("status") == NotebookExecutionManager.COMPLETED for cell in nb.cells
+               if cell.cell_type == "code" and tags & set(cell.metadata.get("tags", [])))
+
+
 def _close(
     job: Job,  # whose cells no longer run
     outcome: Outcome,  # how it ended
 ) -> None:
     "Close the record. Raises `UnkeptRecord` when it could not be written."
     record, lost = job.record, []
-    facts = gather_results(job.root, record.folder, outcome.answer, record.facts, sys.prefix)
+    answer = outcome.answer if _has_values(job.nb) else {name: value for name, value in outcome.answer.items() if name != "parameters"}
+    facts = gather_results(job.root, record.folder, answer, record.facts, sys.prefix)
     facts["warnings"] += [warning for warning in outcome.warnings if warning not in facts["warnings"]]
     about = [cell.metadata.get("papermill", {}) for cell in job.nb.cells]
     facts |= {"usage": outcome.usage, "cells": {"duration_s": [None if one.get("duration") is None else round(one["duration"], 2) for one in about]}}
@@ -285,13 +302,13 @@ def _end(
     _close(job, outcome)
     outcome.signal = outcome.signal or next(iter(stopped), None)
 
-# %% ../nbs/08d_engine.ipynb #7f35a2f9
+# %% ../nbs/08d_engine.ipynb #46b90555
 def execute_recorded(
     nb: nbformat.NotebookNode,  # with the given values in it
     kernel_name: str,  # of the kernel
     root: Path,  # of the repository
     base: str | PathLike,  # where relative paths start
-    input_path: str | None = None,  # the notebook
+    input_path: Any = None,  # the notebook, a path or "-" for a pipe; or a notebook in memory
     output_path: str | None = None,  # where papermill is to write; the record has its own copy
     progress_bar: bool | dict[str, Any] = True,  # papermill's
     log_output: bool = False,  # papermill's: also write what is printed to its log
@@ -304,6 +321,8 @@ def execute_recorded(
     the record could not be written whole."""
     about = dict(record or {})
     engine, announce = about.pop("engine", None), about.pop("announce", lambda folder: None)
+    nb = nbformat.from_dict(nb)  # one that papermill has brought up from version 3 is of other types
+    input_path = input_path if isinstance(input_path, str) and input_path not in ("", "-") else None
     path = Path(base, input_path or "notebook.ipynb").resolve()
     name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
     try:

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['HASH_LIMIT', 'LISTED', 'gather_facts', 'compare_used', 'list_files', 'gather_results']
 
-# %% ../nbs/03a_facts.ipynb #26b5d119
+# %% ../nbs/03a_facts.ipynb #6f0b980e
 import hashlib
-import math
+import json
 from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 from pathlib import Path
@@ -88,13 +88,14 @@ def gather_facts(
     _attempt("environment", lambda: dict(read_environment()), facts)
     return redactor.redact_tree(facts)
 
-# %% ../nbs/03a_facts.ipynb #9a0a67a2
+# %% ../nbs/03a_facts.ipynb #6c3dee84
 def _is_same(
-    first: Any,  # a value as JSON keeps it
+    first: Any,  # a value
     second: Any,  # another one
 ) -> bool:
-    "Compare two values; nan is the same as nan."
-    return first == second or (isinstance(first, float) and isinstance(second, float) and math.isnan(first) and math.isnan(second))
+    "Compare two values as JSON keeps them, where `{1: 2}` is `{'1': 2}`; nan is the same as nan."
+    first, second = (json.loads(json.dumps(one, default=str)) for one in (first, second))
+    return first == second or json.dumps(first) == json.dumps(second)
 
 
 def compare_used(
@@ -110,9 +111,10 @@ def compare_used(
             warnings.append(f"{name} had no value at the end: a cell has deleted it.")
             continue
         about["used"], expected = used[name], about.get("given", about["default"])
-        if not _is_same(about["used"], expected):
-            origin, show = "was given as" if "given" in about else "has the default", (lambda value: "a secret") if is_secret_name(name) else repr
-            warnings.append(f"{name} {origin} {show(expected)}, but held {show(about['used'])} at the end: a cell below the parameters has overwritten it.")
+        if not _is_same(about["used"], expected) and about["used"] != repr(expected)[:500]:  # as the kernel tells what JSON does not know
+            origin = "was given as" if "given" in about else "has the default"
+            values = "one secret, but held another" if is_secret_name(name) else f"{expected!r}, but held {about['used']!r}"
+            warnings.append(f"{name} {origin} {values} at the end: a cell below the parameters has overwritten it.")
             about["overwritten"] = True
     return complete, warnings
 

@@ -118,7 +118,7 @@ class _Follower:
         self.write()
         _close(self)
 
-# %% ../nbs/03b_interactive.ipynb #56c177ad
+# %% ../nbs/03b_interactive.ipynb #2ea3f536
 def _code_cells(
     notebook: Path | None,  # the file, if there is one
 ) -> list[dict[str, Any]]:  # its code cells, from top to bottom
@@ -155,10 +155,10 @@ def _close(
     facts = gather_results(follower.root, record.folder, answer, record.facts, sys.prefix) | {"parameters": parameters}
     facts["warnings"] = [*facts["warnings"], *order]
     cause = {"kind": "exception", "exception": error[0], "text": f"The last cell that ran raised {error[0]}: {error[1]}"} if error else None
-    record.close("failed" if error else "completed", cause, **follower.redactor.redact_tree(facts), redacted=dict(follower.redactor.counts))
+    record.close("failed" if error else "completed", **follower.redactor.redact_tree({"cause": cause} | facts), redacted=dict(follower.redactor.counts))
     (record.folder / ".facts.jsonl").unlink(missing_ok=True)
 
-# %% ../nbs/03b_interactive.ipynb #daec1207
+# %% ../nbs/03b_interactive.ipynb #de97a995
 _followers: list[_Follower] = []
 
 
@@ -182,7 +182,8 @@ def open_interactive(
     place = notebook.resolve() if notebook else root / "interactive.ipynb"
     name = place.relative_to(root).as_posix() if place.is_relative_to(root) else place.name
     redactor = Redactor(os.environ)
-    record = open_record(root / "experiments", name, **({"experiment": experiment} if experiment else {}), note=note, door="interactive",
+    about = redactor.redact_tree(({"experiment": experiment} if experiment else {}) | {"note": note})
+    record = open_record(root / "experiments", name, **about, door="interactive",
                          source_sha256=hash_source(_code_cells(notebook)))
     record.facts |= gather_facts(root, record.folder, redactor)
     eval(watch_files())

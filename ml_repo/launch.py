@@ -61,7 +61,36 @@ def read_values(
         types = {one.name: one.type for one in read_parameters(notebook)}
     return {str(name): value for name, value in values.items()} | {name: read_value(text, types.get(name)) for name, text in pairs}
 
-# %% ../nbs/08e_launch.ipynb #2a95c49e
+# %% ../nbs/08e_launch.ipynb #ada97476
+def _execute(
+    notebook: str | PathLike,  # to execute
+    kernel: str | None,  # another kernel than the notebook asks for
+    shown: Any,  # where what is printed goes, None for nowhere
+    **options: Any,  # of papermill
+) -> None:
+    "Execute by papermill; a run that failed is in its record, so it raises nothing."
+    import papermill
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from nbformat import ValidationError
+
+    from ml_repo.kernel import KernelError, check_kernel
+
+    language = None  # of the kernel, for a notebook that names none
+    if kernel is not None:
+        with suppress(KernelError):
+            language = check_kernel(kernel)
+    try:
+        papermill.execute_notebook(str(notebook), None, kernel_name=kernel, language=language, stdout_file=shown,
+                                   stderr_file=shown and sys.stderr, **options)
+    except ValidationError as error:
+        raise ValueError(f"{notebook} is not a notebook: {str(error).splitlines()[0]}") from None
+    except papermill.PapermillExecutionError as error:
+        if shown:
+            print(*error.traceback, sep="\n", file=sys.stderr)
+    except (DeadKernelError, CellTimeoutError):
+        pass
+
+# %% ../nbs/08e_launch.ipynb #1196c15d
 def run_notebook(
     notebook: str | PathLike,  # to execute; it stays as it is
     parameters: Mapping[str, Any] | None = None,  # value by name; the others keep their defaults
@@ -78,9 +107,6 @@ def run_notebook(
 
     Raises `ParameterError` when the notebook or a value is refused, `OSError` when the record could not be written whole,
     `KeyboardInterrupt` when it was stopped."""
-    import papermill
-    from nbclient.exceptions import CellTimeoutError, DeadKernelError
-
     folders: list[Path] = []
 
     def announce(folder: Path) -> None:
@@ -88,17 +114,13 @@ def run_notebook(
         if not quiet:
             print(f"run {folder.name}", flush=True)
 
-    about = {"experiment": experiment, "note": note, "tags": list(tags), "engine": engine, "door": door, "announce": announce}
-    shown = None if quiet else sys.stdout
     if not Path(notebook).is_file():
         raise FileNotFoundError(f"There is no notebook {notebook}, looked for from {Path.cwd()}.")
+    about = {"experiment": experiment, "note": note, "tags": list(tags), "engine": engine, "door": door, "announce": announce}
     try:
-        papermill.execute_notebook(str(notebook), None, parameters=dict(parameters or {}), kernel_name=kernel, progress_bar=quiet,
-                                   stdout_file=shown, stderr_file=shown and sys.stderr, execution_timeout=timeout_s, record=about)
-    except papermill.PapermillExecutionError as error:
-        if shown:
-            print(*error.traceback, sep="\n", file=sys.stderr)
-    except (DeadKernelError, CellTimeoutError, RuntimeError):
+        _execute(notebook, kernel, None if quiet else sys.stdout, parameters=dict(parameters or {}), progress_bar=quiet,
+                 execution_timeout=timeout_s, record=about)
+    except RuntimeError:  # a kernel that did not start
         if not folders:
             raise
     return read_record(folders[0])

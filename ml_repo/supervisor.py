@@ -216,13 +216,14 @@ def _is_gone(
     "Say whether the process of the kernel has ended."
     return client.process is not None and client.process.poll() is not None
 
-# %% ../nbs/08c_supervisor.ipynb #f8b9a10b
+# %% ../nbs/08c_supervisor.ipynb #9f14882a
 def _explain_end(
     supervisor: Supervisor,  # whose cells no longer run
     error: Exception | None,  # what ended the execution from outside of the cells
 ) -> None:
     "Find the state and the cause of the end."
     outcome, nb, number = supervisor.outcome, supervisor.client.nb, (supervisor.index or 0) + 1
+    redact = supervisor.transcript.redactor.redact  # before a text is cut, since half a secret has no known form
     cell = nb.cells[supervisor.index] if supervisor.index is not None else None
     if outcome.signal is not None:
         _explain_signal(supervisor, error)
@@ -239,7 +240,7 @@ def _explain_end(
         _mark(cell, "failed", "CellTimeoutError", outcome.cause["text"])
     elif error is not None and cell is not None:
         outcome.state, outcome.error = "failed", error
-        outcome.cause = {"kind": "error", "cell": number, "text": f"Cell {number} could not be executed: {type(error).__name__}: {error}"[:1000]}
+        outcome.cause = {"kind": "error", "cell": number, "text": redact(f"Cell {number} could not be executed: {type(error).__name__}: {error}")[:1000]}
         _mark(cell, "failed", type(error).__name__, outcome.cause["text"])
     elif error is not None:
         outcome.state, outcome.error = "failed", error
@@ -251,7 +252,7 @@ def _explain_end(
     elif found := _first_error(nb):
         number, name, text = found
         outcome.state = "failed"
-        outcome.cause = {"kind": "exception", "cell": number, "exception": name, "text": f"Cell {number} raised {name}: {text}"[:1000]}
+        outcome.cause = {"kind": "exception", "cell": number, "exception": name, "text": redact(f"Cell {number} raised {name}: {text}")[:1000]}
     elif any(one.metadata.papermill.status == NotebookExecutionManager.FAILED for one in nb.cells):
         outcome.warnings.append(f"The notebook ended itself in cell {number}, with sys.exit; the cells below did not run.")
     if supervisor.index is not None:

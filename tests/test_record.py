@@ -20,13 +20,15 @@ from urllib.parse import quote
 
 import jsonschema
 import nbformat
+import papermill
 import pytest
 from conftest import BIN, ROOT, checked, run
+from jupyter_client.manager import start_new_kernel
 
 from ml_repo.fingerprint import hash_notebook
 from ml_repo.launch import run_notebook
 from ml_repo.parameters import ParameterError
-from ml_repo.record import find_records
+from ml_repo.record import find_records, read_record
 from ml_repo.schema import RECORD_SCHEMA
 
 ASKING = "[DEFAULT]\npapermill_engine = ml_repo\n"
@@ -560,6 +562,116 @@ def test_a_repository_that_does_not_ask_is_left_alone(tmp_path):
     checked("papermill", "train.ipynb", "plain.ipynb", "-p", "lr", "0.01", "--engine", "nbclient", cwd=folder)
     assert shape(folder / "out.ipynb") == shape(folder / "plain.ipynb")
     assert sorted(path.name for path in folder.iterdir() if path.name[0] != ".") == ["out.ipynb", "plain.ipynb", "settings.ini", "train.ipynb"]
+
+
+# Notebooks and values that are not as usual.
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory) -> Path:
+    """A repository for notebooks that are not as usual."""
+    return make_repository(tmp_path_factory.mktemp("odd") / "repository")
+
+
+def execute(folder: Path, notebook: Any, output: str | None = None, **parameters: Any) -> dict:
+    """Execute a notebook with papermill's own function; returns the record of the run."""
+    before = set(find_records(folder / "experiments"))
+    papermill.execute_notebook(notebook, output and str(folder / output), parameters, cwd=folder, progress_bar=False)
+    return read_record(only(sorted(set(find_records(folder / "experiments")) - before)))
+
+
+def test_a_notebook_of_version_3_runs(odd):
+    cell = {"cell_type": "code", "input": ["print('old')"], "language": "python", "outputs": [], "metadata": {}}
+    (odd / "old.ipynb").write_text(json.dumps({"metadata": {"name": "", "kernelspec": PYTHON}, "nbformat": 3, "nbformat_minor": 0,
+                                               "worksheets": [{"cells": [cell]}]}))
+    record = execute(odd, str(odd / "old.ipynb"))
+    assert (record["state"], (record.folder / "log.txt").read_text()) == ("completed", "old\n")
+
+
+def test_a_notebook_in_memory_runs(odd, monkeypatch):
+    monkeypatch.chdir(odd)
+    notebook = nbformat.read(write_notebook(odd / "memory.ipynb", CONTRACT, "epochs += 1"), 4)
+    record = execute(odd, notebook, "memory-out.ipynb", lr=0.5)
+    assert (record["state"], record["notebook"], record["parameters"]["lr"]["used"]) == ("completed", "notebook.ipynb", 0.5)
+    assert record["parameters"]["epochs"] == {"default": 2, "used": 3, "overwritten": True}
+
+
+def test_a_notebook_in_memory_is_left_alone_where_nobody_asks(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    papermill.execute_notebook(nbformat.read(write_notebook(tmp_path / "train.ipynb", "lr = 0.1"), 4), None, {"lr": 0.5}, progress_bar=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["train.ipynb"]
+
+
+def test_values_of_every_kind_are_the_same_in_record_and_kernel(odd):
+    write_notebook(odd / "values.ipynb", 'weights: dict = {}\nsizes: list = []\nname: str = ""')
+    given = {"weights": {0: 1.5, 1: 2.5}, "sizes": [[1, [2, None]], {"a": "b"}], "name": 'two words\nund "Grüße" \\ \u2028 {x}'}
+    record = execute(odd, odd / "values.ipynb", **given)
+    assert not record["warnings"] and record["parameters"]["sizes"]["used"] == given["sizes"] and record["parameters"]["name"]["used"] == given["name"]
+    with pytest.raises(ParameterError, match="all texts or all numbers"):
+        execute(odd, odd / "values.ipynb", weights={1: 2, "one": 2})
+
+
+def test_values_that_were_never_set_are_not_called_overwritten(odd):
+    write_notebook(odd / "early.ipynb", "1 / 0", CONTRACT, tagged=(1,))
+    with pytest.raises(papermill.PapermillExecutionError):
+        execute(odd, odd / "early.ipynb", lr=0.5)
+    record = only([one for one in read_records(odd) if one["notebook"] == "early.ipynb"])
+    assert (record["state"], record["parameters"]["lr"], record["warnings"]) == ("failed", {"default": 0.1, "given": 0.5}, [])
+
+
+def test_a_notebook_that_runs_another_one_keeps_two_records(odd):
+    write_notebook(odd / "inner.ipynb", CONTRACT, "from ml_repo.run import start_run\nstart_run().log(inner=1)")
+    write_notebook(odd / "outer.ipynb", CONTRACT, "import papermill\nfrom ml_repo.run import start_run",
+                   "papermill.execute_notebook('inner.ipynb', None, {'lr': 0.7}, progress_bar=False)\nstart_run().log(outer=1)")
+    checked("papermill", "outer.ipynb", "--no-progress-bar", cwd=odd)
+    found = {one["notebook"]: one for one in read_records(odd)}
+    assert [one["name"] for one in found["inner.ipynb"]["metrics"] + found["outer.ipynb"]["metrics"]] == ["inner", "outer"]
+    assert found["outer.ipynb"]["outputs"] == {"files": []}
+
+
+# By hand.
+
+class Hand:
+    """A person who runs cells of a notebook in JupyterLab."""
+
+    def __init__(self, path: Path, *sources: str, **environment: str):
+        self.sources, self.folder = sources, path.parent
+        self.ids = [cell.id for cell in nbformat.read(write_notebook(path, *sources), 4).cells]
+        self.manager, self.client = start_new_kernel(env={**os.environ, "JPY_SESSION_NAME": str(path), **environment}, cwd=str(path.parent))
+
+    def run(self, *cells: int) -> list[str]:
+        """Run cells, by their numbers from 0; returns how each ended."""
+        ends = []
+        for number in cells:
+            content = {"code": self.sources[number], "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False, "stop_on_error": True}
+            message = self.client.session.msg("execute_request", content, metadata={"cellId": self.ids[number]})
+            self.client.shell_channel.send(message)
+            while (reply := self.client.get_shell_msg(timeout=30))["parent_header"].get("msg_id") != message["header"]["msg_id"]:
+                pass
+            ends.append(reply["content"]["status"])
+        return ends
+
+    def leave(self) -> list[dict]:
+        """End the kernel; returns the records."""
+        self.manager.shutdown_kernel()
+        self.client.stop_channels()
+        return sorted(read_records(self.folder), key=lambda record: record["started"])
+
+
+def test_runs_by_hand_hide_secrets_and_tell_what_happened(tmp_path):
+    folder, token, password = make_repository(tmp_path / "repository"), SECRETS["a parameter with a harmless name"], SECRETS["a value inside of a parameter"]
+    hand = Hand(folder / "explore.ipynb", CONTRACT, f"from ml_repo.run import start_run\nrun = start_run(note='with {token}')", "run.log(loss=lr)",
+                f"import os\nraise OSError('no {token}, ' + os.environ['DB_PASSWORD'])", "%%time\n!echo a shell", DB_PASSWORD=password)
+    try:
+        assert hand.run(0, 1, 2, 4, 3, 1, 2, 2) == ["ok"] * 4 + ["error"] + ["ok"] * 3
+    finally:
+        first, second = hand.leave()
+    assert (first["state"], first["cause"]["exception"], second["state"]) == ("failed", "OSError", "completed")
+    assert not any("from top to bottom" in warning for warning in second["warnings"]) and any("more than once" in warning for warning in second["warnings"])
+    assert first["source_sha256"] == hash_notebook(folder / "explore.ipynb") and first["door"] == "interactive"
+    files = [path for path in (folder / "experiments").rglob("*") if path.is_file()]
+    assert not find_leaks(files, {"the token": token, "the password": password})
+    texts = [read_forms(path) for path in files if path.name == "explore.ipynb"]
+    assert sum("a shell" in text for text in texts) == 1
 
 
 # The command line.
