@@ -167,7 +167,7 @@ def _open(
     transcript = Transcript(nb, [executed, *([output] if output and output != executed else [])], redactor)
     return Job(nb, root, record, redactor, transcript, list(values))
 
-# %% ../nbs/08d_engine.ipynb #e90a5c64
+# %% ../nbs/08d_engine.ipynb #ecd61bc7
 def _has_values(
     nb: nbformat.NotebookNode,  # executed
 ) -> bool:  # False when the run ended before its parameters had their values
@@ -176,7 +176,7 @@ def _has_values(
     return all(cell.metadata.get("papermill", {}).get("status") == NotebookExecutionManager.COMPLETED for cell in nb.cells
                if cell.cell_type == "code" and tags & set(cell.metadata.get("tags", [])))
 
-
+# %% ../nbs/08d_engine.ipynb #da706995
 def _close(
     job: Job,  # whose cells no longer run
     outcome: Outcome,  # how it ended
