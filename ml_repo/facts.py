@@ -154,7 +154,7 @@ def _shorten(
     whole = store_text(experiments, "".join(dump_json(one) + "\n" for one in files))
     return {"files": files[:LISTED], "count": len(files), "size_bytes": sum(one["size_bytes"] for one in files), "list": whole}
 
-# %% ../nbs/03a_facts.ipynb #79d49086
+# %% ../nbs/03a_facts.ipynb #a09d0dd8
 def _told_facts(
     folder: Path,  # of the record
 ) -> dict[str, dict[str, Any]]:  # by group: "data", "determinism", "weights"
@@ -163,6 +163,16 @@ def _told_facts(
     for line in read_lines(folder / ".facts.jsonl"):
         groups.setdefault(line["group"], {}).update(line["facts"])
     return groups
+
+
+def _skip_records(
+    paths: Iterable[str],  # files that the kernel opened
+    folder: Path,  # of the record
+) -> list[Path]:  # without this record, and the locks of runs that it started
+    "Leave out what this library opened itself."
+    places = [Path(path).resolve() for path in paths]
+    return [path for path in places if not path.is_relative_to(folder)
+            and not (path.parent.parent == folder.parent and path.name.startswith("."))]
 
 
 def gather_results(
@@ -182,11 +192,10 @@ def gather_results(
               "weights": answer.get("weights", {}) | told.pop("weights", {}), "libraries": answer.get("loaded", {}), "build": answer.get("build", {}),
               "kernel": dict(facts.get("kernel", {})) | ({"python": answer["python"]} if "python" in answer else {})}
     found |= told
-    own = folder.resolve()
+    written, read = (_skip_records(answer.get(name, []), folder.resolve()) for name in ("written", "read"))
     _attempt("outputs", lambda: _shorten(list_files([path for path in (folder / "artifacts").rglob("*")], folder)
-             + list_files([path for path in answer.get("written", []) if not Path(path).resolve().is_relative_to(own)], root), folder.parent), found)
-    _attempt("inputs", lambda: _shorten(list_files([path for path in answer.get("read", []) if not Path(path).resolve().is_relative_to(own)],
-             root), folder.parent), found)
+             + list_files(written, root), folder.parent), found)
+    _attempt("inputs", lambda: _shorten(list_files(read, root), folder.parent), found)
     if answer.get("prefix", prefix) != prefix:
         _attempt("packages", lambda: _keep_packages(root, folder, Redactor(), answer["places"]), found)
         warnings.append(f"The kernel runs in another environment than papermill ({answer['prefix']}); the packages are those of the kernel.")
