@@ -73,7 +73,7 @@ def _library_rules() -> list[_Rule]:  # in the order of the library
             for kind, detector in get_mapping_from_secret_type_to_class().items() if detector.__name__ not in _SKIPPED
             for pattern in detector.denylist]
 
-# %% ../nbs/01c_secrets.ipynb #2cc92dbe
+# %% ../nbs/01c_secrets.ipynb #df83d0ee
 def _rule(
     kind: str,  # what to call it
     pattern: str,  # finds it
@@ -103,6 +103,8 @@ _RULES = [
     _rule("authorization", r"(?i:bearer)\s+([\w.~+/=-]{20,})", "bearer", group=1),
     _rule("password on a command line", r"--(?:[\w-]{0,30}-)?(?:password|passwd|token|secret|api-?key)[ \t]+(?![A-Z_]+\b)([^\s\"'\\<\[$-][^\s\"'\\]{3,})",
           "--password", "--passwd", "--token", "--secret", "--api", "-password", "-token", "-secret", group=1),
+    _rule("password on a command line", r"curl\b[^\n]{0,200}?\s(?:-u|--user)[ =]\\?[\"']?[^\s:\"'\\]{1,60}:([^\s\"'\\$]{4,})", "curl", group=1),
+    _rule("variable", r"%(?:set_)?env\s+(?i:\w{0,40}(?:token|key|secret|pass|passwd|password|pwd))\s+(?![=\s])([^\s\"'\\{$]{4,})", "%env", "%set_env", group=1),
     _rule("signature", r"(?i:[?&;](?:sig|x-amz-signature|x-amz-security-token|x-goog-signature)=)([\w%+/=.~-]{16,})",
           "sig=", "-signature=", "-token=", group=1),
     _rule("Azure account key", r"(?i:AccountKey=|SharedAccessKey=)([A-Za-z0-9+/=%]{20,})", "accountkey=", "accesskey=", group=1),
@@ -122,7 +124,7 @@ def _empty_block(
     "Hide the content of a private key, and keep its lines."
     return _BLOCK_PART.sub(lambda part: part[1] or "[redacted]", text)
 
-# %% ../nbs/01c_secrets.ipynb #9686428d
+# %% ../nbs/01c_secrets.ipynb #5f7c7536
 _WORDS = r"(?:pass|pwd|secret|token|key|auth|credential|contrase|jwt|bearer)"
 _ASSIGNED = re.compile(r"(?=[abcjkpstABCJKPST])" + _WORDS + r"""[\w.-]{0,40}(?:
     (?P<middle>\\*["'`\]]{0,2}\]?\s{0,3}(?::\s{0,3}[\w.]{1,20}(?:\[[\w., \[\]]{1,40}\])?\s{0,3}=|=>|:=|={1,3}|!=|:)\s{0,3}[rbuf@]{0,2}|\\*["']\s{0,3},\s{0,3})(?P<quote>\\*["'`])(?P<value>[^\s),;+\]}][^\n\r]{2,400}?)(?<!\\)(?P=quote)
@@ -137,6 +139,14 @@ def _looks_random(
 ) -> bool:  # whether it has eight letters or more with digits among them
     "Tell a key from a word."
     return len(value) >= 8 and any(map(str.isdigit, value)) and any(map(str.isalpha, value))
+
+
+def _name_of(
+    match: re.Match,  # of an assignment
+) -> str:  # the whole name, of which the match may have only the end
+    "Find what a value is assigned to."
+    before = re.search(r"[\w.-]*\Z", match.string[max(0, match.start() - 60):match.start()])[0]
+    return before + re.match(r"[\w.-]*", match[0])[0]
 
 
 def _is_hidden(
@@ -224,7 +234,7 @@ def _mark(
     "Write what stands in the place of a secret."
     return f"[redacted: {kind}]" if kind else "[redacted]"
 
-# %% ../nbs/01c_secrets.ipynb #83d5ab26
+# %% ../nbs/01c_secrets.ipynb #716cea00
 class _Counter:
     "Hides one match, and counts it."
 
@@ -243,15 +253,14 @@ class _Counter:
         return match[0][:found.start] + _mark(rule.kind) + match[0][found.stop:]
 
     def _hide_assigned(self, match: re.Match) -> str:
-        before = re.search(r"[\w.-]*\Z", match.string[max(0, match.start() - 60):match.start()])[0]
-        name = before + re.match(r"[\w.-]*", match[0])[0]
+        name = _name_of(match)
         if not _is_hidden(name, match):
             return match[0]
         self.counts[name] += 1
         start, end = (place - match.start() for place in match.span("value" if match["value"] else "bare"))
         return match[0][:start] + _mark(name if match["value"] else "") + match[0][end:]
 
-# %% ../nbs/01c_secrets.ipynb #cfb4830e
+# %% ../nbs/01c_secrets.ipynb #d82b9976
 _COLOR = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 
@@ -277,6 +286,15 @@ class _TextRedactor(_Counter):
         if "\x1b[" in text and (plain := self.redact(bare := _COLOR.sub("", text))) != bare:
             return plain
         return text
+
+    def learn(
+        self,
+        source: str,  # of a cell, before it runs
+    ) -> None:
+        "Remember what `source` assigns to a secret name, to hide it also where it is printed."
+        found = [(_name_of(match), match["value"] or match["bare"]) for match in _ASSIGNED.finditer(source) if _is_hidden(_name_of(match), match)]
+        learnt = {str(place): {name: value} for place, (name, value) in enumerate(found) if _looks_random(value)}
+        self._known = sorted({*self._known, *_known_values(learnt)}, key=lambda item: (-len(item[0]), item[0]))
 
     def _redact_once(self, text: str) -> str:
         for value, name in self._known:
