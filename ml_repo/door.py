@@ -13,7 +13,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-# %% ../nbs/08f_door.ipynb #a31e678e
+# %% ../nbs/08f_door.ipynb #5308f515
 def find_asking(
     notebook: Any,  # what papermill was given: a path, or a notebook in memory
     base: str | PathLike = ".",  # where a relative path starts
@@ -24,7 +24,7 @@ def find_asking(
     start = place.resolve().parent if place.is_file() else Path(base).resolve()
     for folder in (start, *start.parents):
         if (folder / "settings.ini").is_file():
-            settings = ConfigParser(delimiters=["="], interpolation=None)
+            settings = ConfigParser(delimiters=["="], inline_comment_prefixes=["#", ";"], interpolation=None)
             try:
                 settings.read(folder / "settings.ini", encoding="utf-8")
             except (ConfigError, OSError, UnicodeDecodeError):
