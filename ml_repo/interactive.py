@@ -158,7 +158,7 @@ def _close(
     record.close("failed" if error else "completed", **follower.redactor.redact_tree({"cause": cause} | facts), redacted=dict(follower.redactor.counts))
     (record.folder / ".facts.jsonl").unlink(missing_ok=True)
 
-# %% ../nbs/03b_interactive.ipynb #de97a995
+# %% ../nbs/03b_interactive.ipynb #8afbb488
 _followers: list[_Follower] = []
 
 
@@ -178,7 +178,10 @@ def open_interactive(
         last = _followers.pop()
         since = max((one["count"] for one in last.ran), default=0) + 1
         last.close()
-    notebook, root = find_notebook(), find_repository()
+    notebook = find_notebook()
+    start = notebook.resolve().parent if notebook else Path.cwd()
+    root = find_repository(start)
+    root = root if start.is_relative_to(root) else start  # in no repository: not in the one that this library comes from
     place = notebook.resolve() if notebook else root / "interactive.ipynb"
     name = place.relative_to(root).as_posix() if place.is_relative_to(root) else place.name
     redactor = Redactor(os.environ)
