@@ -90,7 +90,7 @@ def _execute(
     except (DeadKernelError, CellTimeoutError):
         pass
 
-# %% ../nbs/08e_launch.ipynb #1196c15d
+# %% ../nbs/08e_launch.ipynb #40f15f43
 def run_notebook(
     notebook: str | PathLike,  # to execute; it stays as it is
     parameters: Mapping[str, Any] | None = None,  # value by name; the others keep their defaults
@@ -116,7 +116,7 @@ def run_notebook(
 
     if not Path(notebook).is_file():
         raise FileNotFoundError(f"There is no notebook {notebook}, looked for from {Path.cwd()}.")
-    about = {"experiment": experiment, "note": note, "tags": list(tags), "engine": engine, "door": door, "announce": announce}
+    about = {"experiment": experiment, "note": note, "tags": list(tags), "engine": None if engine == "ml_repo" else engine, "door": door, "announce": announce}
     try:
         _execute(notebook, kernel, None if quiet else sys.stdout, parameters=dict(parameters or {}), progress_bar=quiet,
                  execution_timeout=timeout_s, record=about)
