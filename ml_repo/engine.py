@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RefusedRun', 'UnkeptRecord', 'check_contract', 'Job', 'execute_recorded']
 
-# %% ../nbs/08d_engine.ipynb #a009a682
+# %% ../nbs/08d_engine.ipynb #21646042
 import json
 import os
 import shlex
@@ -23,6 +23,7 @@ import click
 import nbformat
 from nbclient.exceptions import DeadKernelError
 from papermill.engines import NotebookExecutionManager, papermill_engines
+from papermill.exceptions import PapermillException
 
 from .bounds import ParameterError
 from .facts import gather_facts, gather_results
@@ -127,7 +128,7 @@ class Job:
             print(f"{self.record.folder / 'record.json'} cannot be written: {error}. The run goes on.", file=sys.stderr, flush=True)
             return False
 
-# %% ../nbs/08d_engine.ipynb #1b334139
+# %% ../nbs/08d_engine.ipynb #595ec49b
 def _doubts(
     nb: nbformat.NotebookNode,  # with the given values in it
     given: Mapping[str, Any],  # name -> value
@@ -153,6 +154,8 @@ def _open(
     given = dict(nb.metadata.papermill.get("parameters", {}))
     defaults = {one.name: one.default for one in parameters if not str(one.default).replace("_", "").isalpha()}  # a mere word would be hidden in all prose
     redactor = Redactor({**os.environ, "given": given, "default": defaults})
+    for cell in nb.cells:
+        redactor.learn(cell.source)
     values = {one.name: {"default": one.default} | ({"given": given[one.name]} if one.name in given else {}) for one in parameters}
     values = values or {one: {"default": None, "given": value} for one, value in given.items()}
     kernel = {"name": nb.metadata.get("kernelspec", {}).get("name"), "language": nb.metadata.get("kernelspec", {}).get("language")}
@@ -302,7 +305,7 @@ def _end(
     _close(job, outcome)
     outcome.signal = outcome.signal or next(iter(stopped), None)
 
-# %% ../nbs/08d_engine.ipynb #46b90555
+# %% ../nbs/08d_engine.ipynb #c4bb70f2
 def execute_recorded(
     nb: nbformat.NotebookNode,  # with the given values in it
     kernel_name: str,  # of the kernel
@@ -327,7 +330,8 @@ def execute_recorded(
     name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
     try:
         is_python = check_kernel(kernel_name) == "python"
-    except KernelError as error:
+        papermill_engines.get_engine(engine)
+    except (KernelError, PapermillException) as error:
         raise RefusedRun(f"{name}: {error}") from None
     parameters = check_contract(nb, nb.metadata.papermill.get("parameters", {}), name, is_python)
     output = _local_output(output_path, base, input_path)
