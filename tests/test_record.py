@@ -116,6 +116,8 @@ SECRETS = {  # by the place where each is planted
     "two pieces of a line": "py" + "pi-" + letters(60),
     "a colored line": "AI" + "za" + letters(35),
     "the password of an address": "p@ss/" + letters(12),
+    "a password that a cell sets and prints": letters(10),
+    "a command in a cell": letters(9),
     "the note": "AK" + "IA" + letters(16, "ABCDEFGHIJKLMNOP234567").upper(),
 }
 IN_KERNEL = {  # what the notebook must see as it is: an expression -> the secret
@@ -145,6 +147,8 @@ def planted_sources(secret: dict[str, str]) -> list[str | dict]:
         "display(HTML('<b>' + html.escape(os.environ['DB_PASSWORD']) + '</b>'))",
         "print(base64.b64encode(os.environ['WANDB_API_KEY'].encode()).decode())",
         f"gitlab = '{secret['a cell']}'\ngitlab",
+        f"db_pass = '{secret['a password that a cell sets and prints']}'\nprint('logging in with', db_pass)",
+        f"!true curl -u anna:{secret['a command in a cell']} https://host.org",
         f"print('Authorization: Bearer {secret['what is printed on stderr']}', file=sys.stderr)",
         f"display(HTML('<a href=\"https://anna:{secret['HTML']}@host.org/a\">there</a>'))",
         f"class Token:\n    def __repr__(self): return '{secret['plain text of a display']}'\nToken()",
@@ -245,7 +249,7 @@ def test_no_secret_reaches_the_record(planted, door):
 @pytest.mark.parametrize("door", ["papermill", "ml-repo"])
 def test_the_notebook_sees_the_secrets_as_they_are(planted, door):
     record = only(read_records(planted[door]))
-    assert record["cause"]["cell"] >= 16 and record["cause"]["exception"] == "OSError"  # none of the checks failed
+    assert record["cause"]["cell"] >= 18 and record["cause"]["exception"] == "OSError"  # none of the checks failed
     assert "all values are real" in (planted[door] / "experiments" / record["id"] / "log.txt").read_text()
     assert record["redacted"] and record["code"]["patch_is_exact"] is False
 
@@ -546,6 +550,8 @@ def test_another_engine_keeps_a_record(tmp_path):
     record = only(read_records(folder))
     assert (record["state"], record["parameters"]["lr"]["given"]) == ("completed", 0.01)
     assert "the step is 0.01" in (folder / "experiments" / record["id"] / "train.ipynb").read_text()
+    refused = run("ml-repo", "run", "train.ipynb", "--engine", "nbclyent", cwd=folder)
+    assert refused.returncode == 2 and "No engine named 'nbclyent'" in refused.stdout and len(read_records(folder)) == 1
 
 
 def shape(path: Path) -> list:
