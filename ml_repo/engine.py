@@ -305,7 +305,7 @@ def _end(
     _close(job, outcome)
     outcome.signal = outcome.signal or next(iter(stopped), None)
 
-# %% ../nbs/08d_engine.ipynb #c4bb70f2
+# %% ../nbs/08d_engine.ipynb #b2293ceb
 def execute_recorded(
     nb: nbformat.NotebookNode,  # with the given values in it
     kernel_name: str,  # of the kernel
@@ -320,8 +320,7 @@ def execute_recorded(
 ) -> nbformat.NotebookNode:  # executed, without secrets
     """Execute a notebook and keep its record in `experiments/`.
 
-    Raises `RefusedRun` before anything starts, `DeadKernelError` for a kernel that was killed, `UnkeptRecord` when
-    the record could not be written whole."""
+    Raises `RefusedRun` before anything starts, `DeadKernelError` for a killed kernel, `UnkeptRecord` for a record that is not whole."""
     about = dict(record or {})
     engine, announce = about.pop("engine", None), about.pop("announce", lambda folder: None)
     nb = nbformat.from_dict(nb)  # one that papermill has brought up from version 3 is of other types

@@ -154,7 +154,7 @@ def _shorten(
     whole = store_text(experiments, "".join(dump_json(one) + "\n" for one in files))
     return {"files": files[:LISTED], "count": len(files), "size_bytes": sum(one["size_bytes"] for one in files), "list": whole}
 
-# %% ../nbs/03a_facts.ipynb #a09d0dd8
+# %% ../nbs/03a_facts.ipynb #b65ab41d
 def _told_facts(
     folder: Path,  # of the record
 ) -> dict[str, dict[str, Any]]:  # by group: "data", "determinism", "weights"
@@ -174,7 +174,7 @@ def _skip_records(
     return [path for path in places if not path.is_relative_to(folder)
             and not (path.parent.parent == folder.parent and path.name.startswith("."))]
 
-
+# %% ../nbs/03a_facts.ipynb #795c6966
 def gather_results(
     root: Path,  # of the repository
     folder: Path,  # of the record

@@ -200,7 +200,10 @@ def _known_values(
                 forms.setdefault(form, name)
     return sorted(forms.items(), key=lambda item: (-len(item[0]), item[0]))
 
-# %% ../nbs/01c_secrets.ipynb #f7ee56e0
+# %% ../nbs/01c_secrets.ipynb #a65e7efb
+_COLOR = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+
+
 def _is_a_part(
     match: re.Match,  # of a shape
 ) -> bool:  # whether it stands inside of something longer
@@ -260,10 +263,7 @@ class _Counter:
         start, end = (place - match.start() for place in match.span("value" if match["value"] else "bare"))
         return match[0][:start] + _mark(name if match["value"] else "") + match[0][end:]
 
-# %% ../nbs/01c_secrets.ipynb #d82b9976
-_COLOR = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
-
-
+# %% ../nbs/01c_secrets.ipynb #36079ab2
 class _TextRedactor(_Counter):
     "Hides secrets in texts."
 
