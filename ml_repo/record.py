@@ -125,7 +125,7 @@ def open_record(
         raise type(error)(error.errno, f"The record of a run of {notebook} cannot be written: {error.strerror}. "
                           "Make room or give rights there, and start again", str(error.filename or experiments)) from None
 
-# %% ../nbs/03_record.ipynb #c5d58994
+# %% ../nbs/03_record.ipynb #c215a7aa
 def _last_seen(
     folder: Path,  # of a record
 ) -> str:  # a time in UTC
@@ -135,6 +135,18 @@ def _last_seen(
         with suppress(FileNotFoundError):  # a temporary file that has just taken its name
             times += [path.stat().st_mtime] if path.name not in (".lock", "artifacts") else []
     return datetime.fromtimestamp(max(times, default=0), timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _await_last_line(
+    folder: Path,  # of a record whose supervisor is gone
+) -> str:  # a time in UTC
+    "Wait until nothing more is written: a kernel outlives its supervisor by a second. Say when it was."
+    for _ in range(30):
+        seen = _last_seen(folder)
+        if (datetime.now(timezone.utc) - datetime.fromisoformat(seen)).total_seconds() > 1.5:
+            break
+        time.sleep(0.1)
+    return seen
 
 
 def mark_cells(
@@ -151,7 +163,7 @@ def mark_cells(
     content["metadata"].setdefault("papermill", {})["exception"] = True
     write_atomic(notebook, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
-# %% ../nbs/03_record.ipynb #6eb84a02
+# %% ../nbs/03_record.ipynb #6c51762b
 def _repair(
     folder: Path,  # of a record whose lock nobody holds
 ) -> None:
@@ -163,7 +175,7 @@ def _repair(
         facts = json.loads((folder / "record.json").read_text(encoding="utf-8"))
         if facts["state"] != "running":
             return  # another reader was faster
-        seen = _last_seen(folder)
+        seen = _await_last_line(folder)
         text = (f"The process that kept this record (process {facts['host']['pid']} on {facts['host']['name']}) ended without a word, "
                 f"by SIGKILL, a crash or a power cut. Its last sign of life was at {seen}.")
         lived = (datetime.fromisoformat(seen) - datetime.fromisoformat(facts["started"])).total_seconds()

@@ -216,7 +216,7 @@ def _is_gone(
     "Say whether the process of the kernel has ended."
     return client.process is not None and client.process.poll() is not None
 
-# %% ../nbs/08c_supervisor.ipynb #9f14882a
+# %% ../nbs/08c_supervisor.ipynb #1d32b3ad
 def _explain_end(
     supervisor: Supervisor,  # whose cells no longer run
     error: Exception | None,  # what ended the execution from outside of the cells
@@ -244,11 +244,7 @@ def _explain_end(
         _mark(cell, "failed", type(error).__name__, outcome.cause["text"])
     elif error is not None:
         outcome.state, outcome.error = "failed", error
-        if cell is not None:
-            outcome.cause = {"kind": "error", "cell": number, "text": f"Cell {number} could not be executed: {type(error).__name__}: {error}"[:1000]}
-            _mark(cell, "failed", type(error).__name__, outcome.cause["text"])
-        else:
-            outcome.cause = {"kind": "no kernel", "text": f"The kernel {supervisor.client.kernel_name} did not start: {error}"}
+        outcome.cause = {"kind": "no kernel", "text": f"The kernel {supervisor.client.kernel_name} did not start: {error}"}
     elif found := _first_error(nb):
         number, name, text = found
         outcome.state = "failed"

@@ -20,7 +20,7 @@ import pytest
 from conftest import BIN
 
 from ml_repo.files import read_lines
-from ml_repo.record import read_record
+from ml_repo.record import find_records, read_record
 from ml_repo.schema import RECORD_SCHEMA
 
 SEED = int(os.environ.get("KILL_SEED", random.SystemRandom().randrange(10**6)))
@@ -266,8 +266,8 @@ def judge(shot: Shot) -> None:
     where = f"{shot.kind}, {shot.phase} {shot.share:.2f}, run {shot.number}"
     folder, code = shot.record(), shot.process.returncode
     told = f"{where}: exit {code}, said:\n{shot.said()[-1500:]}"
-    wait_until_gone(shot, told)
     record = read_record(folder) if folder else None
+    wait_until_gone(shot, told)
     assert (record and record["state"], code) in expected(shot, bool(folder)), f"state {record and record['state']} {record and record['cause']} {told}"
     if folder is None:
         return
@@ -365,14 +365,26 @@ def shoot(shots: list[Shot], workers: int) -> None:
         except (AssertionError, Exception) as error:
             return f"{type(error).__name__}: {error}"
 
-    with ThreadPoolExecutor(workers) as pool:
+    def read_all() -> str | None:
+        """Read all records again and again, as a person who looks at them does meanwhile."""
+        try:
+            while not stop.exists():
+                for folder in find_records(root / "experiments"):
+                    jsonschema.validate({key: value for key, value in read_record(folder).items()}, RECORD_SCHEMA)
+                time.sleep(0.05)
+        except Exception as error:
+            return f"a reader got {type(error).__name__}: {error}"
+
+    with ThreadPoolExecutor(workers) as pool, ThreadPoolExecutor(1) as reader:
+        reading = reader.submit(read_all)
         problems = list(pool.map(attempt, shots))
+        stop.touch()
+    problems.append(reading.result())
     for shot, problem in zip(shots, problems):
         rows.setdefault(shot.kind, []).append((problem, shot.facts.get("log", 0), shot.facts.get("notebook", 0)))
     print(f"\nseed {SEED}\n{'kind':20} {'moments':>8} {'right':>6} {'lost log':>9} {'lost notebook':>14}")
     for kind, found in sorted(rows.items()):
         print(f"{kind:20} {len(found):8} {sum(one[0] is None for one in found):6} {max(one[1] for one in found):8.2f}s {max(one[2] for one in found):13.2f}s")
-    stop.touch()
     bystander.process.wait(60)
     judge(bystander)
     wrong = [problem for problem in problems if problem]
@@ -410,6 +422,96 @@ def test_out_of_memory_is_named(tmp_path):
         pass
     write_repository(tmp_path)
     fire(Shot("out of memory", "cells", 0.5, 0, tmp_path))
+
+
+# --- odd ends
+
+
+STARTED = "open('started', 'w').close()\n"
+WAIT = f"{STARTED}import time\nfor second in range(600): print(second, flush=True); time.sleep(0.1)"
+RECORD = "import os; folder = os.environ['ML_REPO_RUN']\n"
+CHILD = "import subprocess; open('child', 'w').write(str(subprocess.Popen(['sleep', '60']).pid))\n"
+
+
+def odd(root: Path, *cells: str, act: Callable[[int], None] | None = None) -> tuple[int, dict, list[str], str]:
+    """Run cells, do something to the process of papermill in the middle, and give exit code, record, marks and what was said."""
+    write_repository(root, *cells, name="odd.ipynb", parameters="lr: float = 0.1")
+    with open(root / "said.txt", "w") as said:
+        process = subprocess.Popen([*PAPERMILL, "odd.ipynb", "out.ipynb"], cwd=root, env=ENVIRONMENT, stdin=subprocess.DEVNULL,
+                                   stdout=said, stderr=subprocess.STDOUT, start_new_session=True)
+    while act is not None and not (root / "started").exists() and process.poll() is None:
+        time.sleep(0.01)
+    if act is not None:
+        time.sleep(0.3)
+        act(process.pid)
+    code = process.wait(90)
+    found = [path.parent for path in root.glob("experiments/odd-*/record.json")]
+    record = read_record(found[0]) if found else {"state": None, "cause": None}
+    marks = [cell.metadata.papermill.status for cell in nbformat.read(found[0] / "odd.ipynb", 4).cells] if found else []
+    return code, record, marks, (root / "said.txt").read_text()
+
+
+def storm(pid: int) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+        os.kill(pid, number)
+        time.sleep(0.02)
+
+
+def stop_kernel_and_end(pid: int) -> None:
+    for child in psutil.Process(pid).children():
+        child.suspend()
+    os.kill(pid, signal.SIGTERM)
+
+
+def test_a_storm_of_signals(tmp_path):
+    code, record, marks, _ = odd(tmp_path, WAIT, act=storm)
+    assert (code, record["state"], record["cause"]["signal"], marks) == (-15, "interrupted", "SIGTERM", ["completed", "interrupted"])
+
+
+@pytest.mark.slow
+def test_a_kernel_that_stands_still(tmp_path):
+    code, record, marks, _ = odd(tmp_path, WAIT, act=stop_kernel_and_end)
+    assert (code, record["state"], marks) == (-15, "interrupted", ["completed", "interrupted"])
+
+
+def test_children_of_a_killed_kernel_do_not_stay(tmp_path):
+    code, record, marks, _ = odd(tmp_path, f"{CHILD}import os; os.kill(os.getpid(), 9)", "1")
+    assert (code, record["state"], marks) == (138, "killed", ["completed", "killed", "pending"])
+    child = int((tmp_path / "child").read_text())
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.slow
+def test_an_error_that_the_kernel_cannot_send(tmp_path):
+    code, record, marks, _ = odd(tmp_path, "raise ValueError('\\ud83d')", "1")
+    assert (code, record["state"], marks) == (1, "failed", ["completed", "failed", "pending"])
+    assert record["cause"]["cell"] == 2 and not record["warnings"]
+
+
+@pytest.mark.slow
+def test_a_notebook_that_deletes_its_record(tmp_path):
+    code, _, _, said = odd(tmp_path, f"{RECORD}import shutil; shutil.rmtree(folder)", "print('the last line')")
+    assert code == 1 and "its record is not complete" in said and "Traceback" not in said, said
+    assert "the last line" in (tmp_path / "out.ipynb").read_text()
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_prints(tmp_path):
+    """Nothing is lost, and a cell whose outputs are still on their way has not failed."""
+    code, record, marks, _ = odd(tmp_path, "for number in range(100_000): print(f'\\r{number}', end='', flush=True)")
+    assert (code, record["state"], marks) == (0, "completed", ["completed"] * 2)
+    assert (record.folder / "log.txt").read_bytes().decode() == "".join(f"\r{number}" for number in range(100_000))
+
+
+@pytest.mark.slow
+def test_a_run_inside_of_a_run(tmp_path):
+    """Each has its own record, and each knows its own end."""
+    write_repository(tmp_path, "from ml_repo.run import start_run; start_run().log(inner=1)", WAIT, name="inner.ipynb", parameters="lr: float = 0.1")
+    outer = "from ml_repo.run import start_run; start_run().log(outer=1)\nimport papermill; papermill.execute_notebook('inner.ipynb', 'inner-out.ipynb')"
+    code, record, marks, _ = odd(tmp_path, outer, act=lambda pid: os.kill(pid, signal.SIGTERM))
+    inner = read_record(next(tmp_path.glob("experiments/inner-*")))
+    assert (code, record["state"], marks, inner["state"]) == (-15, "interrupted", ["completed", "interrupted"], "interrupted")
+    assert [one["name"] for one in record["metrics"]] == ["outer"] and [one["name"] for one in inner["metrics"]] == ["inner"]
 
 
 # --- no room, no rights, no place
