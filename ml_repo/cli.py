@@ -103,7 +103,7 @@ def run(
     _echo_record(record)
     sys.exit(EXIT_CODES[record["state"]])
 
-# %% ../nbs/16_cli.ipynb #45eac26d
+# %% ../nbs/16_cli.ipynb #d1d77b4e
 def _echo_record(
     record: Any,  # a `Record`
 ) -> None:
@@ -127,7 +127,7 @@ def _find_run(
 ) -> Path:  # the folder of the record
     "Find the record that is meant."
     from ml_repo.provenance import find_repository
-    from ml_repo.record import find_record
+    from ml_repo.reading import find_record
 
     path = Path(name)
     if path.suffix == ".ipynb" and path.is_file():
@@ -139,9 +139,10 @@ def _find_run(
         name = run
     elif (path / "record.json").is_file():
         return path
-    return find_record(find_repository() / "experiments", name)
+    here = Path.cwd() / "experiments"
+    return find_record(here if here.is_dir() else find_repository() / "experiments", name)
 
-# %% ../nbs/16_cli.ipynb #e68f1cff
+# %% ../nbs/16_cli.ipynb #0a4ff9ac
 @main.command()
 @click.argument("run", default="last")
 def show(
@@ -157,7 +158,7 @@ def show(
       ml-repo show 7k3f
       ml-repo show out.ipynb
     """
-    from ml_repo.record import read_record
+    from ml_repo.reading import read_record
 
     _echo_record(read_record(_find_run(run)))
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['HASH_LIMIT', 'LISTED', 'gather_facts', 'compare_used', 'list_files', 'gather_results']
 
-# %% ../nbs/03a_facts.ipynb #6f0b980e
+# %% ../nbs/03a_facts.ipynb #e0659d35
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -17,7 +17,8 @@ from .code import make_patch, read_code
 from .files import dump_json, read_lines, write_atomic
 from .machine import read_cuda, read_environment, read_gpus, read_image, read_machine
 from .provenance import compare_with_lock, list_packages
-from .record import store_text, summarize_metrics
+from .metrics import summarize_metrics
+from .store import store_text
 from .secrets import Redactor, is_secret_name
 
 # %% ../nbs/03a_facts.ipynb #e8b755fa
@@ -59,7 +60,7 @@ def _keep_packages(
                 facts[name] = compared[name][:20]
     return facts
 
-# %% ../nbs/03a_facts.ipynb #44e50833
+# %% ../nbs/03a_facts.ipynb #a85ff084
 def _attempt(
     name: str,  # of the field
     read: Callable[[], Any],  # gives its value
@@ -86,9 +87,11 @@ def gather_facts(
     _attempt("gpus", lambda: [dict(gpu) for gpu in read_gpus()], facts)
     _attempt("cuda", lambda: {name: version for name, version in read_cuda().items() if version}, facts)
     _attempt("environment", lambda: dict(read_environment()), facts)
+    if not facts.get("code", {}).get("commit"):
+        facts.setdefault("warnings", []).append("There is no commit, so the record does not say which code ran besides the notebook. Begin with: git init")
     return redactor.redact_tree(facts)
 
-# %% ../nbs/03a_facts.ipynb #6c3dee84
+# %% ../nbs/03a_facts.ipynb #b8071de7
 def _is_same(
     first: Any,  # a value
     second: Any,  # another one
@@ -113,7 +116,7 @@ def compare_used(
         about["used"], expected = used[name], about.get("given", about["default"])
         if not _is_same(about["used"], expected) and about["used"] != repr(expected)[:500]:  # as the kernel tells what JSON does not know
             origin = "was given as" if "given" in about else "has the default"
-            values = "one secret, but held another" if is_secret_name(name) else f"{expected!r}, but held {about['used']!r}"
+            values = "one secret, but held another" if is_secret_name(name) else f"{repr(expected)[:200]}, but held {repr(about['used'])[:200]}"
             warnings.append(f"{name} {origin} {values} at the end: a cell below the parameters has overwritten it.")
             about["overwritten"] = True
     return complete, warnings

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['find_notebook', 'describe_order', 'open_interactive']
 
-# %% ../nbs/03b_interactive.ipynb #282b3648
+# %% ../nbs/03b_interactive.ipynb #6282ced2
 import atexit
 import json
 import os
@@ -21,7 +21,8 @@ from .fingerprint import hash_source
 from .parameters import read_parameters
 from .probe import ask_kernel, watch_files
 from .provenance import find_repository
-from .record import OpenRecord, open_record, summarize_metrics
+from .metrics import summarize_metrics
+from .record import OpenRecord, open_record
 from .secrets import Redactor
 
 # %% ../nbs/03b_interactive.ipynb #de3da68f

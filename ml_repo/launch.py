@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['read_value', 'read_values', 'run_notebook']
 
-# %% ../nbs/08e_launch.ipynb #6ec451ba
+# %% ../nbs/08e_launch.ipynb #2a4b3df3
 import ast
 import sys
 from collections.abc import Iterable, Mapping
@@ -16,7 +16,7 @@ from typing import Any
 
 from .bounds import ParameterError
 from .parameters import read_parameters
-from .record import Record, read_record
+from .reading import Record, read_record
 
 # %% ../nbs/08e_launch.ipynb #381fd93c
 def read_value(

@@ -132,7 +132,7 @@ def test_every_module_has_its_notebook():
 
 
 @pytest.mark.parametrize("module", ["fingerprint", "tables", "provenance", "bounds", "code", "secrets", "machine", "parameters", "metrics",
-                                    "files", "probe", "record", "facts", "interactive", "schema", "run", "usage", "cli"])
+                                    "files", "probe", "store", "record", "reading", "facts", "interactive", "schema", "run", "usage", "cli"])
 def test_the_lower_floors_are_light(module):
     heavy = {"tensorflow", "keras", "sklearn", "pandas", "matplotlib", "papermill", "mlflow", "nbdev", "detect_secrets", "pynvml", "requests"}
     program = f"import sys, ml_repo.{module}; print(*({heavy!r} & set(sys.modules)))"

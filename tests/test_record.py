@@ -28,7 +28,7 @@ from jupyter_client.manager import start_new_kernel
 from ml_repo.fingerprint import hash_notebook
 from ml_repo.launch import run_notebook
 from ml_repo.parameters import ParameterError
-from ml_repo.record import find_records, read_record
+from ml_repo.reading import find_records, read_record
 from ml_repo.schema import RECORD_SCHEMA
 
 ASKING = "[DEFAULT]\npapermill_engine = ml_repo\n"

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ml_repo.files import read_lines
 from ml_repo.metrics import read_metrics
-from ml_repo.record import Record, read_record
+from ml_repo.reading import Record, read_record
 from ml_repo.schema import RECORD_SCHEMA
 
 
