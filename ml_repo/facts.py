@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['HASH_LIMIT', 'LISTED', 'gather_facts', 'compare_used', 'list_files', 'gather_results']
 
-# %% ../nbs/03a_facts.ipynb #e0659d35
+# %% ../nbs/03a_facts.ipynb #2664d605
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -17,6 +17,7 @@ from .code import make_patch, read_code
 from .files import dump_json, read_lines, write_atomic
 from .machine import read_cuda, read_environment, read_gpus, read_image, read_machine
 from .provenance import compare_with_lock, list_packages
+from .record import read_told
 from .metrics import summarize_metrics
 from .store import store_text
 from .secrets import Redactor, is_secret_name
@@ -157,17 +158,7 @@ def _shorten(
     whole = store_text(experiments, "".join(dump_json(one) + "\n" for one in files))
     return {"files": files[:LISTED], "count": len(files), "size_bytes": sum(one["size_bytes"] for one in files), "list": whole}
 
-# %% ../nbs/03a_facts.ipynb #b65ab41d
-def _told_facts(
-    folder: Path,  # of the record
-) -> dict[str, dict[str, Any]]:  # by group: "data", "determinism", "weights"
-    "Collect what the notebook told of itself."
-    groups: dict[str, dict[str, Any]] = {}
-    for line in read_lines(folder / ".facts.jsonl"):
-        groups.setdefault(line["group"], {}).update(line["facts"])
-    return groups
-
-
+# %% ../nbs/03a_facts.ipynb #34b159cd
 def _skip_records(
     paths: Iterable[str],  # files that the kernel opened
     folder: Path,  # of the record
@@ -177,7 +168,7 @@ def _skip_records(
     return [path for path in places if not path.is_relative_to(folder)
             and not (path.parent.parent == folder.parent and path.name.startswith("."))]
 
-# %% ../nbs/03a_facts.ipynb #795c6966
+# %% ../nbs/03a_facts.ipynb #06d3fa45
 def gather_results(
     root: Path,  # of the repository
     folder: Path,  # of the record
@@ -186,7 +177,7 @@ def gather_results(
     prefix: str,  # the environment of this process, to tell whether the kernel has another
 ) -> dict[str, Any]:  # fields of the record
     "Read what came out of a run, and what it used to get there."
-    told = _told_facts(folder)
+    told = read_told(folder)
     found: dict[str, Any] = {"metrics": summarize_metrics(read_lines(folder / "metrics.jsonl"))}
     parameters, warnings = compare_used(facts.get("parameters", {}), answer.get("parameters"))
     warnings += [f"The metric {one['name']} ({one['split'] or 'no split'}) was not finite {one['not_finite']} time(s)."

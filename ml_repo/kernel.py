@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['JOIN_LIMIT', 'ARRIVAL_LIMIT_S', 'KernelError', 'check_kernel', 'KernelClient', 'ask', 'describe_death']
 
-# %% ../nbs/08b_kernel.ipynb #9f2e8f4e
+# %% ../nbs/08b_kernel.ipynb #44e063f7
 import os
 import shutil
 import signal
@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 import nbformat
@@ -24,7 +25,7 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NotebookExecutionManager
 
 from .bounds import suggest_nearest
-from .probe import read_answer
+from .probe import keep_outputs, read_answer
 from .usage import count_memory_kills, peak_memory_of_children
 
 # %% ../nbs/08b_kernel.ipynb #583c5e28
@@ -83,7 +84,7 @@ class KernelClient(PapermillNotebookClient):
             if len(outputs[-2].text) < JOIN_LIMIT:
                 outputs[-2].text += outputs.pop().text
 
-# %% ../nbs/08b_kernel.ipynb #15703590
+# %% ../nbs/08b_kernel.ipynb #c6db3e1c
 @patch
 async def start(
     self: KernelClient,
@@ -104,8 +105,25 @@ async def start(
         if "died" in str(error) and self.process is not None and (self.process.poll() or 0) < 0:
             raise DeadKernelError(str(error)) from None  # by a signal; one that ends by itself cannot start
         raise
+    if self.is_python:
+        await _keep_outputs(self)
 
 
+async def _keep_outputs(
+    client: KernelClient,  # whose kernel answers
+) -> None:
+    "Let outputs wait in memory, on both sides, where Jupyter's sockets would drop them; what is set holds for a new connection."
+    await ask(client, keep_outputs())
+    client.kc.iopub_channel.stop()
+    client.kc._iopub_channel, client.kc.context.rcvhwm = None, 0
+    client.kc.iopub_channel.start()
+    for _ in range(50):
+        await ensure_async(client.kc.kernel_info())
+        with suppress(Empty):
+            await ensure_async(client.kc.iopub_channel.get_msg(timeout=0.2))
+            return
+
+# %% ../nbs/08b_kernel.ipynb #e42590e1
 @patch
 async def stop(self: KernelClient) -> None:
     "End the kernel, alive or not, and the processes that it leaves behind in its group."

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['mark_cells', 'Record', 'read_record', 'find_records', 'find_record']
 
-# %% ../nbs/03d_reading.ipynb #279ce921
+# %% ../nbs/03d_reading.ipynb #28af7444
 import json
 import time
 from contextlib import suppress
@@ -17,7 +17,7 @@ from typing import Any
 from .bounds import suggest_nearest
 from .files import Lock, dump_json, is_held, read_lines, write_atomic
 from .metrics import summarize_metrics
-from .record import SCHEMA, read_host, utc_now
+from .record import SCHEMA, read_host, read_told, utc_now
 from .tables import Tabular
 
 # %% ../nbs/03d_reading.ipynb #c215a7aa
@@ -58,7 +58,7 @@ def mark_cells(
     content["metadata"].setdefault("papermill", {})["exception"] = True
     write_atomic(notebook, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
-# %% ../nbs/03d_reading.ipynb #6c51762b
+# %% ../nbs/03d_reading.ipynb #36e01e02
 def _repair(
     folder: Path,  # of a record whose lock nobody holds
 ) -> None:
@@ -75,14 +75,15 @@ def _repair(
                 f"by SIGKILL, a crash or a power cut. Its last sign of life was at {seen}.")
         lived = (datetime.fromisoformat(seen) - datetime.fromisoformat(facts["started"])).total_seconds()
         metrics = summarize_metrics(read_lines(folder / "metrics.jsonl"))
-        facts |= {"state": "killed", "cause": {"kind": "supervisor gone", "text": text}, "ended": seen, "duration_s": round(max(lived, 0), 3),
-                  "metrics": metrics, "repaired": utc_now()}
+        facts |= read_told(folder) | {"state": "killed", "cause": {"kind": "supervisor gone", "text": text}, "ended": seen,
+                                      "duration_s": round(max(lived, 0), 3), "metrics": metrics, "repaired": utc_now()}
         for notebook in folder.glob("*.ipynb"):
             with suppress(ValueError, KeyError, TypeError):  # no notebook of a run
                 mark_cells(notebook, text)
-        for rest in folder.glob(".*.tmp"):  # of a write that did not come to its end
-            rest.unlink()
+        for rest in (*folder.glob(".*.tmp"), folder / ".reserve"):  # of a write that did not come to its end
+            rest.unlink(missing_ok=True)
         write_atomic(folder / "record.json", dump_json(facts, indent=1) + "\n")
+        (folder / ".facts.jsonl").unlink(missing_ok=True)
     finally:
         lock.release()
 
@@ -124,7 +125,7 @@ def read_record(
         fields = _look_after(folder, fields)
     return Record(folder, fields)
 
-# %% ../nbs/03d_reading.ipynb #8ebb7e3b
+# %% ../nbs/03d_reading.ipynb #9413c33b
 def _parse(
     file: Path,  # a record.json
 ) -> dict[str, Any]:
@@ -146,7 +147,7 @@ def _look_after(
 ) -> dict[str, Any]:  # the same, or those after a repair; `seen` is the last sign of life
     "Find out whether a run that says `running` still does."
     host, here = fields["host"], read_host()
-    is_here = host["boot"] == here["boot"] or (host["name"] == here["name"] and host["boot"] is not None)
+    is_here = host["boot"] == here["boot"] or (host["name"] == here["name"] and host.get("machine") == here["machine"] and host["boot"] is not None)
     if is_here and is_held(folder / ".lock") is False:
         try:
             _repair(folder)

@@ -49,7 +49,7 @@ _CAUSE = _object("why a run did not complete", ["text"], kind=_text("exception, 
                  text=_text("a sentence"), cell={"type": "integer", "minimum": 1, "description": "number of the cell"},
                  signal=_text("such as SIGKILL"), exception=_text("its class"), peak_memory_gb={"type": "number"})
 
-# %% ../nbs/03c_schema.ipynb #57fde5d4
+# %% ../nbs/03c_schema.ipynb #7760ae30
 RECORD_SCHEMA: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "title": "The record of a run",
@@ -60,7 +60,7 @@ RECORD_SCHEMA: dict[str, Any] = {
         schema={"const": SCHEMA}, id=_text("name of the run and of its folder"), experiment=_text("the question that it belongs to"),
         notebook=_text("path in the repository"), door=_text("papermill, ml-repo run, python or interactive"), state={"enum": list(STATES)},
         cause={"oneOf": [_CAUSE, {"type": "null"}]}, started=_text("time in UTC"), ended=_text("time in UTC", True), duration_s=_SECONDS,
-        host=_object("where its process ran", ["name", "boot", "pid"], name=_text("of the machine"), boot=_text("id of the running system", True),
+        host=_object("where its process ran", ["name", "boot", "pid"], name=_text("of the machine"), boot=_text("id of the running system", True), machine=_text("hash of the machine's id", True),
                      pid={"type": "integer"}),
         note=_text("of the user"), tags={"type": "array", "items": {"type": "string"}}, parents={"type": "array", "items": {"type": "string"}},
         parameters={"type": "object", "additionalProperties": _PARAMETER}, metrics={"type": "array", "items": _METRIC},
