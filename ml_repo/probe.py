@@ -68,7 +68,7 @@ def keep_outputs() -> str:  # an expression in Python; its value is None
     "Make the request that a Jupyter kernel drops no outputs for clients that connect from now on."
     return f"exec({_KEEP!r}, {{}})"
 
-# %% ../nbs/02c_probe.ipynb #73e73689
+# %% ../nbs/02c_probe.ipynb #967472f1
 _ASK = '''
 def answer(namespace, names):
     import json, os, site, sys
@@ -81,6 +81,9 @@ def answer(namespace, names):
         except (TypeError, ValueError):
             return repr(value)[:500]
     facts["parameters"] = {name: hold(namespace[name]) for name in names if name in namespace}
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "flush_timeout"):
+            stream.flush_timeout = 0.2
     read_determinism(loaded, facts)
     read, written = getattr(sys, "_ml_repo_files", ({}, {}))
     facts["read"], facts["written"] = [path for path in read if path not in written], list(written)
