@@ -59,7 +59,7 @@ clean: ## Remove what can be made again: the environment, caches, built files; n
 		\( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
 # A .venv that was not finished, or was made by another Python, is made anew.
-$(VENV): $(LOCKS)
+$(VENV): | $(LOCKS)
 	@test -n '$(PYTHON)' || { echo 'No Python 3.11, 3.12 or 3.13 found. Install one, or name it: make PYTHON=/path/to/python3.11' >&2; exit 1; }
 	@$(PYTHON) -c '$(VERSION_FITS)' || \
 		{ echo '$(PYTHON) is not a Python 3.11, 3.12 or 3.13. Name one: make PYTHON=/path/to/python3.11' >&2; exit 1; }

@@ -71,7 +71,7 @@ def test_locking_again_gives_the_same_files(tmp_path):
 
 def test_a_second_make_installs_nothing():
     plan = run("make", "--dry-run", "train").stdout
-    assert "papermill nbs/train.ipynb" in plan
+    assert "ml-repo run nbs/train.ipynb" in plan
     assert "pip" not in plan and "venv" not in plan.replace(".venv/bin", "")
 
 
