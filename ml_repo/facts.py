@@ -168,7 +168,7 @@ def _skip_records(
     return [path for path in places if not path.is_relative_to(folder)
             and not (path.parent.parent == folder.parent and path.name.startswith("."))]
 
-# %% ../nbs/03a_facts.ipynb #06d3fa45
+# %% ../nbs/03a_facts.ipynb #e16e63bf
 def gather_results(
     root: Path,  # of the repository
     folder: Path,  # of the record
@@ -178,8 +178,10 @@ def gather_results(
 ) -> dict[str, Any]:  # fields of the record
     "Read what came out of a run, and what it used to get there."
     told = read_told(folder)
-    found: dict[str, Any] = {"metrics": summarize_metrics(read_lines(folder / "metrics.jsonl"))}
+    waiting = answer.get("waiting", [])
+    found: dict[str, Any] = {"metrics": summarize_metrics([*read_lines(folder / "metrics.jsonl"), *waiting])}
     parameters, warnings = compare_used(facts.get("parameters", {}), answer.get("parameters"))
+    warnings += [f"{len(waiting)} lines of metrics.jsonl could not be written; the last values are kept here."] if waiting else []
     warnings += [f"The metric {one['name']} ({one['split'] or 'no split'}) was not finite {one['not_finite']} time(s)."
                  for one in found["metrics"] if one.get("not_finite")]
     found |= {"parameters": parameters, "data": told.pop("data", {}), "determinism": answer.get("determinism", {}) | told.pop("determinism", {}),

@@ -68,7 +68,7 @@ def keep_outputs() -> str:  # an expression in Python; its value is None
     "Make the request that a Jupyter kernel drops no outputs for clients that connect from now on."
     return f"exec({_KEEP!r}, {{}})"
 
-# %% ../nbs/02c_probe.ipynb #967472f1
+# %% ../nbs/02c_probe.ipynb #0ba42bc2
 _ASK = '''
 def answer(namespace, names):
     import json, os, site, sys
@@ -89,6 +89,8 @@ def answer(namespace, names):
     facts["read"], facts["written"] = [path for path in read if path not in written], list(written)
     if "keras" in loaded and "ml_repo.fingerprint" in sys.modules:
         facts["weights"] = hash_models(namespace, loaded["keras"], sys.modules["ml_repo.fingerprint"].hash_weights)
+    if hasattr(sys.modules.get("ml_repo.run"), "settle_lines"):
+        facts["waiting"] = sys.modules["ml_repo.run"].settle_lines()[:10_000]
     try:
         import resource
         facts["peak_memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9

@@ -55,9 +55,9 @@ def read_host() -> dict[str, Any]:  # name, boot, machine, pid
         machine = None
     return {"name": socket.gethostname() or platform.node(), "boot": boot, "machine": machine, "pid": os.getpid()}
 
-# %% ../nbs/03_record.ipynb #5876bd05
+# %% ../nbs/03_record.ipynb #25c66272
 VALUE_LIMIT = 500  # characters of JSON; a longer value goes into the store
-RESERVE = 64_000  # bytes; enough for a record and a small notebook
+RESERVE = 64_000  # bytes, enough for a record and a small notebook; less where the disk has less than four times as much
 
 
 def _shorten_values(
@@ -78,7 +78,8 @@ def _reserve_space(
     "Take space on the disk, where the system can."
     try:
         with open(path, "wb") as file:
-            os.posix_fallocate(file.fileno(), 0, RESERVE)
+            disk = os.fstatvfs(file.fileno())
+            os.posix_fallocate(file.fileno(), 0, min(RESERVE, disk.f_bavail * disk.f_frsize // 4))
     except (OSError, AttributeError):
         path.unlink(missing_ok=True)
     return path

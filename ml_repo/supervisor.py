@@ -279,7 +279,7 @@ def _explain_signal(
         says_so = any(output.output_type == "error" for output in cells[index].get("outputs", [])[-1:])
         _mark(cells[index], "interrupted", *(() if says_so else ("Interrupted", outcome.cause["text"])))
 
-# %% ../nbs/08c_supervisor.ipynb #cb3b130c
+# %% ../nbs/08c_supervisor.ipynb #698a9676
 async def _finish(
     supervisor: Supervisor,  # whose cells no longer run
 ) -> None:
@@ -287,6 +287,7 @@ async def _finish(
     client, outcome, about = supervisor.client, supervisor.outcome, supervisor.client.nb.metadata.papermill
     if supervisor._stopping is not None:
         supervisor._stopping.cancel()
+    (supervisor.folder / ".reserve").unlink(missing_ok=True)  # room for what waits for it
     if client.is_python and client.kc is not None and not _is_gone(client) and (outcome.cause or {}).get("kind") != "timeout":
         outcome.answer = await ask(client, ask_kernel(supervisor.names), 3 if outcome.signal else 60) or {}
     if supervisor.meter is not None:
