@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['read_code', 'Patch', 'make_patch']
 
-# %% ../nbs/01b_code.ipynb #02c446bb
+# %% ../nbs/01b_code.ipynb #dc60ef3e
 import os
 import re
 import shutil
@@ -18,7 +18,7 @@ from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
-from .provenance import Facts
+from .provenance import Facts, find_records_folders
 
 # %% ../nbs/01b_code.ipynb #9d878912
 _ELSEWHERE = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES",
@@ -52,7 +52,20 @@ def _git(
     except (OSError, subprocess.CalledProcessError):
         return None
 
-# %% ../nbs/01b_code.ipynb #2cdb86d1
+# %% ../nbs/01b_code.ipynb #53b7ab1f
+def _find_records(
+    folder: str | PathLike,  # a folder of the repository
+    *magic: str,  # words of git's pathspecs, such as "exclude"
+) -> list[str]:  # the folder of records as git names paths; none where it lies outside
+    "Say which part of the repository is records."
+    here = Path(folder).resolve()
+    root = next((one for one in (here, *here.parents) if (one / "settings.ini").is_file()), None)
+    if root is None:
+        return [f":({','.join(['top', *magic])})experiments"]
+    records = find_records_folders(root)[0]
+    return [f":({','.join(['literal', *magic])}){records}"] if records.is_relative_to(root) else []
+
+# %% ../nbs/01b_code.ipynb #11e9fb5b
 class _Change(NamedTuple):
     "A file that is not as in the commit."
     path: str  # from the root of the repository; a folder's ends in "/"
@@ -66,9 +79,9 @@ def _read_status(
     folder: str | PathLike,  # a folder of the repository
     untracked: str = "all",  # how to list what git does not track: all, or normal, which stops at folders
 ) -> tuple[dict[str, str], list[_Change]]:  # facts such as `branch.head`, the changed files
-    "Read what was changed outside of experiments/."
+    "Read what was changed outside of the records."
     answer = _ask(folder, "status", "--porcelain=v2", "--branch", "--no-ahead-behind", "-z", "--no-renames", "--ignore-submodules=none",
-                  f"--untracked-files={untracked}", "--", ":/", ":(top,exclude)experiments")
+                  f"--untracked-files={untracked}", "--", ":/", *_find_records(folder, "exclude"))
     facts, changes = {}, []
     for kind, _, rest in (entry.partition(" ") for entry in os.fsdecode(answer).split("\0")):
         if kind == "#":
@@ -200,15 +213,16 @@ def _stage(
         half = len(changes) // 2
         return _stage(ask, changes[:half]) + _stage(ask, changes[half:]) if half else changes
 
-# %% ../nbs/01b_code.ipynb #ebadd413
+# %% ../nbs/01b_code.ipynb #7d0cf63b
 def _unstage(
     ask: Callable[..., bytes],  # asks git with the temporary index
     base: str,  # the commit, or an empty tree
     changes: list[_Change],  # what to put back
+    records: list[str],  # the folder of records as git names paths
 ) -> None:
-    "Put `changes` and the folder experiments/ back to what the commit has."
+    "Put `changes` and the records back to what the commit has."
     entries = [(change.mode, change.blob, change.path) for change in changes if change.blob]
-    raw = os.fsdecode(ask("diff-index", "--cached", "-z", "--no-renames", "--no-abbrev", base, "--", "experiments")).split("\0")
+    raw = os.fsdecode(ask("diff-index", "--cached", "-z", "--no-renames", "--no-abbrev", base, "--", *records)).split("\0") if records else []
     entries += [(facts[1:].split(" ")[0], facts.split(" ")[2], path) for facts, path in zip(raw[::2], raw[1::2])]
     ask("update-index", "-z", "--index-info", given=os.fsencode("".join(f"{mode} {blob}\t{path}\0" for mode, blob, path in entries)))
 
@@ -226,7 +240,7 @@ def _list_left_out(
         rows.append({"path": folder + "/", "size_bytes": sum(row["size_bytes"] for row in rest), "reason": f"{len(rest):,} more files"})
     return rows
 
-# %% ../nbs/01b_code.ipynb #8d45f922
+# %% ../nbs/01b_code.ipynb #1d3e764a
 def make_patch(
     folder: str | PathLike = ".",  # a folder of the repository
     file_limit: int = 10_000_000,  # bytes, larger files are left out and named
@@ -243,6 +257,7 @@ def make_patch(
     top, index, objects = os.fsdecode(_ask(folder, "rev-parse", "--path-format=absolute", "--show-toplevel", "--git-path", "index",
                                            "--git-path", "objects")).splitlines()
     taken, left = _sort_out(top, changes, file_limit, total_limit)
+    records = _find_records(folder)
     with tempfile.TemporaryDirectory() as temporary:
         Path(temporary, "info").mkdir()
         Path(temporary, "info", "alternates").write_bytes(os.fsencode(objects) + b"\n")
@@ -253,9 +268,9 @@ def make_patch(
             return _ask(top, *arguments, given=given, GIT_INDEX_FILE=f"{temporary}/index", GIT_OBJECT_DIRECTORY=temporary)
 
         start = base or ask("mktree").decode().strip()
-        _unstage(ask, start, [change for change, *_ in left])
+        _unstage(ask, start, [change for change, *_ in left], records)
         refused = _stage(ask, taken)
-        _unstage(ask, start, refused)
+        _unstage(ask, start, refused, records)
         tree = ask("write-tree", "--missing-ok").decode().strip()
         data = ask("diff-tree", "-r", "-p", "-M", "--binary", "--full-index", "--no-ext-diff", "--no-textconv", "--no-color", f"-O{os.devnull}",
                    "--src-prefix=a/", "--dst-prefix=b/", start, tree)

@@ -5,31 +5,26 @@
 # %% auto #0
 __all__ = ['find_asking', 'RecordingEngine', 'AskedEngine']
 
-# %% ../nbs/08g_door.ipynb #e2d7ccd3
+# %% ../nbs/08g_door.ipynb #1e30d8c3
 import os
-from configparser import ConfigParser
-from configparser import Error as ConfigError
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-# %% ../nbs/08g_door.ipynb #5308f515
+# %% ../nbs/08g_door.ipynb #53ad2035
 def find_asking(
     notebook: Any,  # what papermill was given: a path, or a notebook in memory
     base: str | PathLike = ".",  # where a relative path starts
 ) -> Path | None:  # the root of the repository, None where none asks for records
     "Find the repository that wants a record of the runs of `notebook`."
+    from ml_repo.provenance import read_settings
+
     is_path = isinstance(notebook, (str, PathLike)) and "://" not in str(notebook) and 0 < len(str(notebook)) < 4096
     place = Path(base, notebook) if is_path else Path(base)
     start = place.resolve().parent if place.is_file() else Path(base).resolve()
     for folder in (start, *start.parents):
         if (folder / "settings.ini").is_file():
-            settings = ConfigParser(delimiters=["="], inline_comment_prefixes=["#", ";"], interpolation=None)
-            try:
-                settings.read(folder / "settings.ini", encoding="utf-8")
-            except (ConfigError, OSError, UnicodeDecodeError):
-                return None
-            return folder if settings.defaults().get("papermill_engine", "").strip() == "ml_repo" else None
+            return folder if read_settings(folder).get("papermill_engine", "").strip() == "ml_repo" else None
     return None
 
 # %% ../nbs/08g_door.ipynb #1b2de275

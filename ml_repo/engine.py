@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Job', 'UnkeptRecord', 'execute_recorded']
 
-# %% ../nbs/08e_engine.ipynb #c15f6ce6
+# %% ../nbs/08e_engine.ipynb #ae4bb350
 import os
 import shlex
 import signal
@@ -28,6 +28,7 @@ from .facts import gather_facts, gather_results
 from .fingerprint import hash_source
 from .kernel import KernelClient, KernelError, check_kernel
 from .parameters import Parameter
+from .provenance import find_records_folders
 from .record import OpenRecord, open_record
 from .secrets import Redactor
 from .supervisor import Outcome, Supervisor, catch_signals
@@ -59,7 +60,7 @@ class Job:
             print(f"{self.record.folder / 'record.json'} cannot be written: {error}. The run goes on.", file=sys.stderr, flush=True)
             return False
 
-# %% ../nbs/08e_engine.ipynb #e7f45777
+# %% ../nbs/08e_engine.ipynb #68a43207
 def _open(
     nb: nbformat.NotebookNode,  # with the given values in it
     root: Path,  # of the repository
@@ -80,7 +81,7 @@ def _open(
     warnings = find_doubts(nb, given, parameters)
     facts = {"parameters": values, "warnings": warnings, "command": shlex.join(redactor.redact_command(sys.argv)), "source_sha256": hash_source(nb.cells), "kernel": kernel, **about}
     try:
-        record = open_record(root / "experiments", name, **redactor.redact_tree(facts))
+        record = open_record(find_records_folders(root)[0], name, **redactor.redact_tree(facts))
     except OSError as error:
         raise RefusedRun(str(error)) from None
     executed = record.folder / (Path(name).name if Path(name).suffix == ".ipynb" else "notebook.ipynb")
@@ -232,7 +233,7 @@ def _end(
     _close(job, outcome)
     outcome.signal = outcome.signal or next(iter(stopped), None)
 
-# %% ../nbs/08e_engine.ipynb #e0b2738a
+# %% ../nbs/08e_engine.ipynb #03e225f0
 def execute_recorded(
     nb: nbformat.NotebookNode,  # with the given values in it
     kernel_name: str,  # of the kernel
@@ -245,7 +246,7 @@ def execute_recorded(
     record: dict[str, Any] | None = None,  # from `ml-repo run`: `experiment`, `note`, `tags`, `parents`, `door`, `engine`
     **options: Any,  # start_timeout, execution_timeout, stdout_file, stderr_file
 ) -> nbformat.NotebookNode:  # executed, without secrets
-    """Execute a notebook and keep its record in `experiments/`.
+    """Execute a notebook and keep its record.
 
     Raises `RefusedRun` before anything starts, `DeadKernelError` for a killed kernel, `UnkeptRecord` for a record that is not whole."""
     about = dict(record or {})

@@ -168,7 +168,17 @@ def _skip_records(
     return [path for path in places if not path.is_relative_to(folder)
             and not (path.parent.parent == folder.parent and path.name.startswith("."))]
 
-# %% ../nbs/03a_facts.ipynb #e16e63bf
+# %% ../nbs/03a_facts.ipynb #ee8aa8c7
+def _name_modules(
+    root: Path,  # of the repository
+    paths: Iterable[str],  # files of the modules that a kernel had loaded
+) -> dict[str, Any]:  # count and sha256
+    "Give the modules of the repository that a run used one fingerprint."
+    files = list_files([path for path in paths if Path(path).is_relative_to(root.resolve())], root.resolve())
+    lines = "".join(f"{one['sha256']}  {one['path']}\n" for one in files)
+    return {"count": len(files), "sha256": hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()}
+
+# %% ../nbs/03a_facts.ipynb #140ffe64
 def gather_results(
     root: Path,  # of the repository
     folder: Path,  # of the record
@@ -195,5 +205,7 @@ def gather_results(
     if answer.get("prefix", prefix) != prefix:
         _attempt("packages", lambda: _keep_packages(root, folder, Redactor(), answer["places"]), found)
         warnings.append(f"The kernel runs in another environment than papermill ({answer['prefix']}); the packages are those of the kernel.")
+    if answer.get("modules"):
+        _attempt("code", lambda: dict(facts.get("code", {})) | {"modules": _name_modules(root, answer["modules"])}, found)
     found["warnings"] = [*facts.get("warnings", []), *found.pop("warnings", []), *warnings]
     return found

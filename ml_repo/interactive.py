@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['find_notebook', 'describe_order', 'open_interactive']
 
-# %% ../nbs/03b_interactive.ipynb #6282ced2
+# %% ../nbs/03b_interactive.ipynb #3a9a1625
 import atexit
 import json
 import os
@@ -20,7 +20,7 @@ from .files import read_lines, write_atomic
 from .fingerprint import hash_source
 from .parameters import read_parameters
 from .probe import ask_kernel, watch_files
-from .provenance import find_repository
+from .provenance import find_records_folders, find_repository
 from .metrics import summarize_metrics
 from .record import OpenRecord, open_record
 from .secrets import Redactor
@@ -159,7 +159,7 @@ def _close(
     record.close("failed" if error else "completed", **follower.redactor.redact_tree({"cause": cause} | facts), redacted=dict(follower.redactor.counts))
     (record.folder / ".facts.jsonl").unlink(missing_ok=True)
 
-# %% ../nbs/03b_interactive.ipynb #8afbb488
+# %% ../nbs/03b_interactive.ipynb #24257d09
 _followers: list[_Follower] = []
 
 
@@ -187,7 +187,7 @@ def open_interactive(
     name = place.relative_to(root).as_posix() if place.is_relative_to(root) else place.name
     redactor = Redactor(os.environ)
     about = redactor.redact_tree(({"experiment": experiment} if experiment else {}) | {"note": note})
-    record = open_record(root / "experiments", name, **about, door="interactive",
+    record = open_record(find_records_folders(root)[0], name, **about, door="interactive",
                          source_sha256=hash_source(_code_cells(notebook)))
     record.facts |= gather_facts(root, record.folder, redactor)
     eval(watch_files())

@@ -68,7 +68,7 @@ def keep_outputs() -> str:  # an expression in Python; its value is None
     "Make the request that a Jupyter kernel drops no outputs for clients that connect from now on."
     return f"exec({_KEEP!r}, {{}})"
 
-# %% ../nbs/02c_probe.ipynb #0ba42bc2
+# %% ../nbs/02c_probe.ipynb #ab481023
 _ASK = '''
 def answer(namespace, names):
     import json, os, site, sys
@@ -86,6 +86,9 @@ def answer(namespace, names):
             stream.flush_timeout = 0.2
     read_determinism(loaded, facts)
     read, written = getattr(sys, "_ml_repo_files", ({}, {}))
+    outside = tuple({os.path.realpath(path) + os.sep for path in (sys.prefix, sys.base_prefix, os.path.dirname(os.__file__)) if os.path.realpath(path) != os.sep})
+    files = {os.path.realpath(str(module.__file__)) for module in list(sys.modules.values()) if getattr(module, "__file__", None)}
+    facts["modules"] = sorted(path for path in files if path.endswith(".py") and not path.startswith(outside))[:2000]
     facts["read"], facts["written"] = [path for path in read if path not in written], list(written)
     if "keras" in loaded and "ml_repo.fingerprint" in sys.modules:
         facts["weights"] = hash_models(namespace, loaded["keras"], sys.modules["ml_repo.fingerprint"].hash_weights)

@@ -6,13 +6,15 @@
 __all__ = ['SCHEMA', 'STATES', 'VALUE_LIMIT', 'RESERVE', 'utc_now', 'make_run_id', 'read_host', 'OpenRecord', 'open_record',
            'read_told']
 
-# %% ../nbs/03_record.ipynb #c4695d7f
+# %% ../nbs/03_record.ipynb #c7f86c9d
+import errno
 import hashlib
 import os
 import platform
 import secrets
 import socket
 import time
+from contextlib import suppress
 from datetime import datetime, timezone
 from os import PathLike
 from pathlib import Path
@@ -129,7 +131,21 @@ class OpenRecord:
         finally:
             self._lock.release()
 
-# %% ../nbs/03_record.ipynb #2c2aa079
+# %% ../nbs/03_record.ipynb #caea0605
+_IGNORED = "# Artifacts, locks, caches and the bin stay out of git; the texts of a record belong in it.\n*/artifacts/\n*/.*\n/.index.sqlite*\n/.bin/\n"
+
+
+def _make_home(
+    experiments: Path,  # the folder of all records
+) -> None:
+    "Make the folder of all records, if there is none."
+    with suppress(FileExistsError):
+        experiments.mkdir(parents=True)
+        (experiments / ".gitignore").write_text(_IGNORED, encoding="utf-8")
+    if not experiments.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(experiments))
+
+# %% ../nbs/03_record.ipynb #4e4b2baa
 def open_record(
     experiments: str | PathLike,  # the folder of all records; it is made
     notebook: str,  # the notebook, as a path inside the repository
@@ -140,7 +156,7 @@ def open_record(
     Raises `OSError` when it cannot be written."""
     experiments = Path(experiments)
     try:
-        experiments.mkdir(parents=True, exist_ok=True)
+        _make_home(experiments)
         while True:
             folder = experiments / make_run_id(notebook)
             try:

@@ -49,7 +49,7 @@ _CAUSE = _object("why a run did not complete", ["text"], kind=_text("exception, 
                  text=_text("a sentence"), cell={"type": "integer", "minimum": 1, "description": "number of the cell"},
                  signal=_text("such as SIGKILL"), exception=_text("its class"), peak_memory_gb={"type": "number"})
 
-# %% ../nbs/03c_schema.ipynb #7760ae30
+# %% ../nbs/03c_schema.ipynb #8550685b
 RECORD_SCHEMA: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "title": "The record of a run",
@@ -68,7 +68,8 @@ RECORD_SCHEMA: dict[str, Any] = {
         command=_text("as it was typed"), source_sha256=_HASH, repaired=_text("when a reader wrote the end of a killed run"),
         code=_object("the state of the repository", [], commit=_text("40 digits", True), branch=_text("", True), remote=_text("without credentials", True),
                      is_dirty={"type": ["boolean", "null"]}, tree=_text("the git tree that commit and patch give", True),
-                     patch=_text("file of the uncommitted change"), patch_is_exact={"type": "boolean"}, left_out={"type": "array"}),
+                     patch=_text("file of the uncommitted change"), patch_is_exact={"type": "boolean"}, left_out={"type": "array"},
+                     modules=_object("those of the repository that the notebook had imported", ["count", "sha256"], count={"type": "integer"}, sha256=_HASH)),
         packages=_object("what was installed", [], list=_HASH, lock=_HASH, count={"type": "integer"}, matches_lock={"type": ["boolean", "null"]}),
         outputs=_FILES, inputs=_FILES, weights={"type": "object", "description": "SHA-256 of trained weights, by name"},
         data={"type": "object", "description": "fingerprints of data, by name"}, determinism={"type": "object"}, machine={"type": "object"},
