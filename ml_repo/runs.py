@@ -54,7 +54,7 @@ def name_columns(
     short = [column.partition(".")[2] or column for column in columns]
     return [long if short.count(name) > 1 else name for name, long in zip(short, columns)]
 
-# %% ../nbs/10a_runs.ipynb #72e59c7d
+# %% ../nbs/10a_runs.ipynb #2f6b235f
 def _differs(
     runs: Sequence[RunSummary],
     column: str,
@@ -76,10 +76,6 @@ def choose_columns(
     found += [column for column in metrics if column in directed] or metrics
     found += ["duration_s"] + [name for name in ("tags", "note") if any(run.value(name) for run in runs)]
     return found + (["folder"] if len({run.folder.parent for run in runs}) > 1 else [])
-
-
-test_eq(choose_columns(trio), ["run", "state", "params.lr", "metrics.val_accuracy", "duration_s", "tags"])
-test_eq(choose_columns(trio[:1]), ["run", "params.lr", "params.epochs", "metrics.val_accuracy", "duration_s"])
 
 # %% ../nbs/10a_runs.ipynb #dc41ba18
 def format_duration(
