@@ -21,7 +21,7 @@ from .reading import Record, parse_record, read_record
 from .record import STATES
 from .tables import Tabular
 
-# %% ../nbs/10_summaries.ipynb #fa2f1168
+# %% ../nbs/10_summaries.ipynb #3e00fe4e
 @dataclass
 class RunSummary(Tabular):
     "A run as a list shows it."
@@ -68,7 +68,7 @@ class RunSummary(Tabular):
         return ("", ""), [row for row in about if row[1]] + values, str(self.folder)
 
 
-ATTRIBUTES = tuple(one.name for one in dataclasses.fields(RunSummary) if one.name not in ("parameters", "metrics", "directions", "repetition"))
+ATTRIBUTES = tuple(one.name for one in dataclasses.fields(RunSummary) if one.name not in ("parameters", "metrics", "directions"))
 
 # %% ../nbs/10_summaries.ipynb #ccd48755
 _TYPES = {"id": str, "experiment": str, "notebook": str, "state": str, "started": str, "host": dict, "note": str, "tags": list, "parameters": dict, "metrics": list}
