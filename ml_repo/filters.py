@@ -96,7 +96,7 @@ def name_column(
         raise ValueError(f"No run has a {name!r}.{suggest_nearest(name, words)} There are: {listed}.")
     return column
 
-# %% ../nbs/10b_filters.ipynb #7cd63b6b
+# %% ../nbs/10b_filters.ipynb #6ae988a1
 _OPERATORS = {ast.Eq: "=", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "!=": "!=", "~": "~"}
 _HOW = "Conditions look like: lr < 0.01 and val_accuracy > 0.97 and state = completed. There are = != < <= > >= ~ (contains), in (a, b), and, or, not, brackets"
@@ -122,7 +122,7 @@ class Filter:
 
     def column(
         self,
-        word: Word,
+        word: Word,  # of the filter
     ) -> str | None:  # the column that it names
         "Find the column that a word names."
         return None if word.is_quoted else find_column(word.text, self.known)
@@ -135,10 +135,10 @@ class Filter:
         self.values.append(value)
         return "?"
 
-# %% ../nbs/10b_filters.ipynb #af0ad5db
+# %% ../nbs/10b_filters.ipynb #778d2f0e
 def _word(
-    one: Filter,
-    node: ast.expr,
+    one: Filter,  # the filter
+    node: ast.expr,  # of its expression
 ) -> Word:
     "Find the word that a node stands for."
     if not isinstance(node, ast.Name):
@@ -147,7 +147,7 @@ def _word(
 
 
 def _translate(
-    one: Filter,
+    one: Filter,  # the filter
     node: ast.expr,  # of its expression
 ) -> str:  # SQL
     "Translate a node and those below it."
@@ -167,10 +167,10 @@ def _translate(
 
 
 def _compare(
-    one: Filter,
-    left: ast.expr,
-    operator: ast.cmpop,
-    right: ast.expr,
+    one: Filter,  # the filter
+    left: ast.expr,  # one side
+    operator: ast.cmpop,  # between them
+    right: ast.expr,  # the other side
 ) -> str:  # SQL
     "Translate a comparison of two sides."
     if isinstance(operator, (ast.In, ast.NotIn)):
@@ -181,12 +181,12 @@ def _compare(
         return f"NOT coalesce(({said}), 0)" if isinstance(operator, ast.NotIn) else f"({said})"
     return _test(one, _word(one, left), _OPERATORS[type(operator)], _word(one, right))
 
-# %% ../nbs/10b_filters.ipynb #bfba3e7d
+# %% ../nbs/10b_filters.ipynb #1d51af50
 def _test(
-    one: Filter,
-    left: Word,
+    one: Filter,  # the filter
+    left: Word,  # one side
     operator: str,  # = != < <= > >= ~
-    right: Word,
+    right: Word,  # the other side
 ) -> str:  # SQL
     "Translate a comparison of two words."
     column, other = one.column(left), one.column(right)

@@ -104,7 +104,7 @@ def _plain(
         return float(value) if abs(value) < 1e300 else None
     return value if value is None or isinstance(value, (str, int)) else json.dumps(value, ensure_ascii=False)
 
-# %% ../nbs/10c_index.ipynb #0c4deebc
+# %% ../nbs/10c_index.ipynb #d0edf36e
 class Index:
     "What is known of the runs in one folder."
 
@@ -137,25 +137,27 @@ class Index:
                     break
         return _connect(":memory:")
 
-    def _leave(self) -> None:
-        "Go on in memory, from what the file knows."
-        memory = _connect(":memory:")
-        try:
-            self._base.backup(memory)
-            memory.execute("SELECT count(*) FROM cells").fetchone()
-        except sqlite3.Error as error:
-            memory.close()
-            memory = _connect(":memory:")
-            if not isinstance(error, sqlite3.OperationalError):
-                _remove(self.records / ".index.sqlite")
-        self._base.close()
-        self._base, self._columns = memory, None
-
     def __enter__(self) -> "Index":
         return self
 
     def __exit__(self, *_) -> None:
         self._base.close()
+
+# %% ../nbs/10c_index.ipynb #59e87d85
+@patch
+def _leave(self: Index) -> None:
+    "Go on in memory, from what the file knows."
+    memory = _connect(":memory:")
+    try:
+        self._base.backup(memory)
+        memory.execute("SELECT count(*) FROM cells").fetchone()
+    except sqlite3.Error as error:
+        memory.close()
+        memory = _connect(":memory:")
+        if not isinstance(error, sqlite3.OperationalError):
+            _remove(self.records / ".index.sqlite")
+    self._base.close()
+    self._base, self._columns = memory, None
 
 # %% ../nbs/10c_index.ipynb #51842f41
 @patch
@@ -182,7 +184,7 @@ def refresh(self: Index) -> None:
         raise
     self._columns = None
 
-# %% ../nbs/10c_index.ipynb #d09f8f0a
+# %% ../nbs/10c_index.ipynb #909b8580
 @patch
 def _read(
     self: Index,
@@ -198,7 +200,7 @@ def _read(
 @patch
 def _forget(
     self: Index,
-    runs: list[str],
+    runs: list[str],  # names
 ) -> None:
     "Take runs out of the tables."
     columns = [number for number, in self._base.execute("SELECT number FROM columns")]
@@ -209,7 +211,7 @@ def _forget(
             self._base.execute("DELETE FROM runs WHERE number = ?", (number,))
         self._base.execute("DELETE FROM damaged WHERE run = ?", (run,))
 
-
+# %% ../nbs/10c_index.ipynb #cf3f359a
 @patch
 def _keep(
     self: Index,

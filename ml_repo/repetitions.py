@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['Spread', 'Group', 'group_runs', 'Difference', 'compare_groups', 'Comparison', 'compare_runs']
 
-# %% ../nbs/10e_repetitions.ipynb #3deaa0dd
+# %% ../nbs/10e_repetitions.ipynb #668e0c05
 import math
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from os import PathLike
 from typing import Any, Literal
 
@@ -22,9 +22,9 @@ from .runs import Runs, choose_columns, format_value, list_columns, name_columns
 from .summaries import SEED, RunSummary, summarize_folder
 from .tables import Tabular
 
-# %% ../nbs/10e_repetitions.ipynb #85512e6e
+# %% ../nbs/10e_repetitions.ipynb #56a5478d
 @dataclass(frozen=True)
-class Spread(Tabular):
+class Spread:
     "A mean of several runs."
     mean: float  # of the values
     deviation: float  # sample standard deviation; nan for a single value
@@ -36,7 +36,7 @@ class Spread(Tabular):
         digits = max(0, min(8, 1 - math.floor(math.log10(self.deviation)))) if self.deviation > 0 else 4
         return f"{self.mean:.{digits}f} ± {self.deviation:.{digits}f}"
 
-
+# %% ../nbs/10e_repetitions.ipynb #7e8d39bd
 class Group(list[RunSummary]):
     "Runs that differ in their seed only."
 
@@ -64,7 +64,7 @@ class Group(list[RunSummary]):
 
 
 def group_runs(
-    runs: Iterable[RunSummary],
+    runs: Iterable[RunSummary],  # in their order
 ) -> list[Group]:  # in the order of their first runs
     "Put runs together that differ in their seed only."
     groups: dict[str, Group] = {}
@@ -72,7 +72,7 @@ def group_runs(
         groups.setdefault(run.repetition, Group()).append(run)
     return list(groups.values())
 
-# %% ../nbs/10e_repetitions.ipynb #3f65c176
+# %% ../nbs/10e_repetitions.ipynb #53796f2a
 @dataclass(frozen=True)
 class Difference:
     "How far one group lies from another."
@@ -92,13 +92,13 @@ class Difference:
 
     def __str__(self) -> str:
         if math.isnan(self.low):
-            return f"{self.mean:+.4g}, {self.verdict}: two seeds of each are needed"
+            return f"{self.mean:+.3g}, {self.verdict}: two seeds of each are needed"
         how = f"{self.n} seeds in pairs" if self.is_paired else f"at least {self.n} seeds each, not in pairs"
-        return f"{self.mean:+.4g} ({self.low:+.4g} to {self.high:+.4g}), {self.verdict}; {how}"
+        return f"{self.mean:+.3g} ({self.low:+.3g} to {self.high:+.3g}), {self.verdict}; {how}"
 
 
 def _interval(
-    mean: float,
+    mean: float,  # of the values
     error: float,  # standard error of the mean
     freedom: float,  # degrees of freedom, above 0
     confidence: float,  # such as 0.95
@@ -109,10 +109,10 @@ def _interval(
     half = float(stdtrit(freedom, 0.5 + confidence / 2)) * error
     return mean - half, mean + half
 
-# %% ../nbs/10e_repetitions.ipynb #dbb0971f
+# %% ../nbs/10e_repetitions.ipynb #358f9c50
 def compare_groups(
-    first: Group,
-    second: Group,
+    first: Group,  # to compare with
+    second: Group,  # to compare
     metric: str,  # such as "val_accuracy"
     confidence: float = 0.95,  # that the interval holds, above 0, below 1
 ) -> Difference:
@@ -134,13 +134,13 @@ def compare_groups(
         low, high = _interval(mean, error, freedom, confidence)
     return Difference(metric, mean, low, high, n, False)
 
-# %% ../nbs/10e_repetitions.ipynb #a3b864c8
+# %% ../nbs/10e_repetitions.ipynb #5c141542
 class Comparison(Tabular):
     "Groups of runs side by side."
 
     def __init__(
         self,
-        groups: Sequence[Group],
+        groups: Sequence[Group],  # in their order
         metric: str = "",  # that decides; without it, the first validation metric that says which way is better
     ):
         self.groups, every = list(groups), Runs(run for group in groups for run in group)
@@ -149,15 +149,21 @@ class Comparison(Tabular):
         self.metric = self._choose(metric)
         self.runs, self.best = every, self._find_best()
 
+    def find_metric(
+        self,
+        name: str,  # as it was typed
+    ) -> str:  # such as "val_accuracy", empty where no run has it
+        "Find the metric that is meant. Raises `ValueError` where it could be several."
+        return (find_column(name, [f"metrics.{key}" for key in self.metrics]) or "")[8:]
+
     def _choose(
         self,
-        metric: str,
+        metric: str,  # such as "val_accuracy"
     ) -> str:  # the key of a metric, empty where there is none
         if metric:
-            column = find_column(metric, [f"metrics.{key}" for key in self.metrics])
-            if column is None:
+            if not (key := self.find_metric(metric)):
                 raise ValueError(f"None of these runs has a metric {metric!r}.{suggest_nearest(metric, self.metrics)} There are: {', '.join(self.metrics)}.")
-            return column[8:]
+            return key
         directed = [key for key in self.metrics if key in self.directions and any(group.spread(key) for group in self.groups)]
         return min(directed, key=lambda key: (not key.startswith("val_"), key), default="")
 
@@ -167,18 +173,22 @@ class Comparison(Tabular):
         sign = -1 if self.directions.get(self.metric) == "higher" else 1
         return min(measured, key=lambda group: sign * group.spread(self.metric).mean) if measured and self.metric in self.directions else None
 
-    def differences(self) -> list[tuple[Group, Difference]]:  # of each other group to the best
-        "Compare every group with the best."
-        others = [group for group in self.groups if group is not self.best and group.spread(self.metric)] if self.best is not None else []
-        return [(group, compare_groups(self.best, group, self.metric, 1 - 0.05 / len(others))) for group in others]
-
     def columns(self) -> list[str]:  # columns
         "Choose parameters that differ between the groups, and metrics that differ at all."
         firsts = [group[0] for group in self.groups]
         fixed = [column for column in choose_columns(firsts) if column.startswith("params.") or column == "experiment"] if len(firsts) > 1 else []
         return [column for column in fixed if column != f"params.{SEED}"] + [column for column in choose_columns(self.runs) if column.startswith("metrics.")]
 
-# %% ../nbs/10e_repetitions.ipynb #94ddc298
+# %% ../nbs/10e_repetitions.ipynb #4fbaec9b
+@patch
+def differences(
+    self: Comparison,
+) -> list[tuple[Group, Difference]]:  # of each other group to the best
+    "Compare every group with the best."
+    others = [group for group in self.groups if group is not self.best and group.spread(self.metric)] if self.best is not None else []
+    return [(group, compare_groups(self.best, group, self.metric, 1 - 0.05 / len(others))) for group in others]
+
+# %% ../nbs/10e_repetitions.ipynb #26113cdd
 @patch
 def name_groups(
     self: Comparison,
@@ -203,7 +213,7 @@ def table(
         rows.append([group[0].run if len(group) == 1 else f"{len(group)} runs", *cells, f"{count} of {tried}" if count < tried else str(count), seeds, "best" if group is self.best and len(self.groups) > 1 else ""])
     return ["run", *name_columns(columns), "n", "seeds", ""], rows, self.caption()
 
-
+# %% ../nbs/10e_repetitions.ipynb #0b61c0ea
 @patch
 def caption(
     self: Comparison,
@@ -215,6 +225,20 @@ def caption(
         lines.append(f"Best {self.metric} ({self.directions[self.metric]} is better): {names[id(self.best)]}. Against it, with 95 % confidence for all together:")
         lines += [f"  {names[id(group)]}: {difference}" for group, difference in self.differences()]
     return "\n".join(lines)
+
+# %% ../nbs/10e_repetitions.ipynb #9ea0cd39
+@patch
+def to_rows(
+    self: Comparison,
+) -> dict[str, Any]:  # groups and differences
+    "Give the comparison as plain values, for JSON."
+    groups = []
+    for group, name in zip(self.groups, self.name_groups()):
+        spreads = {metric: asdict(spread) for metric in self.metrics if (spread := group.spread(metric))}
+        parameters = {key: value for key, value in group[0].parameters.items() if key != SEED}
+        groups.append({"name": name, "runs": [run.run for run in group], "seeds": list(group.counted), "n": len(group.counted), "parameters": parameters, "metrics": spreads})
+    differences = [{"group": groups[self.groups.index(group)]["name"], **asdict(difference), "verdict": difference.verdict} for group, difference in self.differences()]
+    return {"metric": self.metric, "best": groups[self.groups.index(self.best)]["name"] if self.best is not None else None, "groups": groups, "differences": differences}
 
 # %% ../nbs/10e_repetitions.ipynb #59e08b71
 def compare_runs(

@@ -39,13 +39,13 @@ def find_homes(
     is_home = (here / "experiments").is_dir() and not (here / "settings.ini").is_file()
     return [home for home in find_records_folders(here if is_home else find_repository(), records) if home.is_dir()]
 
-# %% ../nbs/10d_results.ipynb #738ea777
+# %% ../nbs/10d_results.ipynb #fc585e61
 _MANY = 1000  # records that are read in less time than a bar is worth
 
 
 def _show_progress(
     names: Iterable[str],
-    count: int,
+    count: int,  # how many there are
 ) -> Iterable[str]:  # the same
     "Show how far the reading of records is."
     if count < _MANY:
@@ -54,10 +54,10 @@ def _show_progress(
 
     return tqdm(names, total=count, desc="Reading records", unit=" records", leave=False, disable=None)
 
-# %% ../nbs/10d_results.ipynb #087d09e7
+# %% ../nbs/10d_results.ipynb #dca9e95c
 def _order(
     sort: str,  # a column, perhaps with a minus
-    indexes: list[Index],
+    indexes: list[Index],  # one a folder
     direction: str = "",  # "higher" or "lower", where the user says it
 ) -> tuple[str, bool, str]:  # the column, whether the largest comes first, and this in words
     "Understand how to sort. Raises `ValueError` for an unknown column."
@@ -72,8 +72,8 @@ def _order(
 
 
 def _place(
-    run: RunSummary,
-    column: str,
+    run: RunSummary,  # of the list
+    column: str,  # such as "params.lr"
     largest: bool,  # comes first
 ) -> tuple:  # for `sorted`
     "Say where a run belongs among those of several folders."
@@ -83,7 +83,7 @@ def _place(
     is_number = isinstance(value, (int, float))
     return 0, is_number is largest, (-value if largest else value) if is_number else 0, "" if is_number else str(value)
 
-# %% ../nbs/10d_results.ipynb #f82050a2
+# %% ../nbs/10d_results.ipynb #4005f6cb
 def find_runs(
     condition: str = "",  # such as "lr < 0.01 and state = completed"; all runs without one
     sort: str = "started",  # a column; "-lr" for the largest first
@@ -108,8 +108,8 @@ def find_runs(
 
 
 def _merge(
-    runs: list[RunSummary],
-    column: str,
+    runs: list[RunSummary],  # of all folders
+    column: str,  # such as "params.lr"
     largest: bool,  # comes first
 ) -> list[RunSummary]:
     "Put the runs of several folders into one order."
@@ -117,9 +117,9 @@ def _merge(
         return sorted(runs, key=lambda run: run.started, reverse=largest)
     return sorted(runs, key=lambda run: _place(run, column, largest))
 
-# %% ../nbs/10d_results.ipynb #bb1f6244
+# %% ../nbs/10d_results.ipynb #75b1bc5d
 def pick_columns(
-    runs: Sequence[RunSummary],
+    runs: Sequence[RunSummary],  # in their order
     wanted: Iterable[str],  # names as in a filter; "all" for every column
 ) -> list[str]:  # columns
     "Find the columns that the user named. Raises `ValueError` for one that no run has."
@@ -148,7 +148,7 @@ def best_run(
         raise ValueError(f"No run{f' that matches {condition!r}' if condition else ''} has a value of {metric}.")
     return runs[0]
 
-# %% ../nbs/10d_results.ipynb #37f3ca1e
+# %% ../nbs/10d_results.ipynb #0645482b
 def list_names(
     homes: Iterable[Path],  # folders of records
 ) -> dict[str, Path]:  # folder by id
@@ -169,7 +169,7 @@ def _read_owner(
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{path} is no executed notebook of a recorded run. `ml-repo run {path}` makes one.") from None
 
-
+# %% ../nbs/10d_results.ipynb #27a03bfc
 def find_run(
     name: str | PathLike,  # an id, its beginning or its end, "latest", "best:METRIC", a tag, a folder, an executed notebook
     records: Iterable[str | PathLike] = (),  # folders of records; without any, those of this repository
@@ -195,7 +195,7 @@ def find_run(
     listed = "\n  ".join(sorted(matches)[-10:])
     raise ValueError(f"{name!r} names {len(matches)} runs, and one is needed. Give more of its name:\n  {listed}" + ("\n  …" if len(matches) > 10 else ""))
 
-# %% ../nbs/10d_results.ipynb #d9badb37
+# %% ../nbs/10d_results.ipynb #d5f6c5fc
 def _find_special(
     name: str,  # "latest", or "best:METRIC"
     homes: list[Path],  # folders of records
@@ -209,7 +209,7 @@ def _find_special(
 
 
 def _find_tagged(
-    tag: str,
+    tag: str,  # a word
     homes: list[Path],  # folders of records
 ) -> list[str]:  # ids
     "Find runs by a tag."

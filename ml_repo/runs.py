@@ -24,7 +24,7 @@ from .tables import Tabular
 if TYPE_CHECKING:  # a list of runs does not wait for pandas
     import pandas
 
-# %% ../nbs/10a_runs.ipynb #0b25fc65
+# %% ../nbs/10a_runs.ipynb #885d580d
 _SPLITS = ("test_", "val_", "train_")  # metrics of a split stand together, those that count first
 
 
@@ -36,7 +36,7 @@ def _rank(
 
 
 def list_columns(
-    runs: Iterable[RunSummary],
+    runs: Iterable[RunSummary],  # in their order
 ) -> list[str]:  # attributes, then parameters as "params.lr", then metrics as "metrics.val_accuracy"
     "List every column that any of `runs` has a value in."
     parameters: dict[str, None] = {}
@@ -54,17 +54,17 @@ def name_columns(
     short = [column.partition(".")[2] or column for column in columns]
     return [long if short.count(name) > 1 else name for name, long in zip(short, columns)]
 
-# %% ../nbs/10a_runs.ipynb #2f6b235f
+# %% ../nbs/10a_runs.ipynb #ffc32749
 def _differs(
-    runs: Sequence[RunSummary],
-    column: str,
+    runs: Sequence[RunSummary],  # in their order
+    column: str,  # such as "params.lr"
 ) -> bool:
     "Say whether `runs` differ in `column`."
     return len({json.dumps(run.value(column), default=str, sort_keys=True) for run in runs}) > 1
 
 
 def choose_columns(
-    runs: Sequence[RunSummary],
+    runs: Sequence[RunSummary],  # in their order
 ) -> list[str]:  # columns, in the order of a table
     "Choose the columns that are worth showing."
     every, several = list_columns(runs), len(runs) > 1
@@ -77,7 +77,7 @@ def choose_columns(
     found += ["duration_s"] + [name for name in ("tags", "note") if any(run.value(name) for run in runs)]
     return found + (["folder"] if len({run.folder.parent for run in runs}) > 1 else [])
 
-# %% ../nbs/10a_runs.ipynb #dc41ba18
+# %% ../nbs/10a_runs.ipynb #167940a3
 def format_duration(
     duration_s: float | None,  # seconds
 ) -> str:  # such as 8.0 s, 1 min 15 s, 1 h 02 min
@@ -92,7 +92,7 @@ def format_duration(
 
 
 def format_value(
-    column: str,
+    column: str,  # such as "params.lr"
     value: Any,  # in it
 ) -> str:  # for a person
     "Write a value as a person reads it."
@@ -106,7 +106,7 @@ def format_value(
         return " ".join(value)
     return "" if value is None else " ".join(str(value).split())
 
-# %% ../nbs/10a_runs.ipynb #4cf34185
+# %% ../nbs/10a_runs.ipynb #10a80ab8
 class Runs(Tabular, list[RunSummary]):
     "Runs in an order; shows itself as a table of what differs."
 
@@ -128,6 +128,13 @@ class Runs(Tabular, list[RunSummary]):
         found = super().__getitem__(place)
         return Runs(found, self.order, self.total, self.damaged) if isinstance(place, slice) else found
 
+    def header(
+        self,
+        columns: Sequence[str],  # such as "params.lr"
+    ) -> list[str]:  # one a column, for a person
+        "Name some columns; a duration is written with its unit, so its name does without."
+        return ["duration" if name == "duration_s" else name for name in name_columns(columns)]
+
     def rows(
         self,
         columns: Sequence[str],  # such as "params.lr"
@@ -135,20 +142,26 @@ class Runs(Tabular, list[RunSummary]):
         "Write the values of some columns."
         return [[format_value(column, run.value(column)) for column in columns] for run in self]
 
-    def caption(
-        self,
-        columns: Sequence[str] = (),  # those that are shown
-    ) -> str:  # a line
-        "Say how many there are, in which order, and what is the same in all."
-        count = f"{len(self)} of {self.total:,} runs" if self.total > len(self) else f"{len(self)} run{'s' * (len(self) != 1)}"
-        same = [column for column in list_columns(self) if column.startswith("params.") and column not in columns]
-        said = ", ".join(f"{column[7:]} {format_value(column, self[0].value(column))}" for column in same if not _differs(self, column)) if self else ""
-        return ". ".join(filter(None, [f"{count}, {self.order}" if self.order else count, f"The same in all: {said}" if said and len(self) > 1 else ""]))
+# %% ../nbs/10a_runs.ipynb #63dde90a
+@patch
+def caption(
+    self: Runs,
+    columns: Sequence[str] = (),  # those that are shown
+) -> str:  # a line
+    "Say how many there are, in which order, and what is the same in all."
+    count = f"{len(self)} of {self.total:,} runs" if self.total > len(self) else f"{len(self)} run{'s' * (len(self) != 1)}"
+    same = [column for column in list_columns(self) if column.startswith("params.") and column not in columns]
+    said = ", ".join(f"{column[7:]} {format_value(column, self[0].value(column))}" for column in same if not _differs(self, column)) if self else ""
+    return ". ".join(filter(None, [f"{count}, {self.order}" if self.order else count, f"The same in all: {said}" if said and len(self) > 1 else ""]))
 
-    def table(self) -> tuple[list[str], list[list[str]], str]:  # header, rows, caption
-        "Say what is in the table: what differs."
-        columns = choose_columns(self)
-        return name_columns(columns), self.rows(columns), self.caption(columns)
+
+@patch
+def table(
+    self: Runs,
+) -> tuple[list[str], list[list[str]], str]:  # header, rows, caption
+    "Say what is in the table: what differs."
+    columns = choose_columns(self)
+    return self.header(columns), self.rows(columns), self.caption(columns)
 
 # %% ../nbs/10a_runs.ipynb #2e427b2d
 @patch
@@ -188,9 +201,9 @@ def to_csv(
                          for column, value in zip(columns, values)])
     return file.getvalue()
 
-# %% ../nbs/10a_runs.ipynb #8cc244dd
+# %% ../nbs/10a_runs.ipynb #5d387530
 def _one_type(
-    table: "pandas.DataFrame",
+    table: "pandas.DataFrame",  # any
 ) -> "pandas.DataFrame":  # the same, with one type a column
     "Turn columns of several types, and of lists, into texts."
     for name in table.columns:

@@ -6,13 +6,15 @@
 __all__ = ['ATTRIBUTES', 'SEED', 'RunSummary', 'check_fields', 'summarize_record', 'summarize_folder', 'dump_summary',
            'load_summary']
 
-# %% ../nbs/10_summaries.ipynb #bb58efc4
+# %% ../nbs/10_summaries.ipynb #c85409e8
 import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from fastcore.basics import patch
 
 from .files import read_lines
 from .fingerprint import hash_bytes
@@ -21,7 +23,7 @@ from .reading import Record, parse_record, read_record
 from .record import STATES
 from .tables import Tabular
 
-# %% ../nbs/10_summaries.ipynb #3e00fe4e
+# %% ../nbs/10_summaries.ipynb #95431702
 @dataclass
 class RunSummary(Tabular):
     "A run as a list shows it."
@@ -45,18 +47,6 @@ class RunSummary(Tabular):
     seen: str = ""  # the last sign of life of a run that is running, UTC
     repetition: str = ""  # what all runs share that differ in their seed only
 
-    def value(
-        self,
-        column: str,  # an attribute, a parameter, a metric
-    ) -> Any:  # None where the run has no such value
-        "Read the value of a column."
-        kind, _, name = column.rpartition(".")
-        if not kind and column in ATTRIBUTES:
-            return getattr(self, column)
-        if kind != "metrics" and name in self.parameters:
-            return self.parameters[name]
-        return self.metrics.get(name) if kind != "params" else None
-
     def read(self) -> Record:
         "Read the whole record. Raises `FileNotFoundError` when it was removed since."
         return read_record(self.folder)
@@ -67,8 +57,22 @@ class RunSummary(Tabular):
         values = [*self.parameters.items(), *((key, f"{value:.6g}") for key, value in self.metrics.items())]
         return ("", ""), [row for row in about if row[1]] + values, str(self.folder)
 
-
+# %% ../nbs/10_summaries.ipynb #03f2585d
 ATTRIBUTES = tuple(one.name for one in dataclasses.fields(RunSummary) if one.name not in ("parameters", "metrics", "directions"))
+
+
+@patch
+def value(
+    self: RunSummary,
+    column: str,  # an attribute, a parameter, a metric
+) -> Any:  # None where the run has no such value
+    "Read the value of a column."
+    kind, _, name = column.rpartition(".")
+    if not kind and column in ATTRIBUTES:
+        return getattr(self, column)
+    if kind != "metrics" and name in self.parameters:
+        return self.parameters[name]
+    return self.metrics.get(name) if kind != "params" else None
 
 # %% ../nbs/10_summaries.ipynb #ccd48755
 _TYPES = {"id": str, "experiment": str, "notebook": str, "state": str, "started": str, "host": dict, "note": str, "tags": list, "parameters": dict, "metrics": list}
@@ -157,9 +161,9 @@ def summarize_folder(
         raise ValueError("the executed notebook is missing")
     return summarize_record(folder, fields)
 
-# %% ../nbs/10_summaries.ipynb #ddbe7e5a
+# %% ../nbs/10_summaries.ipynb #fe0832e4
 def dump_summary(
-    summary: RunSummary,
+    summary: RunSummary,  # of a run
 ) -> str:  # JSON, without the folder
     "Write a summary as text."
     return json.dumps({one.name: getattr(summary, one.name) for one in dataclasses.fields(RunSummary) if one.name != "folder"}, ensure_ascii=False)

@@ -132,9 +132,11 @@ def test_every_module_has_its_notebook():
 
 
 @pytest.mark.parametrize("module", ["fingerprint", "tables", "provenance", "bounds", "code", "secrets", "machine", "parameters", "metrics",
-                                    "files", "probe", "store", "record", "reading", "facts", "interactive", "schema", "run", "usage", "cli"])
+                                    "files", "probe", "store", "record", "reading", "facts", "interactive", "schema", "run", "usage", "summaries", "runs", "filters", "index",
+                                    "results", "repetitions", "site", "overview", "console", "run_commands", "result_commands", "cli"])
 def test_the_lower_floors_are_light(module):
-    heavy = {"tensorflow", "keras", "sklearn", "pandas", "matplotlib", "papermill", "mlflow", "nbdev", "detect_secrets", "pynvml", "requests"}
+    heavy = {"tensorflow", "keras", "sklearn", "pandas", "matplotlib", "papermill", "mlflow", "nbdev", "detect_secrets", "pynvml", "requests", "numpy",
+             "scipy", "nbformat", "nbdime", "rich", "tqdm", "bleach", "nbconvert"}
     program = f"import sys, ml_repo.{module}; print(*({heavy!r} & set(sys.modules)))"
     assert checked(sys.executable, "-c", program).strip() == ""
 
