@@ -23,7 +23,7 @@ from .results import load_metrics
 from .runs import Runs, choose_columns, list_columns
 from .summaries import SEED
 
-# %% ../nbs/11a_comparison.ipynb #8673f211
+# %% ../nbs/11a_comparison.ipynb #9fca328c
 def collect_curves(
     comparison: Comparison,  # groups of runs
     metric: str,  # such as "val_accuracy"
@@ -34,12 +34,12 @@ def collect_curves(
         for run in group.counted.values() or group:
             table = load_metrics(run)
             table = table[(table["metric"] == metric) & table["step"].notna()].drop_duplicates("step", keep="last")
-            tables.append(table.assign(group=place, label=name)[["group", "label", "step", "value"]])
+            tables.append(table.assign(group=place, label=name if len(name) <= 40 else group[0].run)[["group", "label", "step", "value"]])
     every = pandas.concat(tables) if tables else pandas.DataFrame(columns=["group", "label", "step", "value"])
     rows = every.groupby(["group", "label", "step"])["value"].agg(mean="mean", low="min", high="max", n="size")
     return rows.reset_index().rename(columns={"label": "name"})
 
-# %% ../nbs/11a_comparison.ipynb #27f35c19
+# %% ../nbs/11a_comparison.ipynb #fb42891e
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 _STYLES = ("-", "--", "-.", ":")
 
@@ -56,6 +56,7 @@ def plot_curves(
     comparison: Comparison,  # groups of runs
     metric: str = "",  # such as "val_accuracy"; without it, the one that decides
     axes: Axes | None = None,  # where to draw; new ones when not given
+    legend: bool = True,  # say which colour is which
 ) -> Axes:  # the axes that were drawn on
     "Draw how a metric went, a line a group: the mean over its seeds, and a band from the lowest to the highest."
     metric = metric or comparison.metric
@@ -71,13 +72,14 @@ def plot_curves(
     several = len(curves) and curves["n"].max() > 1
     axes.set(xlabel="step", ylabel=_label_metric(metric, comparison.directions), title=f"How {metric} went" + (" (mean, lowest and highest seed)" if several else ""))
     if len(curves):
-        axes.legend(fontsize=8)
+        if legend:
+            axes.legend(fontsize=8)
         axes.xaxis.get_major_locator().set_params(integer=True)
     else:
         axes.text(0.5, 0.5, f"None of these runs logged {metric} step by step.", ha="center", transform=axes.transAxes)
     return axes
 
-# %% ../nbs/11a_comparison.ipynb #859260b6
+# %% ../nbs/11a_comparison.ipynb #4eea7e62
 def pair_values(
     runs: Runs,  # in their order
     parameter: str,  # such as "lr"
@@ -110,17 +112,19 @@ def plot_parameter(
     axes = axes or plt.subplots(figsize=(5, 3.5), layout="constrained")[1]
     means = table.groupby("parameter", sort=False)["metric"].mean()
     axes.plot(table["parameter"], table["metric"], "o", color=COLOURS[0], alpha=0.5, markersize=5)
-    axes.plot(means.index, means, "-" if table["parameter"].dtype != object else "", marker="_", markersize=14, color=COLOURS[1], label="mean")
+    is_number, repeats = table["parameter"].dtype != object, len(means) <= 0.6 * len(table)
+    if repeats:
+        axes.plot(means.index, means, linestyle="-" if is_number else "none", marker="_", markersize=14, color=COLOURS[1], label="mean")
+        axes.legend(fontsize=8)
     if _spans_decades(list(table["parameter"])):
         axes.set_xscale("log")
-    if len(means) <= 8 and table["parameter"].dtype != object:
-        axes.set_xticks(means.index, [f"{value:.4g}" for value in means.index])
         axes.minorticks_off()
+    if len(means) <= 8 and is_number:
+        axes.set_xticks(means.index, [f"{value:.4g}" for value in means.index])
     directions = {key: way for run in runs for key, way in run.directions.items()}
-    key = name_column(metric, list_columns(runs)).partition(".")[2]
+    key, name = (name_column(one, list_columns(runs)).rpartition(".")[2] for one in (metric, parameter))
     log = ", log scale" if axes.get_xscale() == "log" else ""
-    axes.set(xlabel=f"{parameter}{log}", ylabel=_label_metric(key, directions), title=f"{key} over {parameter}, {len(table)} runs")
-    axes.legend(fontsize=8)
+    axes.set(xlabel=f"{name}{log}", ylabel=_label_metric(key, directions), title=f"{key} over {name}, {len(table)} runs")
     return axes
 
 # %% ../nbs/11a_comparison.ipynb #9d86a612
@@ -167,7 +171,7 @@ def plot_parallel(
     axes.spines[:].set_visible(False)
     return axes
 
-# %% ../nbs/11a_comparison.ipynb #859d91dd
+# %% ../nbs/11a_comparison.ipynb #0416164e
 def plot_comparison(
     comparison: Comparison,  # groups of runs
     metrics: Sequence[str] = (),  # such as "val_accuracy"; without any, the one that decides and the losses
@@ -178,8 +182,8 @@ def plot_comparison(
     chosen = chosen or [comparison.metric or "loss"]
     rows = math.ceil(len(chosen) / 2)
     figure, grid = plt.subplots(rows, min(2, len(chosen)), figsize=(6 * min(2, len(chosen)), 3.8 * rows), squeeze=False, layout="constrained")
-    for metric, axes in zip(chosen, grid.flat):
-        plot_curves(comparison, metric, axes)
+    for place, (metric, axes) in enumerate(zip(chosen, grid.flat)):
+        plot_curves(comparison, metric, axes, legend=place == 0)
     for axes in grid.flat[len(chosen):]:
         axes.axis("off")
     return figure

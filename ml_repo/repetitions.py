@@ -188,7 +188,7 @@ def differences(
     others = [group for group in self.groups if group is not self.best and group.spread(self.metric)] if self.best is not None else []
     return [(group, compare_groups(self.best, group, self.metric, 1 - 0.05 / len(others))) for group in others]
 
-# %% ../nbs/10e_repetitions.ipynb #26113cdd
+# %% ../nbs/10e_repetitions.ipynb #41276ba4
 @patch
 def name_groups(
     self: Comparison,
@@ -206,14 +206,14 @@ def table(
     "Say what is in the table: a row a group."
     columns = self.columns()
     rows = []
-    for group, name in zip(self.groups, self.name_groups()):
+    for group in self.groups:
         cells = [str(group.spread(column[8:]) or "") if column.startswith("metrics.") else format_value(column, group[0].value(column)) for column in columns]
         count, tried = len(group.counted), len({run.parameters.get(SEED, run.run) for run in group})
         seeds = " ".join(map(str, sorted((run.parameters.get(SEED, "") for run in group.counted.values()), key=str)))
         rows.append([group[0].run if len(group) == 1 else f"{len(group)} runs", *cells, f"{count} of {tried}" if count < tried else str(count), seeds, "best" if group is self.best and len(self.groups) > 1 else ""])
     return ["run", *name_columns(columns), "n", "seeds", ""], rows, self.caption()
 
-# %% ../nbs/10e_repetitions.ipynb #0b61c0ea
+# %% ../nbs/10e_repetitions.ipynb #9f07e013
 @patch
 def caption(
     self: Comparison,
@@ -222,8 +222,11 @@ def caption(
     lines = ["Mean ± standard deviation over n seeds."] if any(len(group.counted) > 1 for group in self.groups) else []
     names = {id(group): name for group, name in zip(self.groups, self.name_groups())}
     if self.best is not None and len(self.groups) > 1:
-        lines.append(f"Best {self.metric} ({self.directions[self.metric]} is better): {names[id(self.best)]}. Against it, with 95 % confidence for all together:")
-        lines += [f"  {names[id(group)]}: {difference}" for group, difference in self.differences()]
+        told = [(names[id(group)], difference) for group, difference in self.differences() if difference.verdict != "cannot be told"]
+        untold = len(self.differences()) - len(told)
+        lines.append(f"Best {self.metric} ({self.directions[self.metric]} is better): {names[id(self.best)]}." + (" Against it, with 95 % confidence for all together:" if told else ""))
+        lines += [f"  {name}: {difference}" for name, difference in told]
+        lines += [f"{'The others' if told else 'The differences'} cannot be told from noise: two seeds of each setting are needed."] if untold else []
     return "\n".join(lines)
 
 # %% ../nbs/10e_repetitions.ipynb #9ea0cd39

@@ -43,7 +43,7 @@ def make_readme(
     warning = f"<!-- Made from {Path(index).parent.name}/{Path(index).name} by `make prepare`; edit that. -->\n\n"
     return warning + re.sub(r"\s*\n{3,}", "\n\n", move_links(text, Path(index).parent.name)).strip() + "\n"
 
-# %% ../nbs/15_site.ipynb #0a75e550
+# %% ../nbs/15_site.ipynb #5f12b706
 _TAGS = {*"a abbr b blockquote br caption code dd del div dl dt em h1 h2 h3 h4 h5 h6 hr i li ol p pre s small span strong sub sup table tbody td tfoot th thead tr ul".split()}
 _POLICY = """<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:">"""
 
@@ -54,9 +54,12 @@ def _clean(
 ) -> str:  # what of it is harmless
     "Leave only harmless tags; the rest becomes text."
     import bleach
+    from bleach.css_sanitizer import CSSSanitizer
 
-    attributes = {"*": ["class", "id", "title"], "a": ["href"], "td": ["colspan", "rowspan"], "th": ["colspan", "rowspan"]}
-    return bleach.clean(element.decode() if isinstance(element, bytes) else str(element), tags=_TAGS, attributes=attributes)
+    text = re.sub(r"<style\b.*?</style\s*>", "", element.decode() if isinstance(element, bytes) else str(element), flags=re.DOTALL | re.IGNORECASE)
+    attributes = {"*": ["class", "id", "title", "style"], "a": ["href"], "td": ["colspan", "rowspan"], "th": ["colspan", "rowspan"]}
+    return bleach.clean(text, tags=_TAGS, attributes=attributes,
+                        css_sanitizer=CSSSanitizer(allowed_css_properties=["text-align", "white-space"]))
 
 # %% ../nbs/15_site.ipynb #ee5f3082
 def render_notebook(

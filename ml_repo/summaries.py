@@ -6,9 +6,10 @@
 __all__ = ['ATTRIBUTES', 'SEED', 'RunSummary', 'check_fields', 'summarize_record', 'summarize_folder', 'dump_summary',
            'load_summary']
 
-# %% ../nbs/10_summaries.ipynb #c85409e8
+# %% ../nbs/10_summaries.ipynb #13795e76
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -141,7 +142,7 @@ def summarize_record(
         parameters, metrics, directions, [str(tag) for tag in fields["tags"]], fields["note"], code.get("commit") or "", code.get("branch") or "",
         str(fields["host"].get("name") or ""), str(fields.get("archived") or ""), str(fields.get("seen") or ""), _name_repetition(fields, parameters))
 
-# %% ../nbs/10_summaries.ipynb #9aaae4c7
+# %% ../nbs/10_summaries.ipynb #1acf1511
 def summarize_folder(
     folder: Path,  # of a record
 ) -> RunSummary:
@@ -157,7 +158,7 @@ def summarize_folder(
             raise ValueError(f"{type(error).__name__}: {error}") from None
         if fields["state"] == "running":
             fields = fields | {"metrics": summarize_metrics(read_lines(folder / "metrics.jsonl"))}
-    if fields["state"] in ("completed", "failed") and not any(folder.glob("*.ipynb")):
+    if fields["state"] in ("completed", "failed") and not any(name.endswith(".ipynb") for name in os.listdir(folder)):
         raise ValueError("the executed notebook is missing")
     return summarize_record(folder, fields)
 

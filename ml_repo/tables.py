@@ -57,7 +57,7 @@ def draw_line(
     low, step = min(finite), (max(finite) - min(finite)) / 7.999 or 1
     return "".join("▁▂▃▄▅▆▇█"[int((value - low) / step)] if math.isfinite(value) else "?" for value in means)
 
-# %% ../nbs/00a_tables.ipynb #a44e55c4
+# %% ../nbs/00a_tables.ipynb #6e383e0f
 def table_bundle(
     header: Sequence[str],  # the name of each column
     rows: Iterable[Sequence[object]],  # one value a column
@@ -67,7 +67,8 @@ def table_bundle(
     rows = [list(row) for row in rows]
 
     def line(values: Sequence[object], tag: str) -> str:
-        cells = (f'<{tag} style="text-align: left">{escape(str(value))}</{tag}>' for value in values)
+        styles = ["text-align: left; white-space: nowrap", *["text-align: left"] * len(values)]  # names and ids stay whole
+        cells = (f'<{tag} style="{style}">{escape(str(value))}</{tag}>' for value, style in zip(values, styles))
         return f"<tr>{''.join(cells)}</tr>"
 
     head = f"<thead>{line(header, 'th')}</thead>" if any(header) else ""

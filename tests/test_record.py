@@ -693,4 +693,4 @@ def test_show_says_what_one_asks_first(full):
     said = checked("ml-repo", "show", cwd=full.folder)
     assert full.record["id"] in said and "completed" in said and "accuracy" in said and "lr was given as 0.01" in said
     absent = run("ml-repo", "show", "no-such-run", cwd=full.folder)
-    assert absent.returncode == 2 and "does not name one run" in absent.stdout
+    assert absent.returncode == 2 and "No run is named" in absent.stdout
