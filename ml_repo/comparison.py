@@ -79,7 +79,7 @@ def plot_curves(
         axes.text(0.5, 0.5, f"None of these runs logged {metric} step by step.", ha="center", transform=axes.transAxes)
     return axes
 
-# %% ../nbs/11a_comparison.ipynb #4eea7e62
+# %% ../nbs/11a_comparison.ipynb #835a90c0
 def pair_values(
     runs: Runs,  # in their order
     parameter: str,  # such as "lr"
@@ -100,7 +100,7 @@ def _spans_decades(
     "Say whether a logarithmic axis shows more."
     return len(values) > 0 and all(isinstance(value, (int, float)) and value > 0 for value in values) and max(values) / min(values) >= 20
 
-
+# %% ../nbs/11a_comparison.ipynb #ef7c5783
 def plot_parameter(
     runs: Runs,  # in their order
     parameter: str,  # such as "lr"

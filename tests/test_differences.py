@@ -203,7 +203,7 @@ def test_a_metric_a_state_and_an_output(project):
     write_notebook(folder / "nbs" / "train.ipynb", *SOURCES[:-1], "start_run().log(split='test', direction='higher', accuracy=0.25)\n1 / 0")
     found = diff(first, train(folder, status=1))
     assert list(found) == ["run", "metrics", "notebook"] and found.notes == []
-    assert found["metrics"] == [{"name": "test accuracy", "first": 0.5, "second": 0.25, "split": "test", "metric": "accuracy", "difference": -0.25, "better": "first"}]
+    assert found["metrics"] == [{"name": "test_accuracy", "first": 0.5, "second": 0.25, "split": "test", "metric": "accuracy", "difference": -0.25, "better": "first"}]
     assert [row["name"] for row in found["run"]] == ["state", "cause"] and "ZeroDivisionError" in found["run"][1]["second"]
 
 
