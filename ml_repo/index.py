@@ -5,15 +5,16 @@
 # %% auto #0
 __all__ = ['VERSION', 'WAIT_S', 'read_stamps', 'Index']
 
-# %% ../nbs/10c_index.ipynb #8e50ccef
+# %% ../nbs/10c_index.ipynb #c1f2110f
 import hashlib
+import itertools
 import json
 import math
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,10 @@ def _leave(self: Index) -> None:
     self._base.close()
     self._base, self._columns = memory, None
 
-# %% ../nbs/10c_index.ipynb #51842f41
+# %% ../nbs/10c_index.ipynb #82852807
+_PART = 10_000  # records that are read before they are written; others may write in between
+
+
 @patch
 def refresh(self: Index) -> None:
     "Bring the index up to date. Raises `sqlite3.Error` where it cannot be written."
@@ -171,13 +175,27 @@ def refresh(self: Index) -> None:
     known = dict(self._base.execute("SELECT run, stamp FROM runs UNION ALL SELECT run, stamp FROM damaged"))
     changed = [run for run, stamp in stamps.items() if known.get(run) != stamp]
     changed += [run for run in going_on if run in stamps and known.get(run) == stamps[run]]
-    read = [self._read(run) for run in self._progress(changed, len(changed))]
-    self._base.execute("BEGIN IMMEDIATE")
-    try:
-        self._forget([run for run in known if run not in stamps] + [run for run in changed if run in known])
-        self._keep(read, stamps)
+    names = iter(self._progress(changed, len(changed)))
+    while part := list(itertools.islice(names, _PART)):
+        read = [self._read(run) for run in part]
+        with self._change():
+            self._forget(part)
+            self._keep(read, stamps)
+    with self._change():
+        self._forget([run for run in known if run not in stamps])
         self._base.execute("DELETE FROM seen")
         self._base.execute("INSERT INTO seen VALUES (?)", (together,))
+
+
+@patch
+@contextmanager
+def _change(
+    self: Index,
+) -> Iterator[None]:
+    "Change the tables in one step, or not at all."
+    self._base.execute("BEGIN IMMEDIATE")
+    try:
+        yield
         self._base.execute("COMMIT")
     except BaseException:
         self._base.execute("ROLLBACK")
