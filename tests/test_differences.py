@@ -136,6 +136,7 @@ def test_one_line_that_was_committed(project):
     assert (dict(found), found.notes) == ({"code": [{"name": "commit", "first": old, "second": new}, {"name": "helper.py", "diff": HUNK}]}, [])
 
 
+@pytest.mark.slow
 def test_what_was_committed_unchanged_is_no_change_of_the_code(project):
     folder, _ = project
     (folder / "helper.py").write_text("def answer():\n    return 43\n")
@@ -180,6 +181,7 @@ def test_one_cell(project):
     assert (dict(found), found.notes) == ({"notebook": [{"name": "cell 5", "diff": "@@ -1 +1 @@\n-print(helper.answer())\n+print(helper.answer() + 0)"}]}, [])
 
 
+@pytest.mark.slow
 def test_cells_that_were_added_removed_and_changed(project):
     folder, first = project
     write_notebook(folder / "nbs" / "train.ipynb", SOURCES[0], "# A new idea", SOURCES[1], SOURCES[3].replace("content", "everything"), SOURCES[4])
@@ -198,6 +200,7 @@ def test_one_byte_of_data(project):
     assert row["name"] == "data/values.bin" and row["first"] != row["second"]
 
 
+@pytest.mark.slow
 def test_a_metric_a_state_and_an_output(project):
     folder, first = project
     write_notebook(folder / "nbs" / "train.ipynb", *SOURCES[:-1], "start_run().log(split='test', direction='higher', accuracy=0.25)\n1 / 0")
@@ -207,6 +210,7 @@ def test_a_metric_a_state_and_an_output(project):
     assert [row["name"] for row in found["run"]] == ["state", "cause"] and "ZeroDivisionError" in found["run"][1]["second"]
 
 
+@pytest.mark.slow
 def test_outputs_on_demand(project):
     folder, first = project
     (folder / "nbs" / "helper.py").write_text("def answer():\n    return 43\n")
@@ -219,6 +223,7 @@ def test_outputs_on_demand(project):
 # The code, in all its states
 
 
+@pytest.mark.slow
 def test_two_dirty_trees_from_different_commits(project):
     folder, _ = project
     (folder / "module.py").write_text("a = 1\nb = 2\nc = 3\n")
@@ -238,6 +243,7 @@ def test_two_dirty_trees_from_different_commits(project):
 ODD = ["two words.py", "it's \"so\".py", "line\nbreak.py", "größe.py", "日本.py", "-n", "tab\t.py", "b b/b.py", " b/x", "a/ b/a.x", ":(exclude)x", "back\\slash.py"]
 
 
+@pytest.mark.slow
 def test_odd_names_binary_files_and_renames(project):
     folder, _ = project
     (folder / "module.py").write_text("".join(f"{number}\n" for number in range(20)))
@@ -285,6 +291,7 @@ def test_a_commit_that_is_missing(project, tmp_path):
     assert found.notes == [] and found["code"][1]["diff"] == HUNK.replace("43", "44")
 
 
+@pytest.mark.slow
 def test_records_of_two_clones(project, tmp_path):
     folder, first = project
     other = tmp_path / "clone"
@@ -298,6 +305,7 @@ def test_records_of_two_clones(project, tmp_path):
     assert found["code"][1] == {"name": "helper.py", "diff": HUNK}
 
 
+@pytest.mark.slow
 def test_a_patch_without_its_secret(project):
     folder, _ = project
     secret = "gh" + "p_" + "4kQ2mZ8vX1cB7nL5jH9gF3dS6aP0oI2uY4tR"
@@ -310,6 +318,7 @@ def test_a_patch_without_its_secret(project):
     assert len(found.notes) == 2 and all(note.startswith("Secrets were taken out of the patch") for note in found.notes)
 
 
+@pytest.mark.slow
 def test_settings_and_drivers_of_the_user_have_no_say(project):
     folder, first = project
     for name, value in {"diff.external": "false", "diff.noprefix": "true", "color.ui": "always", "core.autocrlf": "true", "apply.whitespace": "fix",
@@ -323,6 +332,7 @@ def test_settings_and_drivers_of_the_user_have_no_say(project):
     assert not (folder / "gotcha").exists() and {row["name"] for row in found["code"]} >= {".gitattributes", "x.bin"}
 
 
+@pytest.mark.slow
 def test_a_module_that_git_ignores(project):
     folder, _ = project
     with open(folder / ".gitignore", "a") as file:
@@ -338,6 +348,7 @@ def test_a_module_that_git_ignores(project):
 # Records that are not whole
 
 
+@pytest.mark.slow
 def test_without_git(tmp_path):
     folder = fill(tmp_path / "plain")
     found = diff(train(folder), train(folder, "-p", "lr", "0.2"))
