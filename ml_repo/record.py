@@ -6,7 +6,7 @@
 __all__ = ['SCHEMA', 'STATES', 'VALUE_LIMIT', 'RESERVE', 'utc_now', 'make_run_id', 'read_host', 'OpenRecord', 'open_record',
            'read_told']
 
-# %% ../nbs/03_record.ipynb #c7f86c9d
+# %% ../nbs/03_record.ipynb #fc8c3394
 import errno
 import hashlib
 import os
@@ -20,6 +20,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from .edits import fold_edits, take_edits
 from .files import Lock, dump_json, read_lines, write_atomic
 from .store import store_text
 
@@ -86,7 +87,17 @@ def _reserve_space(
         path.unlink(missing_ok=True)
     return path
 
-# %% ../nbs/03_record.ipynb #d07bb078
+# %% ../nbs/03_record.ipynb #16d6eca8
+def _write_fields(
+    folder: Path,  # of a record
+    facts: dict[str, Any],  # its fields; edits of the user are added
+) -> None:
+    "Write `record.json`."
+    take_edits(folder, facts)
+    shortened = facts | {"parameters": _shorten_values(facts["parameters"], folder.parent)}
+    write_atomic(folder / "record.json", dump_json(shortened, indent=1) + "\n")
+
+# %% ../nbs/03_record.ipynb #1463f36b
 class OpenRecord:
     "A record that is being written, by the process that holds its lock."
 
@@ -103,9 +114,8 @@ class OpenRecord:
         self._reserve = _reserve_space(folder / ".reserve")
 
     def save(self) -> None:
-        "Write `record.json`. Raises `OSError`, with the last one as it was."
-        facts = self.facts | {"parameters": _shorten_values(self.facts["parameters"], self.folder.parent)}
-        write_atomic(self.folder / "record.json", dump_json(facts, indent=1) + "\n")
+        "Write `record.json`, with the edits of the user. Raises `OSError`, with the last one as it was."
+        _write_fields(self.folder, self.facts)
 
     def update(
         self,
@@ -130,6 +140,8 @@ class OpenRecord:
             self.save()
         finally:
             self._lock.release()
+        with suppress(OSError):  # the end is written; an edit that cannot be taken over stays a line
+            fold_edits(self.folder)
 
 # %% ../nbs/03_record.ipynb #caea0605
 _IGNORED = "# Artifacts, locks, caches and the bin stay out of git; the texts of a record belong in it.\n*/artifacts/\n*/.*\n/.index.sqlite*\n/.bin/\n"

@@ -49,7 +49,7 @@ _CAUSE = _object("why a run did not complete", ["text"], kind=_text("exception, 
                  text=_text("a sentence"), cell={"type": "integer", "minimum": 1, "description": "number of the cell"},
                  signal=_text("such as SIGKILL"), exception=_text("its class"), peak_memory_gb={"type": "number"})
 
-# %% ../nbs/03c_schema.ipynb #8550685b
+# %% ../nbs/03c_schema.ipynb #9044679d
 RECORD_SCHEMA: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "title": "The record of a run",
@@ -62,7 +62,8 @@ RECORD_SCHEMA: dict[str, Any] = {
         cause={"oneOf": [_CAUSE, {"type": "null"}]}, started=_text("time in UTC"), ended=_text("time in UTC", True), duration_s=_SECONDS,
         host=_object("where its process ran", ["name", "boot", "pid"], name=_text("of the machine"), boot=_text("id of the running system", True), machine=_text("hash of the machine's id", True),
                      pid={"type": "integer"}),
-        note=_text("of the user"), tags={"type": "array", "items": {"type": "string"}}, parents={"type": "array", "items": {"type": "string"}},
+        note=_text("of the user"), tags={"type": "array", "items": {"type": "string"}}, archived=_text("when the user put it aside, time in UTC"),
+        last_edit=_text("the last change of the user that was taken over"), parents={"type": "array", "items": {"type": "string"}},
         parameters={"type": "object", "additionalProperties": _PARAMETER}, metrics={"type": "array", "items": _METRIC},
         warnings={"type": "array", "items": {"type": "string"}, "description": "what a reader should know before trusting the result"},
         command=_text("as it was typed"), source_sha256=_HASH, repaired=_text("when a reader wrote the end of a killed run"),
