@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['main', 'completion']
 
-# %% ../nbs/17_cli.ipynb #f3620524
+# %% ../nbs/17_cli.ipynb #7cd708ce
 import click
 
 from .console import Group
 from .result_commands import best, compare, diff, export, ls, open_run, show
 from .run_commands import params, readme, run, schema
+from .upkeep_commands import UPKEEP_COMMANDS
 
-# %% ../nbs/17_cli.ipynb #f83deefb
+# %% ../nbs/17_cli.ipynb #86fafabc
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="ml_repo", prog_name="ml-repo")
 def main() -> None:
@@ -26,7 +27,7 @@ def main() -> None:
     """
 
 
-for _command in (params, run, ls, show, best, compare, diff, open_run, export, schema, readme):
+for _command in (params, run, ls, show, best, compare, diff, open_run, export, *UPKEEP_COMMANDS, schema, readme):
     main.add_command(_command)
 
 # %% ../nbs/17_cli.ipynb #38006ae6

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['read_value', 'read_values', 'run_notebook']
 
-# %% ../nbs/08f_launch.ipynb #2a4b3df3
+# %% ../nbs/08f_launch.ipynb #b6f0fb6f
 import ast
 import sys
 from collections.abc import Iterable, Mapping
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .bounds import ParameterError
+from .edits import check_tag
 from .parameters import read_parameters
 from .reading import Record, read_record
 
@@ -90,7 +91,7 @@ def _execute(
     except (DeadKernelError, CellTimeoutError):
         pass
 
-# %% ../nbs/08f_launch.ipynb #40f15f43
+# %% ../nbs/08f_launch.ipynb #d914f54f
 def run_notebook(
     notebook: str | PathLike,  # to execute; it stays as it is
     parameters: Mapping[str, Any] | None = None,  # value by name; the others keep their defaults
@@ -105,7 +106,7 @@ def run_notebook(
 ) -> Record:  # read from its folder
     """Execute a notebook and keep its record in `experiments/`.
 
-    Raises `ParameterError` when the notebook or a value is refused, `OSError` when the record could not be written whole,
+    Raises `ParameterError` when the notebook or a value is refused, `ValueError` for what cannot be a tag, `OSError` when the record could not be written whole,
     `KeyboardInterrupt` when it was stopped."""
     folders: list[Path] = []
 
@@ -116,7 +117,8 @@ def run_notebook(
 
     if not Path(notebook).is_file():
         raise FileNotFoundError(f"There is no notebook {notebook}, looked for from {Path.cwd()}.")
-    about = {"experiment": experiment, "note": note, "tags": list(tags), "engine": None if engine == "ml_repo" else engine, "door": door, "announce": announce}
+    tags = [check_tag(tag) for tag in tags]
+    about = {"experiment": experiment, "note": note, "tags": tags, "engine": None if engine == "ml_repo" else engine, "door": door, "announce": announce}
     try:
         _execute(notebook, kernel, None if quiet else sys.stdout, parameters=dict(parameters or {}), progress_bar=quiet,
                  execution_timeout=timeout_s, record=about)
