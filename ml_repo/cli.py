@@ -13,7 +13,7 @@ from .result_commands import best, compare, diff, export, ls, open_run, show
 from .run_commands import params, readme, run, schema
 from .upkeep_commands import UPKEEP_COMMANDS
 
-# %% ../nbs/17_cli.ipynb #86fafabc
+# %% ../nbs/17_cli.ipynb #1ebe13a5
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="ml_repo", prog_name="ml-repo")
 def main() -> None:
@@ -27,16 +27,20 @@ def main() -> None:
     """
 
 
-for _command in (params, run, ls, show, best, compare, diff, open_run, export, *UPKEEP_COMMANDS, schema, readme):
-    main.add_command(_command)
+main.add_section("Run", run, params)
+main.add_section("Look", ls, show, best, compare, diff, open_run, export)
+main.add_section("Keep", *UPKEEP_COMMANDS)
+main.add_section("Repository", schema, readme)
 
-# %% ../nbs/17_cli.ipynb #38006ae6
+# %% ../nbs/17_cli.ipynb #f40b24ba
 @main.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(
     shell: str,  # which shell
 ) -> None:
-    """Print a script that completes commands and names of runs in a SHELL.
+    """Print what a SHELL needs to complete.
+
+    Commands, options and the names of runs.
 
     \b
     Example:

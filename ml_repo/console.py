@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-# %% ../nbs/16_console.ipynb #5f274ddb
+# %% ../nbs/16_console.ipynb #46bcc3ab
 class Group(click.Group):
     "A group of commands whose expected errors end in one line."
 
@@ -30,6 +30,25 @@ class Group(click.Group):
             problem = click.ClickException(str(error))
             problem.exit_code = 2
             raise problem from error
+
+    def add_section(
+        self,
+        title: str,  # of the commands
+        *commands: click.Command,  # in their order
+    ) -> None:
+        "Add commands that stand together in the help."
+        self.sections = {**getattr(self, "sections", {}), title: [command.name for command in commands]}
+        for command in commands:
+            self.add_command(command)
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        "Write the commands by section; those of none come last."
+        sections = getattr(self, "sections", {})
+        others = [name for name in self.commands if not any(name in names for names in sections.values())]
+        for title, names in {**sections, "More" if sections else "Commands": others}.items():
+            if names:
+                with formatter.section(title):
+                    formatter.write_dl([(name, self.commands[name].get_short_help_str(60)) for name in names])
 
 # %% ../nbs/16_console.ipynb #dd97290b
 def terminal_width() -> int | None:  # None in a pipe

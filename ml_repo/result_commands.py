@@ -54,7 +54,7 @@ def _echo_damaged(
         if len(damaged) > 50:
             click.echo(f"  and {len(damaged) - 50} more", err=True)
 
-# %% ../nbs/16b_result_commands.ipynb #4b6a3889
+# %% ../nbs/16b_result_commands.ipynb #afb19595
 @click.command()
 @click.argument("condition", metavar="[FILTER]", default="")
 @click.option("--sort", default="started", metavar="COLUMN", help="Best first for a metric, smallest first otherwise; -COLUMN turns it round. Default: newest first.")
@@ -76,9 +76,9 @@ def ls(
     records: tuple[str, ...],  # folders
     form: str | None,  # "json" or "csv"
 ) -> None:
-    """List runs, those that match FILTER if there is one.
+    """List runs.
 
-    A filter compares parameters, metrics and facts such as state, experiment, tag, date, commit, host, note and duration_s with = != < <= > >= ~ (contains),
+    Those that match FILTER, if there is one. It compares parameters, metrics and facts such as state, experiment, tag, date, commit, host, note and duration_s with = != < <= > >= ~ (contains),
     and joins conditions with and, or, not and brackets.
 
     \b
@@ -135,7 +135,7 @@ def _echo_csv(
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerows([header, *rows])
 
-# %% ../nbs/16b_result_commands.ipynb #f29adef6
+# %% ../nbs/16b_result_commands.ipynb #04b35a3e
 @click.command()
 @run_argument(default="latest", metavar="[RUN]")
 @records_option
@@ -145,7 +145,9 @@ def show(
     records: tuple[str, ...],  # folders
     form: str | None,  # "json"
 ) -> None:
-    """Show a RUN: how it ended, its parameters and metrics with their curves. Without one, the latest.
+    """Show a RUN.
+
+    How it ended, its parameters, its metrics with their curves; without a RUN, of the latest.
 
     RUN is an id, its beginning or its end, latest, best:METRIC, a tag, the folder of a record or an executed notebook.
 
@@ -162,7 +164,7 @@ def show(
     record = read_record(find_run(run, records))
     echo_json(record) if form else echo_record(record)
 
-# %% ../nbs/16b_result_commands.ipynb #cb9ffc1a
+# %% ../nbs/16b_result_commands.ipynb #e5ef9fc5
 @click.command()
 @click.argument("metric")
 @click.argument("condition", metavar="[FILTER]", default="")
@@ -176,7 +178,9 @@ def best(
     records: tuple[str, ...],  # folders
     form: str | None,  # "json"
 ) -> None:
-    """Show the run with the best METRIC, of those that match FILTER if there is one.
+    """Show the run with the best METRIC.
+
+    Of those that match FILTER, if there is one.
 
     \b
     Example:
@@ -189,7 +193,7 @@ def best(
     record = best_run(metric, condition, direction or "", records).read()
     echo_json(record) if form else echo_record(record)
 
-# %% ../nbs/16b_result_commands.ipynb #9e32480a
+# %% ../nbs/16b_result_commands.ipynb #c6fefa9a
 @click.command()
 @run_argument(nargs=-1, required=True)
 @click.option("--metric", default="", metavar="NAME", help="The metric that decides. Default: the first validation metric with a direction.")
@@ -205,8 +209,9 @@ def compare(
     records: tuple[str, ...],  # folders
     form: str | None,  # "json" or "csv"
 ) -> None:
-    """Compare RUNs: what differs, every metric, and whether a difference is larger than the noise.
+    """Compare RUNs, seeds taken together.
 
+    What differs, every metric, and whether a difference is larger than the noise.
     Each run stands with its repetitions: runs that differ from it in the seed only. Settings that were run with the same seeds are compared seed by seed.
 
     RUN is an id, its beginning or its end, latest, best:METRIC, a tag, the folder of a record or an executed notebook.
@@ -244,7 +249,7 @@ def _plot(
 
     plot_comparison(comparison, [comparison.metric] if metric else []).savefig(file, dpi=120)
 
-# %% ../nbs/16b_result_commands.ipynb #f0d81d48
+# %% ../nbs/16b_result_commands.ipynb #6430801b
 @click.command()
 @run_argument(nargs=2, metavar="RUN RUN")
 @click.option("--outputs", is_flag=True, help="What the cells printed, too.")
@@ -258,7 +263,9 @@ def diff(
     records: tuple[str, ...],  # folders
     form: str | None,  # "json"
 ) -> None:
-    """Show what differs between two RUNs: parameters, metrics, packages, machine, data, code, and the notebook cell by cell.
+    """Show all that differs in two RUNs.
+
+    Parameters, metrics, packages, machine, data, code, and the notebook cell by cell.
 
     RUN is an id, its beginning or its end, latest, best:METRIC, a tag, the folder of a record or an executed notebook.
 
@@ -310,7 +317,7 @@ def _write_page(
     page.write_text(render_notebook(notebook, name), encoding="utf-8")
     return page
 
-# %% ../nbs/16b_result_commands.ipynb #4316a22b
+# %% ../nbs/16b_result_commands.ipynb #f16506c2
 @click.command("open")
 @run_argument(default="latest", metavar="[RUN]")
 @click.option("--lab", is_flag=True, help="Start JupyterLab for it.")
@@ -324,7 +331,9 @@ def open_run(
     only_print: bool,  # open nothing
     records: tuple[str, ...],  # folders
 ) -> None:
-    """Open the executed notebook of a RUN: in JupyterLab where it runs for this folder, otherwise as a page in the browser. Without one, the latest.
+    """Open the notebook of a RUN.
+
+    The executed one: in JupyterLab where it runs for this folder, otherwise as a page in the browser. Without a RUN, the latest.
 
     RUN is an id, its beginning or its end, latest, best:METRIC, a tag, the folder of a record or an executed notebook.
 
@@ -349,7 +358,7 @@ def open_run(
     if only_print or not click.launch(address) == 0:
         click.echo(address)
 
-# %% ../nbs/16b_result_commands.ipynb #c6ce81d9
+# %% ../nbs/16b_result_commands.ipynb #79cd10eb
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.argument("condition", metavar="[FILTER]", default="")
@@ -361,7 +370,9 @@ def export(
     archived: bool,  # archived ones, too
     records: tuple[str, ...],  # folders
 ) -> None:
-    """Write runs into FILE, as CSV, JSON or Parquet, as its ending says; those that match FILTER if there is one.
+    """Write runs into a FILE.
+
+    As CSV, JSON or Parquet, as its ending says; those that match FILTER, if there is one.
 
     \b
     Example:

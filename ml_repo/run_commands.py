@@ -14,13 +14,13 @@ import click
 
 from .console import echo_json, echo_record, echo_table
 
-# %% ../nbs/16a_run_commands.ipynb #b9160526
+# %% ../nbs/16a_run_commands.ipynb #c72232da
 @click.command()
 @click.argument("notebook", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 def params(
     notebook: Path,  # a notebook with a parameters cell
 ) -> None:
-    """List the parameters of NOTEBOOK: type, default and meaning.
+    """List the parameters of a NOTEBOOK.
 
     \b
     Example:
@@ -32,7 +32,7 @@ def params(
     echo_table(("parameter", "type", "default", "meaning"), rows)
     click.echo(f"\nGive values with: papermill {notebook} out.ipynb -p NAME VALUE")
 
-# %% ../nbs/16a_run_commands.ipynb #33e68fbc
+# %% ../nbs/16a_run_commands.ipynb #b8716177
 EXIT_CODES = {"completed": 0, "failed": 1, "interrupted": 130, "killed": 138}
 
 
@@ -53,7 +53,7 @@ def run(
     file: Path | None,  # with more of them
     **options: Any,  # of `run_notebook`
 ) -> None:
-    """Run NOTEBOOK and keep its record in experiments/.
+    """Run a NOTEBOOK and keep its record.
 
     \b
     Example:

@@ -36,7 +36,7 @@ def _confirm(
         raise ValueError(otherwise)
     click.confirm(question, abort=True)
 
-# %% ../nbs/16c_upkeep_commands.ipynb #86aa70b1
+# %% ../nbs/16c_upkeep_commands.ipynb #a6e120f2
 @click.command()
 @run_argument()
 @click.argument("text", required=False)
@@ -50,7 +50,7 @@ def note(
     edit: bool,  # in an editor
     records: tuple[str, ...],  # folders of records
 ) -> None:
-    """Write a note about RUN, or print the one that is there.
+    """Write a note about RUN, or print it.
 
     \b
     Example:
@@ -78,7 +78,7 @@ def note(
     edit_record(folder, note=text, append=append)
     click.echo(f"{folder.name} has a new note." if text else f"{folder.name} has no note any more.")
 
-# %% ../nbs/16c_upkeep_commands.ipynb #9cf1fc82
+# %% ../nbs/16c_upkeep_commands.ipynb #794c9d17
 @click.command()
 @run_argument()
 @click.argument("words", nargs=-1, metavar="[WORD]...")
@@ -90,7 +90,9 @@ def tag(
     remove: bool,  # instead of adding
     records: tuple[str, ...],  # folders of records
 ) -> None:
-    """Add WORDs to find RUN by, or take them away. Without any, print those that it has.
+    """Add WORDs to find RUN by.
+
+    Without any, print those that it has; --remove takes words away.
 
     \b
     Example:
@@ -108,7 +110,7 @@ def tag(
     after = edit_record(folder, remove_tags=words if remove else (), add_tags=() if remove else words)["tags"]
     click.echo(f"{folder.name}: {', '.join(after) or 'no tags'}")
 
-# %% ../nbs/16c_upkeep_commands.ipynb #70ca9c5a
+# %% ../nbs/16c_upkeep_commands.ipynb #467d049b
 @click.command()
 @run_argument(nargs=-1, required=True)
 @records_option
@@ -116,7 +118,9 @@ def archive(
     runs: tuple[str, ...],  # as `find_run` takes them
     records: tuple[str, ...],  # folders of records
 ) -> None:
-    """Put RUNs aside: lists leave them out, `ml-repo restore` brings them back.
+    """Put RUNs aside.
+
+    Lists leave them out, `ml-repo restore` brings them back.
 
     \b
     Example:
@@ -161,7 +165,7 @@ def _restore(
         return bring_back(home)
     raise problem
 
-# %% ../nbs/16c_upkeep_commands.ipynb #4c72bb45
+# %% ../nbs/16c_upkeep_commands.ipynb #e63f5ab8
 @click.command()
 @run_argument(nargs=-1, required=True)
 @records_option
@@ -169,7 +173,9 @@ def restore(
     runs: tuple[str, ...],  # archived, or in the bin
     records: tuple[str, ...],  # folders of records
 ) -> None:
-    """Bring RUNs back, those that are archived and those in the bin.
+    """Bring RUNs back.
+
+    Those that are archived, and those in the bin.
 
     \b
     Example:
@@ -178,7 +184,7 @@ def restore(
     for run in runs:
         click.echo(_restore(run, records))
 
-# %% ../nbs/16c_upkeep_commands.ipynb #10c91419
+# %% ../nbs/16c_upkeep_commands.ipynb #47403b7d
 _MANY = 10  # runs that are removed without a question
 
 
@@ -193,7 +199,9 @@ def rm(
     yes: bool,  # do not ask
     records: tuple[str, ...],  # folders of records
 ) -> None:
-    """Remove RUNs: their folders go to the bin, `ml-repo restore` brings them back.
+    """Remove RUNs into the bin.
+
+    `ml-repo restore` brings them back, `ml-repo gc` deletes them for good.
 
     \b
     Example:
@@ -213,13 +221,13 @@ def rm(
     if not dry_run and (back := [one.folder.name for one in found if one.folder]):
         click.echo(f"Bring back with: ml-repo restore {' '.join(back[:3])}{' …' if len(back) > 3 else ''}\nThe space becomes free with: ml-repo gc")
 
-# %% ../nbs/16c_upkeep_commands.ipynb #1aa15d3b
+# %% ../nbs/16c_upkeep_commands.ipynb #81861297
 @click.command("bin")
 @records_option
 def bin_(
     records: tuple[str, ...],  # folders of records
 ) -> None:
-    """List what is in the bin: removed runs, when, and how large they are.
+    """List removed runs.
 
     \b
     Example:
@@ -236,7 +244,7 @@ def bin_(
     rows = [(one.folder.name, one.removed[:19].replace("T", " "), format_bytes(one.size_bytes)) for one in found]
     echo_table(("run", "removed (UTC)", "size"), rows, f"{len(rows)} in all, {format_bytes(sum(one.size_bytes for one in found))}")
 
-# %% ../nbs/16c_upkeep_commands.ipynb #0b8e31c2
+# %% ../nbs/16c_upkeep_commands.ipynb #79a144f7
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Say what would be deleted, and delete nothing.")
 @click.option("--older-than", type=click.FloatRange(min=0), default=0, metavar="DAYS", help="Keep runs that were removed less than DAYS ago. Default: 0.")
@@ -248,7 +256,9 @@ def gc(
     yes: bool,  # do not ask
     records: tuple[str, ...],  # folders of records
 ) -> None:
-    """Delete for good what is in the bin, shared texts that no run names, and what killed processes left.
+    """Delete for good what nobody needs.
+
+    What is in the bin, shared texts that no run names, and what killed processes left.
 
     \b
     Example:
@@ -295,7 +305,7 @@ def _join(
     rows = [row for use in uses for row in use.rows()[:-1]]
     return (by, "notebook", "texts", "artifacts", "all"), [*rows, ("total", *(sum(row[column] for row in rows) for column in range(1, 5)))]
 
-# %% ../nbs/16c_upkeep_commands.ipynb #73c2b25b
+# %% ../nbs/16c_upkeep_commands.ipynb #ec2576d4
 @click.command()
 @click.option("--by", type=click.Choice(["run", "experiment", "kind"]), default="run", help="One line a run, an experiment or a kind of file. Default: run.")
 @format_options
@@ -305,7 +315,7 @@ def du(
     form: str | None,  # "json" or "csv", both in bytes
     records: tuple[str, ...],  # folders of records
 ) -> None:
-    """Show what the records take on the disk, the largest first.
+    """Show what takes how much disk.
 
     \b
     Example:
