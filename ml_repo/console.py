@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-# %% ../nbs/16_console.ipynb #46bcc3ab
+# %% ../nbs/16_console.ipynb #3d13c6c6
 class Group(click.Group):
     "A group of commands whose expected errors end in one line."
 
@@ -41,7 +41,11 @@ class Group(click.Group):
         for command in commands:
             self.add_command(command)
 
-    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(
+        self,
+        context: click.Context,  # of the help
+        formatter: click.HelpFormatter,  # writes it
+    ) -> None:
         "Write the commands by section; those of none come last."
         sections = getattr(self, "sections", {})
         others = [name for name in self.commands if not any(name in names for names in sections.values())]
