@@ -79,7 +79,7 @@ def plot_curves(
         axes.text(0.5, 0.5, f"None of these runs logged {metric} step by step.", ha="center", transform=axes.transAxes)
     return axes
 
-# %% ../nbs/11a_comparison.ipynb #835a90c0
+# %% ../nbs/11a_comparison.ipynb #136ccd0b
 def pair_values(
     runs: Runs,  # in their order
     parameter: str,  # such as "lr"
@@ -98,7 +98,7 @@ def _spans_decades(
     values: Sequence[Any],  # of an axis
 ) -> bool:
     "Say whether a logarithmic axis shows more."
-    return len(values) > 0 and all(isinstance(value, (int, float)) and value > 0 for value in values) and max(values) / min(values) >= 20
+    return len(values) > 0 and all(isinstance(value, (int, float)) and value > 0 for value in values) and max(values) / min(values) > 9.99
 
 # %% ../nbs/11a_comparison.ipynb #ef7c5783
 def plot_parameter(
@@ -171,13 +171,14 @@ def plot_parallel(
     axes.spines[:].set_visible(False)
     return axes
 
-# %% ../nbs/11a_comparison.ipynb #0416164e
+# %% ../nbs/11a_comparison.ipynb #3b6cd395
 def plot_comparison(
     comparison: Comparison,  # groups of runs
     metrics: Sequence[str] = (),  # such as "val_accuracy"; without any, the one that decides and the losses
 ) -> Figure:
     "Draw the curves of a comparison, a pair of axes a metric."
-    logged = {name for group in comparison.groups for run in group for name in load_metrics(run)["metric"].unique()}
+    counts = [load_metrics(run).groupby("metric")["step"].nunique() for group in comparison.groups for run in group]
+    logged = {name for count in counts for name in count[count > 1].index}
     chosen = list(metrics) or [one for one in dict.fromkeys([comparison.metric, "val_loss", "train_loss", *sorted(logged & set(comparison.directions))]) if one in logged][:4]
     chosen = chosen or [comparison.metric or "loss"]
     rows = math.ceil(len(chosen) / 2)

@@ -6,7 +6,7 @@
 __all__ = ['Rows', 'MACHINE', 'compare_values', 'read_stored', 'compare_runs', 'compare_parameters', 'compare_modules',
            'compare_metrics', 'compare_packages', 'compare_machines', 'compare_data', 'compare_outputs']
 
-# %% ../nbs/10h_contrasts.ipynb #2015c871
+# %% ../nbs/10h_contrasts.ipynb #00f8f1bd
 import json
 import math
 import tempfile
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .metrics import metric_key
+from .metrics import find_direction, metric_key
 from .reading import Record
 from .store import read_text
 
@@ -123,7 +123,7 @@ def compare_modules(
     is_same_set = sides[0].get("count") == sides[1].get("count")
     return compare_values(*({"loaded modules": one["sha256"]} for one in sides)) if is_same_set and all("sha256" in one for one in sides) else []
 
-# %% ../nbs/10h_contrasts.ipynb #b143c4f8
+# %% ../nbs/10h_contrasts.ipynb #07550811
 def _number(
     value: Any,  # of a metric
 ) -> float:  # nan for what is none
@@ -141,7 +141,7 @@ def compare_metrics(
     "Compare the last value of each metric."
     both = [{(one["split"], one["name"]): one for one in record["metrics"]} for record in (first, second)]
     values = [{metric_key(*key): one["value"] for key, one in metrics.items()} for metrics in both]
-    about = {metric_key(*key): (key, one.get("direction", "")) for metrics in both for key, one in metrics.items()}
+    about = {metric_key(*key): (key, one.get("direction") or find_direction(one["name"])) for metrics in both for key, one in metrics.items()}
     rows = compare_values(*values)
     for row in rows:
         (row["split"], row["metric"]), direction = about[row["name"]]

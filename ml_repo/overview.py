@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['describe_record', 'format_record']
 
-# %% ../nbs/15a_overview.ipynb #636d227e
+# %% ../nbs/15a_overview.ipynb #7d6e9bfd
 from typing import Any
 
 from .files import read_lines
-from .metrics import metric_key
+from .metrics import find_direction, metric_key
 from .reading import Record
 from .runs import format_duration, format_value
 from .tables import draw_line, text_table, visible_text
@@ -42,7 +42,7 @@ def _describe_packages(
         return ""
     return "as locked" if packages["matches_lock"] else "not as locked: " + ", ".join(str(one) for name in ("differ", "missing", "extra") for one in packages.get(name, []))[:200]
 
-# %% ../nbs/15a_overview.ipynb #7cd43b34
+# %% ../nbs/15a_overview.ipynb #1fff5a09
 def _describe_end(
     record: Record,  # as `read_record` gives it
 ) -> list[tuple[str, str]]:  # what, and how it is
@@ -76,8 +76,8 @@ def _describe_metrics(
     for line in read_lines(record.folder / "metrics.jsonl"):
         for name, value in line.get("values", {}).items():
             curves.setdefault(metric_key(line.get("split", ""), name), []).append(float(value))
-    last = {metric_key(one.get("split") or "", one["name"]): (float(one["value"]), one.get("direction") or "") for one in record["metrics"]}
-    last = last or {key: (values[-1], "") for key, values in curves.items()}  # it is still running
+    last = {metric_key(one.get("split") or "", one["name"]): (float(one["value"]), one.get("direction") or find_direction(one["name"])) for one in record["metrics"]}
+    last = last or {key: (values[-1], find_direction(key)) for key, values in curves.items()}  # it is still running
     return [(key, f"{value:.6g}", direction, draw_line(curves.get(key, [])) if len(curves.get(key, [])) > 1 else "") for key, (value, direction) in last.items()]
 
 # %% ../nbs/15a_overview.ipynb #fd664d06
