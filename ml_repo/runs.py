@@ -77,7 +77,7 @@ def choose_columns(
     found += ["duration_s"] + [name for name in ("tags", "note") if any(run.value(name) for run in runs)]
     return found + (["folder"] if len({run.folder.parent for run in runs}) > 1 else [])
 
-# %% ../nbs/10a_runs.ipynb #167940a3
+# %% ../nbs/10a_runs.ipynb #989e55a7
 def format_duration(
     duration_s: float | None,  # seconds
 ) -> str:  # such as 8.0 s, 1 min 15 s, 1 h 02 min
@@ -104,6 +104,8 @@ def format_value(
         return f"({value.get('size_bytes', 0):,} bytes)"
     if column == "tags":
         return " ".join(value)
+    if column == "folder":  # the run is in the first column
+        return str(value.parent)
     return "" if value is None else " ".join(str(value).split())
 
 # %% ../nbs/10a_runs.ipynb #10a80ab8
