@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['ParameterError', 'read_bounds', 'read_choices', 'read_ending', 'suggest_nearest']
 
-# %% ../nbs/01a_bounds.ipynb #25307bf3
-import difflib
+# %% ../nbs/01a_bounds.ipynb #4080be06
 import re
 from collections.abc import Iterable
 
@@ -52,12 +51,14 @@ def read_ending(
     found = _ENDING.search(help)
     return found[1] if found else ""
 
-# %% ../nbs/01a_bounds.ipynb #da3b3934
+# %% ../nbs/01a_bounds.ipynb #7c0b2c08
 def suggest_nearest(
     name: str,  # what was given
     known: Iterable[str],  # what would be valid
 ) -> str:  # a sentence with a leading blank, empty when nothing is near
     "Suggest the valid name that is nearest to `name`."
+    import difflib  # here, since a list of runs does not wait for what it rarely needs
+
     known = list(known)
     initials = "".join(word[:1] for word in name.lower().split("_"))
     near = [one for one in known if one.lower() in (name.lower(), initials)] or difflib.get_close_matches(name, known, n=1, cutoff=0.5)

@@ -5,12 +5,11 @@
 # %% auto #0
 __all__ = ['EDITS', 'check_tag', 'make_edit', 'apply_edit', 'add_edit', 'take_edits', 'drop_edits', 'fold_edits']
 
-# %% ../nbs/02e_edits.ipynb #1684ec20
+# %% ../nbs/02e_edits.ipynb #ca810084
 import fcntl
 import json
 import os
 import re
-import secrets
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
@@ -36,7 +35,7 @@ def check_tag(
         raise ValueError(f"{tag!r} cannot be a tag: {problem}. {_TAG_RULE}.")
     return tag
 
-# %% ../nbs/02e_edits.ipynb #ecc44464
+# %% ../nbs/02e_edits.ipynb #71362436
 EDITS = ".edits.jsonl"  # in the folder of a record
 
 
@@ -48,6 +47,8 @@ def make_edit(
     archived: str | None = None,  # when it was put aside, a time in UTC; "" takes it back; None leaves it
 ) -> dict[str, Any]:  # with a name of its own
     "Describe a change of a record. Raises `ValueError` for what cannot be a tag."
+    import secrets  # here, since a list of runs changes nothing
+
     if isinstance(add_tags, str) or isinstance(remove_tags, str):
         raise ValueError("Tags are given as a list of words, such as [\"baseline\"], and this is a text.")
     edit = {"note": note, "append": append, "add_tags": [check_tag(tag) for tag in add_tags], "remove_tags": list(remove_tags), "archived": archived}

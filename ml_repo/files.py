@@ -5,12 +5,11 @@
 # %% auto #0
 __all__ = ['write_atomic', 'dump_json', 'LineFile', 'read_lines', 'Lock', 'is_held']
 
-# %% ../nbs/02b_files.ipynb #2346edb2
+# %% ../nbs/02b_files.ipynb #7b096e80
 import fcntl
 import json
 import math
 import os
-import tempfile
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -26,13 +25,15 @@ def _sync_folder(
     finally:
         os.close(descriptor)
 
-# %% ../nbs/02b_files.ipynb #665844e8
+# %% ../nbs/02b_files.ipynb #c9400829
 def write_atomic(
     path: str | PathLike,  # the file to write; its folder exists
     content: str | bytes,  # the whole new content; text is written as UTF-8
 ) -> None:
     "Replace the file at `path` in one step. Raises `OSError`, with the old file as it was, when the disk is full or read-only."
     path, data = Path(path), content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
+    import tempfile  # here, since a list of runs writes nothing
+
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with open(descriptor, "wb") as file:

@@ -6,14 +6,13 @@
 __all__ = ['Facts', 'find_repository', 'read_settings', 'find_records_folders', 'read_packages', 'list_packages',
            'compare_with_lock']
 
-# %% ../nbs/01_provenance.ipynb #c0d365a9
+# %% ../nbs/01_provenance.ipynb #a81c6f17
 import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
 from configparser import ConfigParser
 from configparser import Error as ConfigError
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
@@ -65,12 +64,14 @@ def find_records_folders(
     named = [name for name in os.environ.get("ML_REPO_RECORDS", "").split(os.pathsep) if name]
     return [Path(root, name).expanduser().resolve() for name in named or [read_settings(root).get("records") or "experiments"]]
 
-# %% ../nbs/01_provenance.ipynb #6f46f356
+# %% ../nbs/01_provenance.ipynb #66961784
 def read_packages(
     *names: str,  # distribution names, as on PyPI
     lock: str | PathLike | None = None,  # the lock file that the environment was made from
 ) -> Facts:  # version by name, None where it is not installed; `lock` is the fingerprint of the lock file
     "Read the installed versions of the packages `names`."
+    from importlib.metadata import PackageNotFoundError, version  # here, since a list of runs asks for none
+
     versions = Facts()
     for name in names:
         try:

@@ -6,13 +6,10 @@
 __all__ = ['SCHEMA', 'STATES', 'VALUE_LIMIT', 'RESERVE', 'utc_now', 'make_run_id', 'read_host', 'OpenRecord', 'open_record',
            'read_told']
 
-# %% ../nbs/03_record.ipynb #fc8c3394
+# %% ../nbs/03_record.ipynb #88be9977
 import errno
 import hashlib
 import os
-import platform
-import secrets
-import socket
 import time
 from contextlib import suppress
 from datetime import datetime, timezone
@@ -28,7 +25,7 @@ from .store import store_text
 SCHEMA = "ml_repo/record/1"
 STATES = ("running", "completed", "failed", "interrupted", "killed")
 
-# %% ../nbs/03_record.ipynb #6f28630f
+# %% ../nbs/03_record.ipynb #c376431e
 _LETTERS = "23456789abcdefghjkmnpqrstuvwxyz"  # without those that are mistaken for others
 
 
@@ -41,11 +38,13 @@ def make_run_id(
     notebook: str | PathLike,  # the notebook, with or without its folder
 ) -> str:  # letters, digits, dots and dashes
     "Make a new name for a run of `notebook`."
+    import secrets  # here, since a list of runs makes no names
+
     stem = "".join(letter if letter.isalnum() or letter in "_." else "-" for letter in Path(notebook).stem).strip("-.")
     end = "".join(secrets.choice(_LETTERS) for _ in range(4))
     return f"{stem[:60] or 'run'}-{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{end}"
 
-# %% ../nbs/03_record.ipynb #76fa1867
+# %% ../nbs/03_record.ipynb #77c1c827
 def read_host() -> dict[str, Any]:  # name, boot, machine, pid
     "Say which machine and which process this is."
     try:
@@ -56,7 +55,7 @@ def read_host() -> dict[str, Any]:  # name, boot, machine, pid
         machine = hashlib.sha256(Path("/etc/machine-id").read_bytes()).hexdigest()[:16]
     except OSError:
         machine = None
-    return {"name": socket.gethostname() or platform.node(), "boot": boot, "machine": machine, "pid": os.getpid()}
+    return {"name": os.uname().nodename, "boot": boot, "machine": machine, "pid": os.getpid()}
 
 # %% ../nbs/03_record.ipynb #25c66272
 VALUE_LIMIT = 500  # characters of JSON; a longer value goes into the store

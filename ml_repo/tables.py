@@ -5,10 +5,9 @@
 # %% auto #0
 __all__ = ['visible_text', 'text_table', 'draw_line', 'table_bundle', 'Tabular']
 
-# %% ../nbs/00a_tables.ipynb #a80cd966
+# %% ../nbs/00a_tables.ipynb #f0f0d64a
 import math
 from collections.abc import Iterable, Sequence
-from html import escape
 from io import StringIO
 
 # %% ../nbs/00a_tables.ipynb #50e4d8f8
@@ -57,13 +56,15 @@ def draw_line(
     low, step = min(finite), (max(finite) - min(finite)) / 7.999 or 1
     return "".join("▁▂▃▄▅▆▇█"[int((value - low) / step)] if math.isfinite(value) else "?" for value in means)
 
-# %% ../nbs/00a_tables.ipynb #6e383e0f
+# %% ../nbs/00a_tables.ipynb #1819974f
 def table_bundle(
     header: Sequence[str],  # the name of each column
     rows: Iterable[Sequence[object]],  # one value a column
     caption: str = "",  # a line below
 ) -> dict[str, str]:  # by media type: "text/plain" and "text/html"
     "Give the forms in which Jupyter shows `rows` under `header`, for `_repr_mimebundle_`."
+    from html import escape
+
     rows = [list(row) for row in rows]
 
     def line(values: Sequence[object], tag: str) -> str:
