@@ -148,15 +148,15 @@ def best_run(
         raise ValueError(f"No run{f' that matches {condition!r}' if condition else ''} has a value of {metric}.")
     return runs[0]
 
-# %% ../nbs/10d_results.ipynb #0645482b
+# %% ../nbs/10d_results.ipynb #a7042cdd
 def list_names(
     homes: Iterable[Path],  # folders of records
-) -> dict[str, Path]:  # folder by id
-    "List all runs by their ids, without reading them."
+) -> dict[str, Path]:  # the folder of records by id
+    "List all runs by their ids, without looking into them."
     found = {}
     for home in homes:
         with os.scandir(home) as entries:
-            found |= {entry.name: home / entry.name for entry in entries if entry.name[0] != "." and entry.is_dir()}
+            found |= {entry.name: home for entry in entries if entry.name[0] != "." and entry.is_dir()}
     return found
 
 
@@ -169,7 +169,7 @@ def _read_owner(
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{path} is no executed notebook of a recorded run. `ml-repo run {path}` makes one.") from None
 
-# %% ../nbs/10d_results.ipynb #27a03bfc
+# %% ../nbs/10d_results.ipynb #00d07662
 def find_run(
     name: str | PathLike,  # an id, its beginning or its end, "latest", "best:METRIC", a tag, a folder, an executed notebook
     records: Iterable[str | PathLike] = (),  # folders of records; without any, those of this repository
@@ -183,12 +183,14 @@ def find_run(
     homes = find_homes(records)
     if name in ("latest", "last") or name.startswith("best:"):
         return _find_special(name, homes)
+    if exact := [home / name for home in homes if name[:1] != "." and os.sep not in name and (home / name / "record.json").is_file()]:
+        return exact[0]
     names = list_names(homes)
-    matches = [name] if name in names else [one for one in names if name and (one.startswith(name) or one.endswith(name))]
+    matches = [one for one in names if name and (one.startswith(name) or one.endswith(name))]
     if len(matches) != 1 and homes and (tagged := _find_tagged(name, homes)):
         matches = tagged
     if len(matches) == 1:
-        return names[matches[0]]
+        return names[matches[0]] / matches[0]
     where = f" in {', '.join(map(str, homes))}" if homes else ", since there are no records yet"
     if not matches:
         raise ValueError(f"No run is named {name!r}{where}.{suggest_nearest(name, [*names, *(one.rpartition('-')[2] for one in names)])} `ml-repo ls` lists the runs.")

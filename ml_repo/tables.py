@@ -18,14 +18,13 @@ def visible_text(
     text = str(value)
     return text if text.isprintable() else "".join(letter if letter.isprintable() or letter == "\n" else repr(letter)[1:-1] for letter in text)
 
-# %% ../nbs/00a_tables.ipynb #12f1ac97
-def text_table(
+# %% ../nbs/00a_tables.ipynb #e238c776
+def _fit_table(
     header: Sequence[str],  # the name of each column
-    rows: Iterable[Sequence[object]],  # one value a column
-    caption: str = "",  # a line below
-    width: int | None = None,  # characters to fit into; None takes what is needed
-) -> str:  # lines without trailing blanks
-    "Set `rows` under `header` as columns of text."
+    rows: Sequence[Sequence[str]],  # one text a column
+    width: int,  # characters to fit into
+) -> list[str]:  # lines
+    "Set a table into `width` characters."
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -33,12 +32,42 @@ def text_table(
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, show_header=any(header))
     for place, name in enumerate(header):
-        table.add_column(Text(visible_text(name)), no_wrap=place == 0)
+        table.add_column(Text(name), no_wrap=place == 0)
     for row in rows:
-        table.add_row(*(Text(visible_text(value)) for value in row))
-    console = Console(file=StringIO(), width=width or 1000, color_system=None, force_jupyter=False)
+        table.add_row(*map(Text, row))
+    console = Console(file=StringIO(), width=width, color_system=None, force_jupyter=False)
     console.print(table)
-    lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
+    return console.file.getvalue().splitlines()
+
+
+def _set_table(
+    header: Sequence[str],  # the name of each column
+    rows: Sequence[Sequence[str]],  # one text a column
+) -> list[str]:  # lines
+    "Set a table as wide as it is."
+    from rich.cells import cell_len
+
+    cells = [[text.split("\n") for text in row] for row in ([header, *rows] if any(header) else rows)]
+    widths = [max(cell_len(line) for text in column for line in text) for column in zip(*cells)]
+    lines = []
+    for row in cells:
+        for place in range(max(map(len, row), default=0)):
+            parts = [text[place] if place < len(text) else "" for text in row]
+            lines.append("   ".join(part + " " * (width - cell_len(part)) for part, width in zip(parts, widths)))
+    if any(header):
+        lines.insert(1, "─" * (sum(widths) + 3 * (len(widths) - 1)))
+    return lines
+
+
+def text_table(
+    header: Sequence[str],  # the name of each column
+    rows: Iterable[Sequence[object]],  # one value a column
+    caption: str = "",  # a line below
+    width: int | None = None,  # characters to fit into; None takes what is needed
+) -> str:  # lines without trailing blanks
+    "Set `rows` under `header` as columns of text."
+    header, rows = [visible_text(name) for name in header], [[visible_text(value) for value in row] for row in rows]
+    lines = [line.rstrip() for line in (_set_table(header, rows) if width is None else _fit_table(header, rows, width))]
     return "\n".join([*lines, caption] if caption else lines)
 
 # %% ../nbs/00a_tables.ipynb #038e8221
