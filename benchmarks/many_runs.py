@@ -20,8 +20,8 @@ import sqlite3
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
@@ -138,7 +138,7 @@ def write_record(records: Path, template: dict[str, Any], notebook: str, number:
     return run.id
 
 
-def make_writer(keep: Path, records: Path) -> Any:
+def make_writer(keep: Path, records: Path) -> Callable[[int], str]:
     "Prepare `write_record` for a folder; it takes numbers then. Checks that the real record has the shape that is written."
     made = make_template(keep)
     template, notebook = json.loads((made / "record.json").read_text()), (made / "train.ipynb").read_text()
@@ -299,6 +299,6 @@ def tell(what: str, number: int, count: int) -> None:
         print(f"{what}: {number:,}", file=sys.stderr)
 
 
-def list_runs(count: int) -> Iterator[SyntheticRun]:
-    "All runs, oldest first."
-    return map(describe_run, range(count))
+def list_runs(count: int) -> list[SyntheticRun]:
+    "All runs, oldest first, with the last values of their curves only."
+    return [replace(run, curves={key: values[-1:] for key, values in run.curves.items()}) for run in map(describe_run, range(count))]
