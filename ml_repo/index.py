@@ -23,8 +23,7 @@ from fastcore.basics import patch
 from .filters import Filter, name_column
 from .summaries import ATTRIBUTES, RunSummary, dump_summary, load_summary, summarize_folder
 
-# %% ../nbs/10c_index.ipynb #9f797829
-VERSION = 1  # of these tables; another one is made again
+# %% ../nbs/10c_index.ipynb #d59fa59a
 _COLUMNS = [name for name in ATTRIBUTES if name != "folder"]
 _TABLES = f"""
 CREATE TABLE runs (number INTEGER PRIMARY KEY, stamp TEXT NOT NULL, {', '.join(f'"{name}"' for name in _COLUMNS)}, UNIQUE (run));
@@ -33,10 +32,11 @@ CREATE TABLE columns (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, dir
 CREATE TABLE cells (column INTEGER, number INTEGER, value, PRIMARY KEY (column, number)) WITHOUT ROWID;
 CREATE TABLE damaged (run TEXT PRIMARY KEY, stamp TEXT NOT NULL, problem TEXT NOT NULL);
 CREATE TABLE seen (stamp TEXT NOT NULL);
-PRAGMA user_version = {VERSION};
 """
+_MEANING = 1  # raised when summaries are made in another way of the same records
+VERSION = int(hashlib.sha256(f"{_TABLES}{ATTRIBUTES}{_MEANING}".encode()).hexdigest()[:7], 16)  # an index of another one is made again
 
-# %% ../nbs/10c_index.ipynb #290151c6
+# %% ../nbs/10c_index.ipynb #ee14e359
 WAIT_S = 3  # how long another process may hold the index before we do without it, seconds
 
 
@@ -53,7 +53,7 @@ def _connect(
         if version == 0:
             base.execute("BEGIN IMMEDIATE")
             if base.execute("PRAGMA user_version").fetchone()[0] == 0:
-                for statement in _TABLES.split(";\n"):
+                for statement in [*_TABLES.split(";\n"), f"PRAGMA user_version = {VERSION}"]:
                     base.execute(statement)
             base.execute("COMMIT")
         elif version != VERSION:
@@ -278,7 +278,24 @@ def _place(
     number = self.columns().get(column, (-1, ""))[0]
     return f'runs."{column}"' if number == 0 else f"(SELECT value FROM cells WHERE cells.column = {number} AND cells.number = runs.number)"
 
-# %% ../nbs/10c_index.ipynb #1deda84e
+# %% ../nbs/10c_index.ipynb #7c94e5c8
+@patch
+def _ask(
+    self: Index,
+    query: str,  # SQL
+    values: list[Any],  # for its placeholders
+) -> list[tuple]:  # rows
+    "Ask the tables; where they turn out to be damaged, those in memory."
+    try:
+        return self._base.execute(query, values).fetchall()
+    except OverflowError:
+        raise ValueError("A number in the filter is too large; whole numbers go up to 9223372036854775807.") from None
+    except sqlite3.DatabaseError:
+        self._leave()
+        self.refresh()
+        return self._base.execute(query, values).fetchall()
+
+# %% ../nbs/10c_index.ipynb #d26ebf71
 @patch
 def select(
     self: Index,
@@ -298,7 +315,7 @@ def select(
     place = self._place(name_column(sort, names))
     order = f"ORDER BY {place} IS NULL, {place} {'DESC' if reverse else 'ASC'}, runs.run DESC"
     query = f"SELECT runs.number FROM runs {where} {order} LIMIT {-1 if limit is None else int(limit)}"
-    found = self._base.execute(f"SELECT text FROM ({query}) JOIN summaries USING (number)", one.values).fetchall()
+    found = self._ask(f"SELECT text FROM ({query}) JOIN summaries USING (number)", one.values)
     return [load_summary(text, self.records) for text, in found]
 
 
@@ -312,7 +329,7 @@ def count(
     "Count runs. Raises `ValueError` for a filter that is not understood."
     one = Filter(condition, sorted({*self.columns(), *known}), self._place)
     tests = ([one.sql()] if condition.strip() else []) + ([] if archived else ["runs.archived = ''"])
-    return self._base.execute(f"SELECT count(*) FROM runs {'WHERE ' + ' AND '.join(tests) if tests else ''}", one.values).fetchone()[0]
+    return self._ask(f"SELECT count(*) FROM runs {'WHERE ' + ' AND '.join(tests) if tests else ''}", one.values)[0][0]
 
 
 @patch

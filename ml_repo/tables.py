@@ -18,7 +18,7 @@ def visible_text(
     text = str(value)
     return text if text.isprintable() else "".join(letter if letter.isprintable() or letter == "\n" else repr(letter)[1:-1] for letter in text)
 
-# %% ../nbs/00a_tables.ipynb #e238c776
+# %% ../nbs/00a_tables.ipynb #5220f064
 def _fit_table(
     header: Sequence[str],  # the name of each column
     rows: Sequence[Sequence[str]],  # one text a column
@@ -39,7 +39,7 @@ def _fit_table(
     console.print(table)
     return console.file.getvalue().splitlines()
 
-
+# %% ../nbs/00a_tables.ipynb #540d2bc6
 def _set_table(
     header: Sequence[str],  # the name of each column
     rows: Sequence[Sequence[str]],  # one text a column
