@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['describe_record', 'format_record']
 
-# %% ../nbs/15a_overview.ipynb #7d6e9bfd
+# %% ../nbs/15a_overview.ipynb #8b34ed94
 from typing import Any
 
 from .files import read_lines
@@ -13,6 +13,7 @@ from .metrics import find_direction, metric_key
 from .reading import Record
 from .runs import format_duration, format_value
 from .tables import draw_line, text_table, visible_text
+from .verdict import read_verdict
 
 # %% ../nbs/15a_overview.ipynb #d58d03e5
 def _describe_code(
@@ -42,7 +43,15 @@ def _describe_packages(
         return ""
     return "as locked" if packages["matches_lock"] else "not as locked: " + ", ".join(str(one) for name in ("differ", "missing", "extra") for one in packages.get(name, []))[:200]
 
-# %% ../nbs/15a_overview.ipynb #1fff5a09
+# %% ../nbs/15a_overview.ipynb #bdf6d350
+def _describe_verdict(
+    record: Record,  # as `read_record` gives it
+) -> str:  # empty where nobody has verified it
+    "Say what somebody found who ran it again."
+    facts = read_verdict(record.folder)
+    return ", ".join(str(facts[name]) for name in ("verdict", "when", "where") if facts.get(name))
+
+
 def _describe_end(
     record: Record,  # as `read_record` gives it
 ) -> list[tuple[str, str]]:  # what, and how it is
@@ -51,7 +60,7 @@ def _describe_end(
     duration = format_duration(record["duration_s"])
     rows = [("run", record["id"]), ("state", record["state"] + (f" after {duration}" if duration else "")), ("why", (record["cause"] or {}).get("text", "")),
             ("last seen", elsewhere), ("experiment", record["experiment"]), ("started", record["started"]), ("note", record["note"]), ("tags", " ".join(record["tags"])),
-            ("archived", record.get("archived") or ""), ("notebook", record["notebook"]), ("code", _describe_code(record.get("code") or {})),
+            ("archived", record.get("archived") or ""), ("verified", _describe_verdict(record)), ("notebook", record["notebook"]), ("code", _describe_code(record.get("code") or {})),
             ("packages", _describe_packages(record.get("packages") or {})), ("machine", _describe_place(record))]
     return [(name, str(value)) for name, value in rows if value]
 

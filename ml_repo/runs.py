@@ -54,7 +54,7 @@ def name_columns(
     short = [column.partition(".")[2] or column for column in columns]
     return [long if short.count(name) > 1 else name for name, long in zip(short, columns)]
 
-# %% ../nbs/10a_runs.ipynb #ffc32749
+# %% ../nbs/10a_runs.ipynb #7ce70c77
 def _differs(
     runs: Sequence[RunSummary],  # in their order
     column: str,  # such as "params.lr"
@@ -74,7 +74,7 @@ def choose_columns(
     directed = {f"metrics.{key}" for run in runs for key in run.directions}
     metrics = [column for column in every if column.startswith("metrics.") and (not several or _differs(runs, column))]
     found += [column for column in metrics if column in directed] or metrics
-    found += ["duration_s"] + [name for name in ("tags", "note") if any(run.value(name) for run in runs)]
+    found += ["duration_s"] + [name for name in ("verified", "tags", "note") if any(run.value(name) for run in runs)]
     return found + (["folder"] if len({run.folder.parent for run in runs}) > 1 else [])
 
 # %% ../nbs/10a_runs.ipynb #989e55a7

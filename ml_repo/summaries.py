@@ -6,7 +6,7 @@
 __all__ = ['ATTRIBUTES', 'SEED', 'RunSummary', 'check_fields', 'summarize_record', 'summarize_folder', 'dump_summary',
            'load_summary']
 
-# %% ../nbs/10_summaries.ipynb #13795e76
+# %% ../nbs/10_summaries.ipynb #38bd4098
 import dataclasses
 import json
 import os
@@ -23,8 +23,9 @@ from .metrics import find_direction, metric_key, summarize_metrics
 from .reading import Record, parse_record, read_record
 from .record import STATES
 from .tables import Tabular
+from .verdict import read_verdict
 
-# %% ../nbs/10_summaries.ipynb #95431702
+# %% ../nbs/10_summaries.ipynb #430da41f
 @dataclass
 class RunSummary(Tabular):
     "A run as a list shows it."
@@ -47,6 +48,7 @@ class RunSummary(Tabular):
     archived: str = ""  # when the user put it aside, UTC
     seen: str = ""  # the last sign of life of a run that is running, UTC
     repetition: str = ""  # what all runs share that differ in their seed only
+    verified: str = ""  # the newest verdict of somebody who ran it again, such as "identical"
 
     def read(self) -> Record:
         "Read the whole record. Raises `FileNotFoundError` when it was removed since."
@@ -142,7 +144,7 @@ def summarize_record(
         parameters, metrics, directions, [str(tag) for tag in fields["tags"]], fields["note"], code.get("commit") or "", code.get("branch") or "",
         str(fields["host"].get("name") or ""), str(fields.get("archived") or ""), str(fields.get("seen") or ""), _name_repetition(fields, parameters))
 
-# %% ../nbs/10_summaries.ipynb #1acf1511
+# %% ../nbs/10_summaries.ipynb #1cfaddda
 def summarize_folder(
     folder: Path,  # of a record
 ) -> RunSummary:
@@ -160,7 +162,7 @@ def summarize_folder(
             fields = fields | {"metrics": summarize_metrics(read_lines(folder / "metrics.jsonl"))}
     if fields["state"] in ("completed", "failed") and not any(name.endswith(".ipynb") for name in os.listdir(folder)):
         raise ValueError("the executed notebook is missing")
-    return summarize_record(folder, fields)
+    return dataclasses.replace(summarize_record(folder, fields), verified=read_verdict(folder).get("verdict", ""))
 
 # %% ../nbs/10_summaries.ipynb #fe0832e4
 def dump_summary(
