@@ -123,7 +123,7 @@ def compare_modules(
     is_same_set = sides[0].get("count") == sides[1].get("count")
     return compare_values(*({"loaded modules": one["sha256"]} for one in sides)) if is_same_set and all("sha256" in one for one in sides) else []
 
-# %% ../nbs/10h_contrasts.ipynb #07550811
+# %% ../nbs/10h_contrasts.ipynb #4e1bd8b5
 def _number(
     value: Any,  # of a metric
 ) -> float:  # nan for what is none
@@ -139,7 +139,7 @@ def compare_metrics(
     second: Record,  # of another
 ) -> Rows:  # also `split`, `metric`, `difference` (second minus first), `better`: "first" or "second"
     "Compare the last value of each metric."
-    both = [{(one["split"], one["name"]): one for one in record["metrics"]} for record in (first, second)]
+    both = [{(one.get("split", ""), one["name"]): one for one in record["metrics"]} for record in (first, second)]
     values = [{metric_key(*key): one["value"] for key, one in metrics.items()} for metrics in both]
     about = {metric_key(*key): (key, one.get("direction") or find_direction(one["name"])) for metrics in both for key, one in metrics.items()}
     rows = compare_values(*values)

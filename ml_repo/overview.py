@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['describe_record', 'format_record']
 
-# %% ../nbs/15a_overview.ipynb #8b34ed94
+# %% ../nbs/15a_overview.ipynb #8780978d
 from typing import Any
 
 from .files import read_lines
-from .metrics import find_direction, metric_key
+from .metrics import find_direction, list_values, metric_key
 from .reading import Record
 from .runs import format_duration, format_value
 from .tables import draw_line, text_table, visible_text
@@ -43,7 +43,7 @@ def _describe_packages(
         return ""
     return "as locked" if packages["matches_lock"] else "not as locked: " + ", ".join(str(one) for name in ("differ", "missing", "extra") for one in packages.get(name, []))[:200]
 
-# %% ../nbs/15a_overview.ipynb #bdf6d350
+# %% ../nbs/15a_overview.ipynb #c3b9df20
 def _describe_verdict(
     record: Record,  # as `read_record` gives it
 ) -> str:  # empty where nobody has verified it
@@ -82,9 +82,8 @@ def _describe_metrics(
 ) -> list[tuple[str, str, str, str]]:  # metric, last value, direction, curve
     "List the last values, each with the way it took."
     curves: dict[str, list[float]] = {}
-    for line in read_lines(record.folder / "metrics.jsonl"):
-        for name, value in line.get("values", {}).items():
-            curves.setdefault(metric_key(line.get("split", ""), name), []).append(float(value))
+    for line, name, value in list_values(read_lines(record.folder / "metrics.jsonl")):
+        curves.setdefault(metric_key(line.get("split", ""), name), []).append(value)
     last = {metric_key(one.get("split") or "", one["name"]): (float(one["value"]), one.get("direction") or find_direction(one["name"])) for one in record["metrics"]}
     last = last or {key: (values[-1], find_direction(key)) for key, values in curves.items()}  # it is still running
     return [(key, f"{value:.6g}", direction, draw_line(curves.get(key, [])) if len(curves.get(key, [])) > 1 else "") for key, (value, direction) in last.items()]

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['mark_cells', 'Record', 'read_record', 'parse_record', 'is_from_here', 'find_records']
 
-# %% ../nbs/03d_reading.ipynb #11f1b9d0
+# %% ../nbs/03d_reading.ipynb #e14826e6
 import json
 import time
 from contextlib import suppress
@@ -18,6 +18,7 @@ from .edits import EDITS, drop_edits, fold_edits, take_edits
 from .files import Lock, dump_json, is_held, read_lines, write_atomic
 from .metrics import summarize_metrics
 from .record import SCHEMA, read_host, read_told, utc_now
+from .schema import find_fault
 from .tables import Tabular
 
 # %% ../nbs/03d_reading.ipynb #3e67425f
@@ -129,7 +130,7 @@ def read_record(
     take_edits(folder, fields)
     return Record(folder, fields)
 
-# %% ../nbs/03d_reading.ipynb #36a788fb
+# %% ../nbs/03d_reading.ipynb #9446b9cb
 def parse_record(
     file: Path,  # a record.json
 ) -> dict[str, Any]:  # as it stands there
@@ -143,6 +144,8 @@ def parse_record(
         raise ValueError(f"{file} is not a record: {what}.") from None
     if name != SCHEMA.rpartition("/")[0] or number > int(SCHEMA.rpartition("/")[2]):
         raise ValueError(f"{file} has the schema {fields['schema']}, and this library reads up to {SCHEMA}. Install a newer ml_repo.")
+    if fault := find_fault(fields):
+        raise ValueError(f"{file} is not a record as it should be: {fault}.")
     return fields
 
 

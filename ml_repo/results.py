@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['find_homes', 'find_runs', 'pick_columns', 'best_run', 'list_names', 'find_run', 'load_metrics', 'load_model']
 
-# %% ../nbs/10d_results.ipynb #b06fe4c9
+# %% ../nbs/10d_results.ipynb #286d58a4
 import json
 import math
 import os
@@ -20,7 +20,7 @@ from .files import read_lines
 from .filters import name_column
 from .fingerprint import hash_file
 from .index import Index
-from .metrics import find_direction, metric_key
+from .metrics import find_direction, list_values, metric_key
 from .provenance import find_records_folders, find_repository
 from .reading import read_record
 from .runs import Runs, list_columns
@@ -219,7 +219,7 @@ def _find_tagged(
         return []
     return [run.run for run in find_runs(f"tags = '{tag}'", records=homes)]
 
-# %% ../nbs/10d_results.ipynb #6ffaea37
+# %% ../nbs/10d_results.ipynb #283998e6
 def load_metrics(
     run: str | PathLike | RunSummary,  # as `find_run` takes it
     records: Iterable[str | PathLike] = (),  # folders of records; without any, those of this repository
@@ -228,8 +228,8 @@ def load_metrics(
     import pandas
 
     folder = run.folder if isinstance(run, RunSummary) else find_run(run, records)
-    rows = [(line.get("time"), line.get("step"), line.get("split", ""), name, metric_key(line.get("split", ""), name), float(value))
-            for line in read_lines(folder / "metrics.jsonl") for name, value in line.get("values", {}).items()]
+    rows = [(line.get("time"), line.get("step"), line.get("split", ""), name, metric_key(line.get("split", ""), name), value)
+            for line, name, value in list_values(read_lines(folder / "metrics.jsonl"))]
     table = pandas.DataFrame(rows, columns=["time", "step", "split", "name", "metric", "value"])
     return table.astype({"step": "Int64", "value": "float64"})
 

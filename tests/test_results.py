@@ -82,7 +82,8 @@ def spoil(folders: list[Path], outside: Path) -> dict[str, str]:
     for folder, facts, reason in zip(folders[8:17], (
             {"parameters": ["lr"]}, {"metrics": {"loss": 1}}, {"tags": "first"}, {"state": "done"}, {"started": 5}, {"duration_s": "long"},
             {"metrics": [{"name": "loss", "value": "low"}]}, {"schema": "ml_repo/record/7"}, {"schema": 1}), (
-            "parameters is list", "metrics is dict", "tags is str", "state is 'done'", "started is int", "duration_s is str", "a metric is not as it should be",
+            "parameters is array, not object", "metrics is object", "tags is string", "state is 'done'", "started is integer", "duration_s is string",
+            "value in an entry of the field metrics is",
             "Install a newer ml_repo", "has the schema 1")):
         change(folder, reason, **facts)
     for folder, content in zip(folders[17:20], (b"", b"\xff\xfe\x00", b"[1, 2]")):
@@ -237,7 +238,7 @@ def in_terminal(command: list[str], cwd: Path, columns: int) -> str:
 
 
 def test_a_table_fits_a_terminal_and_is_whole_in_a_pipe(home):
-    make_record(home, 60, note="a long note " * 20, parameters={f"parameter_{number}": {"used": number} for number in range(20)})
+    make_record(home, 60, note="a long note " * 20, parameters={f"parameter_{number}": {"default": number, "used": number} for number in range(20)})
     shown = in_terminal([str(BIN / "ml-repo"), "ls"], home.parent, 80)
     assert max(len(line) for line in shown.splitlines() if line.startswith(("run", "train"))) <= 80
     assert "train-20260101T000100Z-0060" in shown and "Not shown for want of room" in shown
@@ -249,7 +250,7 @@ def test_a_table_fits_a_terminal_and_is_whole_in_a_pipe(home):
 
 
 def test_control_letters_of_a_record_do_not_reach_the_terminal(home):
-    make_record(home, 61, note="\x1b[2J\x1b]0;owned\x07", parameters={"lr\x1b[31m": {"used": "a\x1b[5m"}}, tags=["\x1b[1m"])
+    make_record(home, 61, note="\x1b[2J\x1b]0;owned\x07", parameters={"lr\x1b[31m": {"default": 1, "used": "a\x1b[5m"}}, tags=["\x1b[1m"])
     for command in (["ls"], ["show", "0061"], ["compare", "0061", "0001"], ["ls", "--seeds"]):
         assert "\x1b" not in checked("ml-repo", *command, cwd=home.parent)
 
