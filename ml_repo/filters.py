@@ -14,7 +14,7 @@ from typing import Any
 
 from .bounds import suggest_nearest
 
-# %% ../nbs/10b_filters.ipynb #64c54e12
+# %% ../nbs/10b_filters.ipynb #2d3e7f61
 _TOKEN = re.compile(r"""\s*(?:(?P<text>"[^"]*"|'[^']*')|(?P<sign><=|>=|==|!=|<>|[<>=~(),\[\]])|(?P<word>[^\s<>=!~(),\[\]"']+))""")
 _SIGNS = {"=": "==", "<>": "!=", "~": "@"}
 
@@ -45,7 +45,7 @@ def _split(
     parts, words, place = [], [], 0
     while text[place:].strip():
         if not (found := _TOKEN.match(text, place)):
-            raise ValueError(f"The filter {text!r} cannot be read from {text[place:].strip()[:20]!r} on. A quote may be missing.")
+            raise ValueError(f"The filter {text[:60]!r} cannot be read from {text[place:].strip()[:20]!r} on. A quote may be missing.")
         place, word = found.end(), found["word"]
         if found["sign"]:
             parts.append(_SIGNS.get(found["sign"], found["sign"]))
@@ -96,7 +96,7 @@ def name_column(
         raise ValueError(f"No run has a {name!r}.{suggest_nearest(name, words)} There are: {listed}.")
     return column
 
-# %% ../nbs/10b_filters.ipynb #6ae988a1
+# %% ../nbs/10b_filters.ipynb #e3890928
 _OPERATORS = {ast.Eq: "=", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "!=": "!=", "~": "~"}
 _HOW = "Conditions look like: lr < 0.01 and val_accuracy > 0.97 and state = completed. There are = != < <= > >= ~ (contains), in (a, b), and, or, not, brackets"
@@ -117,7 +117,7 @@ class Filter:
         try:
             tree = ast.parse(expression, mode="eval").body
         except (SyntaxError, RecursionError, MemoryError):
-            raise ValueError(f"The filter {self.text!r} cannot be understood. {_HOW}.") from None
+            raise ValueError(f"The filter {self.text[:60]!r} cannot be understood. {_HOW}.") from None
         return _translate(self, tree)
 
     def column(
@@ -135,14 +135,14 @@ class Filter:
         self.values.append(value)
         return "?"
 
-# %% ../nbs/10b_filters.ipynb #778d2f0e
+# %% ../nbs/10b_filters.ipynb #d99b4739
 def _word(
     one: Filter,  # the filter
     node: ast.expr,  # of its expression
 ) -> Word:
     "Find the word that a node stands for."
     if not isinstance(node, ast.Name):
-        raise ValueError(f"The filter {one.text!r} has an expression where a name or a value should be. {_HOW}.")
+        raise ValueError(f"The filter {one.text[:60]!r} has an expression where a name or a value should be. {_HOW}.")
     return one.words[int(node.id[1:])]
 
 
@@ -163,7 +163,7 @@ def _translate(
         return _test(one, _word(one, node.left), "~", _word(one, node.right))
     if isinstance(node, ast.Name):
         return f"{one.place(name_column(_word(one, node).text, one.known))} = 1"
-    raise ValueError(f"The filter {one.text!r} cannot be understood. {_HOW}.")
+    raise ValueError(f"The filter {one.text[:60]!r} cannot be understood. {_HOW}.")
 
 
 def _compare(

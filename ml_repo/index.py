@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['VERSION', 'WAIT_S', 'read_stamps', 'Index']
 
-# %% ../nbs/10c_index.ipynb #c1f2110f
+# %% ../nbs/10c_index.ipynb #0cea8ce7
 import hashlib
 import itertools
 import json
@@ -21,9 +21,10 @@ from typing import Any
 from fastcore.basics import patch
 
 from .filters import Filter, name_column
+from .schema import RECORD_SCHEMA
 from .summaries import ATTRIBUTES, RunSummary, dump_summary, load_summary, summarize_folder
 
-# %% ../nbs/10c_index.ipynb #d59fa59a
+# %% ../nbs/10c_index.ipynb #1127b834
 _COLUMNS = [name for name in ATTRIBUTES if name != "folder"]
 _TABLES = f"""
 CREATE TABLE runs (number INTEGER PRIMARY KEY, stamp TEXT NOT NULL, {', '.join(f'"{name}"' for name in _COLUMNS)}, UNIQUE (run));
@@ -34,7 +35,7 @@ CREATE TABLE damaged (run TEXT PRIMARY KEY, stamp TEXT NOT NULL, problem TEXT NO
 CREATE TABLE seen (stamp TEXT NOT NULL);
 """
 _MEANING = 1  # raised when summaries are made in another way of the same records
-VERSION = int(hashlib.sha256(f"{_TABLES}{ATTRIBUTES}{_MEANING}".encode()).hexdigest()[:7], 16)  # an index of another one is made again
+VERSION = int(hashlib.sha256(f"{_TABLES}{ATTRIBUTES}{_MEANING}{RECORD_SCHEMA}".encode()).hexdigest()[:7], 16)  # an index of another one is made again
 
 # %% ../nbs/10c_index.ipynb #ee14e359
 WAIT_S = 3  # how long another process may hold the index before we do without it, seconds

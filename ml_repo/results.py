@@ -30,14 +30,14 @@ if TYPE_CHECKING:  # a list of runs waits for neither
     import keras
     import pandas
 
-# %% ../nbs/10d_results.ipynb #e873dcaf
+# %% ../nbs/10d_results.ipynb #b66cd166
 def find_homes(
     records: Iterable[str | PathLike] = (),  # folders of records; without any, those of this repository
 ) -> list[Path]:  # those that exist
     "Find the folders of records to look into. Raises `FileNotFoundError` for a given one that does not exist."
     here = Path.cwd()
     is_home = (here / "experiments").is_dir() and not (here / "settings.ini").is_file()
-    return [home for home in find_records_folders(here if is_home else find_repository(), records) if home.is_dir()]
+    return [home for home in dict.fromkeys(find_records_folders(here if is_home else find_repository(), records)) if home.is_dir()]
 
 # %% ../nbs/10d_results.ipynb #fc585e61
 _MANY = 1000  # records that are read in less time than a bar is worth
@@ -83,7 +83,7 @@ def _place(
     is_number = isinstance(value, (int, float))
     return 0, is_number is largest, (-value if largest else value) if is_number else 0, "" if is_number else str(value)
 
-# %% ../nbs/10d_results.ipynb #4005f6cb
+# %% ../nbs/10d_results.ipynb #32ecacfd
 def find_runs(
     condition: str = "",  # such as "lr < 0.01 and state = completed"; all runs without one
     sort: str = "started",  # a column; "-lr" for the largest first
@@ -96,12 +96,12 @@ def find_runs(
     with ExitStack() as stack:
         indexes = [stack.enter_context(Index(home, _show_progress)) for home in find_homes(records)]
         known = {name for index in indexes for name in index.columns()}
-        if not indexes:
-            return Runs()
+        damaged = [one for index in indexes for one in index.damaged()]
+        if not any(index.count(archived=True) for index in indexes):
+            return Runs(damaged=damaged)
         column, largest, words = _order(sort, indexes, direction)
         found = [run for index in indexes for run in index.select(condition, column, largest, limit, archived, known)]
         total = sum(index.count(condition, archived, known) for index in indexes) if limit is not None else len(found)
-        damaged = [one for index in indexes for one in index.damaged()]
     if len(indexes) > 1:
         found = _merge(found, column, largest)[:limit]
     return Runs(found, words, total, damaged)

@@ -144,7 +144,7 @@ class Runs(Tabular, list[RunSummary]):
         "Write the values of some columns."
         return [[format_value(column, run.value(column)) for column in columns] for run in self]
 
-# %% ../nbs/10a_runs.ipynb #942ea98d
+# %% ../nbs/10a_runs.ipynb #6f763870
 SHOWN = 30  # runs in a table
 
 
@@ -156,7 +156,7 @@ def caption(
     "Say how many there are, in which order, and what is the same in all."
     count = f"{len(self)} of {self.total:,} runs" if self.total > len(self) else f"{len(self)} run{'s' * (len(self) != 1)}"
     same = [column for column in list_columns(self) if column.startswith("params.") and column not in columns]
-    said = ", ".join(f"{column[7:]} {format_value(column, self[0].value(column))}" for column in same if not _differs(self, column)) if self else ""
+    said = ", ".join(f"{column[7:]} {format_value(column, self[0].value(column))}" for column in same if self[0].value(column) is not None and not _differs(self, column)) if self else ""
     return ". ".join(filter(None, [f"{count}, {self.order}" if self.order else count, f"The same in all: {said}" if said and len(self) > 1 else ""]))
 
 
