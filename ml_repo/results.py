@@ -219,19 +219,19 @@ def _find_tagged(
         return []
     return [run.run for run in find_runs(f"tags = '{tag}'", records=homes)]
 
-# %% ../nbs/10d_results.ipynb #283998e6
+# %% ../nbs/10d_results.ipynb #ea533de1
 def load_metrics(
     run: str | PathLike | RunSummary,  # as `find_run` takes it
     records: Iterable[str | PathLike] = (),  # folders of records; without any, those of this repository
-) -> "pandas.DataFrame":  # columns time, step, split, name, metric (such as "val_loss"), value
+) -> "pandas.DataFrame":  # columns time_s (seconds since the start of the run), step, split, name, metric (such as "val_loss"), value
     "Load everything that a run logged, in the order in which it came."
     import pandas
 
     folder = run.folder if isinstance(run, RunSummary) else find_run(run, records)
-    rows = [(line.get("time"), line.get("step"), line.get("split", ""), name, metric_key(line.get("split", ""), name), value)
+    rows = [(line.get("time_s"), line.get("step"), line.get("split", ""), name, metric_key(line.get("split", ""), name), value)
             for line, name, value in list_values(read_lines(folder / "metrics.jsonl"))]
-    table = pandas.DataFrame(rows, columns=["time", "step", "split", "name", "metric", "value"])
-    return table.astype({"step": "Int64", "value": "float64"})
+    table = pandas.DataFrame(rows, columns=["time_s", "step", "split", "name", "metric", "value"])
+    return table.astype({"time_s": "float64", "step": "Int64", "value": "float64"})
 
 # %% ../nbs/10d_results.ipynb #b4dd7876
 def load_model(

@@ -400,7 +400,7 @@ def test_what_a_stranger_wrote_into_a_record_steers_no_terminal_and_runs_nothing
     folder, first = project
     second = train(folder)
     evil = "\x1b[2J<script>alert(1)</script>"
-    plant(second, experiment=evil, parameters={evil: {"default": evil}}, metrics=[{"name": evil, "split": evil, "value": evil}], data={evil: evil},
+    plant(second, experiment=evil, parameters={evil: {"default": evil}}, metrics=[{"name": evil, "split": evil, "value": 0.5}], data={evil: evil},
           outputs={"files": [{"path": evil, "sha256": "0" * 64, "size_bytes": 1}]}, code={"commit": "--output=/tmp/gotcha", "tree": "--help", "patch": "../../x"})
     bundle = diff(first, second)._repr_mimebundle_()
     assert "\x1b" not in bundle["text/plain"] and "<script" not in bundle["text/html"]
