@@ -54,7 +54,7 @@ def _echo_damaged(
         if len(damaged) > 50:
             click.echo(f"  and {len(damaged) - 50} more", err=True)
 
-# %% ../nbs/16b_result_commands.ipynb #afb19595
+# %% ../nbs/16b_result_commands.ipynb #d8975ae7
 @click.command()
 @click.argument("condition", metavar="[FILTER]", default="")
 @click.option("--sort", default="started", metavar="COLUMN", help="Best first for a metric, smallest first otherwise; -COLUMN turns it round. Default: newest first.")
@@ -91,7 +91,7 @@ def ls(
     """
     from ml_repo.results import find_runs
 
-    most = limit if limit is not None else None if form or seeds else LIMIT
+    most = None if seeds else limit if limit is not None else None if form else LIMIT
     runs = find_runs(condition, sort, most or None, records, archived, direction or "")
     if seeds:
         _echo_groups(runs, sort, limit, form)
@@ -99,7 +99,7 @@ def ls(
         _echo_runs(runs, wanted, form)
     _echo_damaged(runs.damaged)
 
-# %% ../nbs/16b_result_commands.ipynb #537a1728
+# %% ../nbs/16b_result_commands.ipynb #5f8dd8da
 def _echo_groups(
     runs: Any,  # `Runs`
     sort: str,  # a column
@@ -107,15 +107,16 @@ def _echo_groups(
     form: str | None,  # "json" or "csv"
 ) -> None:
     "Print runs that differ in their seed as one line each."
-    from ml_repo.repetitions import Comparison, group_runs
+    from ml_repo.filters import find_column
+    from ml_repo.metrics import find_direction
+    from ml_repo.repetitions import Comparison, group_runs, rank_groups
+    from ml_repo.runs import list_columns
 
     groups = group_runs(runs)
-    name = sort.removeprefix("-")
-    comparison = Comparison(groups)
-    if groups and (key := comparison.find_metric(name)):
-        sign = (-1 if comparison.directions.get(key) == "higher" else 1) * (-1 if sort.startswith("-") else 1)
-        groups.sort(key=lambda group: (group.spread(key) is None, sign * group.spread(key).mean if group.spread(key) else 0))
-    comparison.groups = groups[:limit or (None if form else LIMIT)]
+    if key := (find_column(sort.removeprefix("-"), [one for one in list_columns(runs) if one.startswith("metrics.")]) or "")[8:]:
+        direction = next((run.directions[key] for run in runs if key in run.directions), find_direction(key))
+        groups = rank_groups(groups, key, (direction == "higher") is not sort.startswith("-"))
+    comparison = Comparison(groups[:limit or (None if form else LIMIT)])
     header, rows, _ = comparison.table()
     if form == "json":
         echo_json(comparison.to_rows())

@@ -54,13 +54,15 @@ def name_columns(
     short = [column.partition(".")[2] or column for column in columns]
     return [long if short.count(name) > 1 else name for name, long in zip(short, columns)]
 
-# %% ../nbs/10a_runs.ipynb #7ce70c77
+# %% ../nbs/10a_runs.ipynb #c48d0615
 def _differs(
     runs: Sequence[RunSummary],  # in their order
     column: str,  # such as "params.lr"
 ) -> bool:
     "Say whether `runs` differ in `column`."
-    return len({json.dumps(run.value(column), default=str, sort_keys=True) for run in runs}) > 1
+    values = (repr(run.value(column)) for run in runs)  # nan is the same as nan
+    first = next(values, "")
+    return any(value != first for value in values)
 
 
 def choose_columns(
