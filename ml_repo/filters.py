@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ALIASES', 'Word', 'find_column', 'name_column', 'Filter']
 
-# %% ../nbs/10b_filters.ipynb #72834617
+# %% ../nbs/10b_filters.ipynb #7a729a3b
 import ast
 import re
 from collections.abc import Callable, Iterable
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .bounds import suggest_nearest
+from .record import STATES
 
 # %% ../nbs/10b_filters.ipynb #2d3e7f61
 _TOKEN = re.compile(r"""\s*(?:(?P<text>"[^"]*"|'[^']*')|(?P<sign><=|>=|==|!=|<>|[<>=~(),\[\]])|(?P<word>[^\s<>=!~(),\[\]"']+))""")
@@ -96,7 +97,7 @@ def name_column(
         raise ValueError(f"No run has a {name!r}.{suggest_nearest(name, words)} There are: {listed}.")
     return column
 
-# %% ../nbs/10b_filters.ipynb #e3890928
+# %% ../nbs/10b_filters.ipynb #f5f9e9a4
 _OPERATORS = {ast.Eq: "=", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "!=": "!=", "~": "~"}
 _HOW = "Conditions look like: lr < 0.01 and val_accuracy > 0.97 and state = completed. There are = != < <= > >= ~ (contains), in (a, b), and, or, not, brackets"
@@ -115,10 +116,9 @@ class Filter:
         "Translate the filter. Raises `ValueError`, which says what cannot be understood."
         expression, self.words = _split(self.text)
         try:
-            tree = ast.parse(expression, mode="eval").body
+            return _translate(self, ast.parse(expression, mode="eval").body)
         except (SyntaxError, RecursionError, MemoryError):
             raise ValueError(f"The filter {self.text[:60]!r} cannot be understood. {_HOW}.") from None
-        return _translate(self, tree)
 
     def column(
         self,
@@ -181,7 +181,21 @@ def _compare(
         return f"NOT coalesce(({said}), 0)" if isinstance(operator, ast.NotIn) else f"({said})"
     return _test(one, _word(one, left), _OPERATORS[type(operator)], _word(one, right))
 
-# %% ../nbs/10b_filters.ipynb #1d51af50
+# %% ../nbs/10b_filters.ipynb #d2035fb3
+def _check_value(
+    column: str,  # such as "started"
+    operator: str,  # = != < <= > >=
+    right: Word,  # what it is compared with
+) -> None:
+    "Check that a comparison makes sense. Raises `ValueError`, since a filter that finds nothing by mistake looks like a result."
+    if column == "started" and not re.fullmatch(r"(\d{4}(-\d\d(-\d\d([T ]\d\d(:\d\d(:\d\d(\.\d+)?Z?)?)?)?)?)?)?", right.text):
+        raise ValueError(f"{right.text!r} is no date. Dates look like 2026-11-22, or '2026-11-22 09:00' in quotes, in UTC.")
+    if column == "state" and operator in ("=", "!=") and right.text not in STATES:
+        raise ValueError(f"{right.text!r} is no state.{suggest_nearest(right.text, STATES)} There are: {', '.join(STATES)}.")
+    if operator[0] in "<>" and column != "started" and not isinstance(right.value(), (int, float)):
+        raise ValueError(f"{right.text!r} is no number, so nothing is {operator} it.")
+
+
 def _test(
     one: Filter,  # the filter
     left: Word,  # one side
@@ -190,10 +204,9 @@ def _test(
 ) -> str:  # SQL
     "Translate a comparison of two words."
     column, other = one.column(left), one.column(right)
-    if column is None and other is None:
-        name_column(left.text, one.known)  # says what there is
-    if column is None:
+    if column is None and other is not None and isinstance(left.value(), (int, float)):
         column, other, right, operator = other, None, left, _MIRRORED[operator]
+    column = column or name_column(left.text, one.known)  # says what there is
     place = one.place(column)
     if other is not None:
         return f"{place} {'LIKE' if operator == '~' else operator} {one.place(other)}"
@@ -201,9 +214,12 @@ def _test(
         return f"instr(lower({place}), {one.keep(right.text.lower())}) > 0"
     if column == "tags" and operator in ("=", "!="):
         return f"instr({place}, {one.keep(f' {right.text} ')}) {'>' if operator == '=' else '='} 0"
-    if column == "started" or column == "commit" and operator in ("=", "!="):
+    _check_value(column, operator, right)
+    if right.text and (column == "started" or column == "commit" and operator in ("=", "!=")):
         return f"substr({place}, 1, {len(right.text)}) {operator} {one.keep(right.text.replace(' ', 'T'))}"
     value = right.value()
+    if not right.is_quoted and right.text.lower() in ("nan", "none") and operator in ("=", "!="):
+        return f"{place} IS {'NOT ' if operator == '!=' else ''}NULL"
     if operator == "!=":
         return f"({place} IS NULL OR {place} != {one.keep(value)})"
     if isinstance(value, (int, float)) and operator in (">", ">="):

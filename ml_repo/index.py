@@ -106,7 +106,7 @@ def _plain(
         return float(value) if abs(value) < 1e300 else None
     return value if value is None or isinstance(value, (str, int)) else json.dumps(value, ensure_ascii=False)
 
-# %% ../nbs/10c_index.ipynb #d0edf36e
+# %% ../nbs/10c_index.ipynb #c073328b
 class Index:
     "What is known of the runs in one folder."
 
@@ -116,12 +116,13 @@ class Index:
         progress: Callable[[Iterable[str], int], Iterable[str]] | None = None,  # wraps names while they are read, such as a progress bar
     ):
         self.records, self._columns, self._progress = records, None, progress or (lambda names, count: names)
-        self._base = self._open()
+        stamps = read_stamps(records)
+        self._base = self._open() if stamps or (records / ".index.sqlite").exists() else _connect(":memory:")  # nothing to keep
         try:
-            self.refresh()
-        except sqlite3.Error:
-            self._leave()
-            self.refresh()
+            self.refresh(stamps)
+        except sqlite3.Error as error:
+            self._recover(error)
+            self.refresh(stamps)
 
     def _open(self) -> sqlite3.Connection:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ml_repo"
@@ -145,7 +146,21 @@ class Index:
     def __exit__(self, *_) -> None:
         self._base.close()
 
-# %% ../nbs/10c_index.ipynb #59e87d85
+# %% ../nbs/10c_index.ipynb #18566c96
+@patch
+def _recover(
+    self: Index,
+    error: sqlite3.Error,  # what went wrong
+) -> None:
+    "Go on after an error: without a file that others hold or that cannot be written, with a new one in place of a damaged one."
+    if any(word in str(error) for word in ("locked", "readonly", "full", "unable to open", "disk I/O")):
+        self._leave()
+        return
+    self._base.close()
+    _remove(self.records / ".index.sqlite")
+    self._base, self._columns = self._open(), None
+
+# %% ../nbs/10c_index.ipynb #31585dae
 @patch
 def _leave(self: Index) -> None:
     "Go on in memory, from what the file knows."
@@ -161,14 +176,17 @@ def _leave(self: Index) -> None:
     self._base.close()
     self._base, self._columns = memory, None
 
-# %% ../nbs/10c_index.ipynb #82852807
+# %% ../nbs/10c_index.ipynb #d4923195
 _PART = 10_000  # records that are read before they are written; others may write in between
 
 
 @patch
-def refresh(self: Index) -> None:
+def refresh(
+    self: Index,
+    stamps: dict[str, str] | None = None,  # by run, if they were just read
+) -> None:
     "Bring the index up to date. Raises `sqlite3.Error` where it cannot be written."
-    stamps = read_stamps(self.records)
+    stamps = read_stamps(self.records) if stamps is None else stamps
     together = hashlib.sha256("\n".join(f"{run} {stamp}" for run, stamp in stamps.items()).encode("utf-8", "surrogateescape")).hexdigest()
     going_on = [run for run, in self._base.execute("SELECT run FROM runs WHERE state = 'running'")]
     if not going_on and self._base.execute("SELECT 1 FROM seen WHERE stamp = ?", (together,)).fetchone():
@@ -258,15 +276,15 @@ def _keep(
     self._base.executemany("INSERT INTO cells VALUES (?, ?, ?)", sorted(cells, key=lambda cell: cell[:2]))
     self._base.executemany("INSERT INTO damaged VALUES (?, ?, ?)", damaged)
 
-# %% ../nbs/10c_index.ipynb #a59bec38
+# %% ../nbs/10c_index.ipynb #68ddb3ec
 @patch
 def columns(
     self: Index,
 ) -> dict[str, tuple[int, str]]:  # number and direction by name: attributes have the number 0
     "List what can be asked for."
     if self._columns is None:
-        self._columns = {name: (0, "") for name in _COLUMNS}
-        self._columns |= {name: (number, direction) for name, number, direction in self._base.execute("SELECT name, number, direction FROM columns")}
+        found = self._ask("SELECT name, number, direction FROM columns", [])
+        self._columns = {name: (0, "") for name in _COLUMNS} | {name: (number, direction) for name, number, direction in found}
     return self._columns
 
 
@@ -279,7 +297,7 @@ def _place(
     number = self.columns().get(column, (-1, ""))[0]
     return f'runs."{column}"' if number == 0 else f"(SELECT value FROM cells WHERE cells.column = {number} AND cells.number = runs.number)"
 
-# %% ../nbs/10c_index.ipynb #7c94e5c8
+# %% ../nbs/10c_index.ipynb #b592933a
 @patch
 def _ask(
     self: Index,
@@ -291,12 +309,14 @@ def _ask(
         return self._base.execute(query, values).fetchall()
     except OverflowError:
         raise ValueError("A number in the filter is too large; whole numbers go up to 9223372036854775807.") from None
-    except sqlite3.DatabaseError:
-        self._leave()
+    except sqlite3.DatabaseError as error:
+        if "too large" in str(error) or "too many" in str(error):
+            raise ValueError("The filter is too long.") from None
+        self._recover(error)
         self.refresh()
         return self._base.execute(query, values).fetchall()
 
-# %% ../nbs/10c_index.ipynb #d26ebf71
+# %% ../nbs/10c_index.ipynb #f175245b
 @patch
 def select(
     self: Index,
@@ -317,7 +337,12 @@ def select(
     order = f"ORDER BY {place} IS NULL, {place} {'DESC' if reverse else 'ASC'}, runs.run DESC"
     query = f"SELECT runs.number FROM runs {where} {order} LIMIT {-1 if limit is None else int(limit)}"
     found = self._ask(f"SELECT text FROM ({query}) JOIN summaries USING (number)", one.values)
-    return [load_summary(text, self.records) for text, in found]
+    try:
+        return [load_summary(text, self.records) for text, in found]
+    except (ValueError, TypeError, KeyError):  # a damaged page
+        self._recover(sqlite3.DatabaseError("damaged"))
+        self.refresh()
+        return [load_summary(text, self.records) for text, in self._ask(f"SELECT text FROM ({query}) JOIN summaries USING (number)", one.values)]
 
 
 @patch
@@ -338,4 +363,4 @@ def damaged(
     self: Index,
 ) -> list[tuple[Path, str]]:  # the folder of each record that could not be read, and why
     "List what could not be read."
-    return [(self.records / run, problem) for run, problem in self._base.execute("SELECT run, problem FROM damaged ORDER BY run")]
+    return [(self.records / run, problem) for run, problem in self._ask("SELECT run, problem FROM damaged ORDER BY run", [])]

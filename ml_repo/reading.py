@@ -130,13 +130,16 @@ def read_record(
     take_edits(folder, fields)
     return Record(folder, fields)
 
-# %% ../nbs/03d_reading.ipynb #9446b9cb
+# %% ../nbs/03d_reading.ipynb #924c685c
 def parse_record(
     file: Path,  # a record.json
 ) -> dict[str, Any]:  # as it stands there
     "Read a record.json. Raises `ValueError` when it is damaged or newer than this library."
     try:
-        fields = json.loads(file.read_bytes())
+        content = file.read_bytes()
+        fields = json.loads(content)
+        if b"\\ud" in content:  # half a letter, which nothing can print
+            json.dumps(fields, ensure_ascii=False).encode()
         name, _, version = str(fields["schema"]).rpartition("/")
         number = int(version)
     except (ValueError, KeyError, TypeError, RecursionError) as error:

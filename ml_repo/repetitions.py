@@ -36,7 +36,7 @@ class Spread:
         digits = max(0, min(8, 1 - math.floor(math.log10(self.deviation)))) if self.deviation > 0 else 4
         return f"{self.mean:.{digits}f} ± {self.deviation:.{digits}f}"
 
-# %% ../nbs/10e_repetitions.ipynb #7e8d39bd
+# %% ../nbs/10e_repetitions.ipynb #fb2092c4
 class Group(list[RunSummary]):
     "Runs that differ in their seed only."
 
@@ -44,7 +44,8 @@ class Group(list[RunSummary]):
     def counted(self) -> dict[Any, RunSummary]:  # by seed; a run without a seed is its own
         "The newest completed run of each seed."
         done = sorted((run for run in self if run.state == "completed"), key=lambda run: run.started)
-        return {run.parameters.get(SEED, run.run): run for run in done}
+        seeds = [run.parameters.get(SEED, run.run) for run in done]
+        return {seed if isinstance(seed, (int, float, str)) else str(seed): run for seed, run in zip(seeds, done)}
 
     def values(
         self,
@@ -60,7 +61,9 @@ class Group(list[RunSummary]):
         "Reduce a metric to mean, standard deviation and number."
         if not (values := list(self.values(metric).values())):
             return None
-        return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else math.nan, len(values))
+        if not all(map(math.isfinite, values)):
+            return Spread(math.nan, math.nan, len(values))
+        return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan, len(values))
 
 
 def group_runs(
@@ -82,7 +85,7 @@ def rank_groups(
     means = [(group, spread.mean if (spread := group.spread(metric)) else math.nan) for group in groups]
     return [group for group, mean in sorted(means, key=lambda one: (math.isnan(one[1]), 0 if math.isnan(one[1]) else -one[1] if largest else one[1]))]
 
-# %% ../nbs/10e_repetitions.ipynb #53796f2a
+# %% ../nbs/10e_repetitions.ipynb #69118107
 @dataclass(frozen=True)
 class Difference:
     "How far one group lies from another."
@@ -92,6 +95,7 @@ class Difference:
     high: float  # of the confidence interval
     n: int  # pairs of seeds, or the smaller group
     is_paired: bool  # compared seed by seed
+    reason: str = ""  # why it cannot be told
 
     @property
     def verdict(self) -> Literal["larger than the noise", "within the noise", "cannot be told"]:
@@ -102,7 +106,7 @@ class Difference:
 
     def __str__(self) -> str:
         if math.isnan(self.low):
-            return f"{self.mean:+.3g}, {self.verdict}: two seeds of each are needed"
+            return f"{self.mean:+.3g}, {self.verdict}: {self.reason}"
         how = f"{self.n} seeds in pairs" if self.is_paired else f"at least {self.n} seeds each, not in pairs"
         return f"{self.mean:+.3g} ({self.low:+.3g} to {self.high:+.3g}), {self.verdict}; {how}"
 
@@ -119,7 +123,19 @@ def _interval(
     half = float(stdtrit(freedom, 0.5 + confidence / 2)) * error
     return mean - half, mean + half
 
-# %% ../nbs/10e_repetitions.ipynb #358f9c50
+# %% ../nbs/10e_repetitions.ipynb #82c40188
+def _measure_difference(
+    one: dict[Any, float],  # values of the first group by seed, finite, two at least
+    two: dict[Any, float],  # of the second
+) -> tuple[float, float]:  # standard error of the difference of the means, degrees of freedom
+    "Say how sure a difference is: in pairs where both have the same seeds, by Welch's approximation otherwise."
+    if one.keys() == two.keys():
+        return statistics.stdev(two[seed] - one[seed] for seed in one) / math.sqrt(len(one)), len(one) - 1
+    parts = [(statistics.variance(values.values()) / len(values), len(values) - 1) for values in (one, two)]
+    total = sum(part for part, _ in parts)
+    return math.sqrt(total), total**2 / sum(part**2 / count for part, count in parts) if total else min(count for _, count in parts)
+
+
 def compare_groups(
     first: Group,  # to compare with
     second: Group,  # to compare
@@ -130,21 +146,19 @@ def compare_groups(
     one, two = first.values(metric), second.values(metric)
     if not one or not two:
         raise ValueError(f"There is no completed run with {metric} in one of the groups.")
-    shared = [two[seed] - one[seed] for seed in one if seed in two]
-    if len(shared) > 1 or len(shared) == len(one) == len(two) == 1:
-        mean, n = statistics.fmean(shared), len(shared)
-        low, high = _interval(mean, statistics.stdev(shared) / math.sqrt(n), n - 1, confidence) if n > 1 else (math.nan, math.nan)
-        return Difference(metric, mean, low, high, n, True)
-    mean, n = statistics.fmean(two.values()) - statistics.fmean(one.values()), min(len(one), len(two))
-    low = high = math.nan
-    if n > 1:
-        parts = [(statistics.variance(values.values()) / len(values), len(values) - 1) for values in (one, two)]
-        error = math.sqrt(sum(part for part, _ in parts))
-        freedom = error**4 / sum(part**2 / count for part, count in parts) if error else n - 1
-        low, high = _interval(mean, error, freedom, confidence)
-    return Difference(metric, mean, low, high, n, False)
+    n, is_paired = min(len(one), len(two)), one.keys() == two.keys()
+    values = [*one.values(), *two.values()]
+    if not all(map(math.isfinite, values)):
+        return Difference(metric, math.nan, math.nan, math.nan, n, is_paired, "a run did not stay finite")
+    mean = statistics.fmean(two.values()) - statistics.fmean(one.values())
+    if n < 2:
+        return Difference(metric, mean, math.nan, math.nan, n, is_paired, "two seeds of each are needed, better three")
+    error, freedom = _measure_difference(one, two)
+    if error <= 1e-9 * max(map(abs, values)):
+        return Difference(metric, mean, math.nan, math.nan, n, is_paired, "the seeds show no spread")
+    return Difference(metric, mean, *_interval(mean, error, freedom, confidence), n, is_paired)
 
-# %% ../nbs/10e_repetitions.ipynb #5c141542
+# %% ../nbs/10e_repetitions.ipynb #45f65185
 class Comparison(Tabular):
     "Groups of runs side by side."
 
@@ -170,7 +184,7 @@ class Comparison(Tabular):
         self,
         metric: str,  # such as "val_accuracy"
     ) -> str:  # the key of a metric, empty where there is none
-        if metric:
+        if metric and self.groups:
             if not (key := self.find_metric(metric)):
                 raise ValueError(f"None of these runs has a metric {metric!r}.{suggest_nearest(metric, self.metrics)} There are: {', '.join(self.metrics)}.")
             return key
@@ -187,18 +201,20 @@ class Comparison(Tabular):
         "Choose parameters that differ between the groups, and metrics that differ at all."
         firsts = [group[0] for group in self.groups]
         fixed = [column for column in choose_columns(firsts) if column.startswith("params.") or column == "experiment"] if len(firsts) > 1 else []
-        return [column for column in fixed if column != f"params.{SEED}"] + [column for column in choose_columns(self.runs) if column.startswith("metrics.")]
+        metrics = [column for column in choose_columns(self.runs) if column.startswith("metrics.")]
+        return [column for column in fixed if column != f"params.{SEED}"] + sorted(metrics, key=lambda column: column[8:] != self.metric)
 
-# %% ../nbs/10e_repetitions.ipynb #4fbaec9b
+# %% ../nbs/10e_repetitions.ipynb #783469eb
 @patch
 def differences(
     self: Comparison,
 ) -> list[tuple[Group, Difference]]:  # of each other group to the best
     "Compare every group with the best."
     others = [group for group in self.groups if group is not self.best and group.spread(self.metric)] if self.best is not None else []
-    return [(group, compare_groups(self.best, group, self.metric, 1 - 0.05 / len(others))) for group in others]
+    pairs = max(1, len(others) * (len(others) + 1) / 2)  # the best was chosen among all
+    return [(group, compare_groups(self.best, group, self.metric, 1 - 0.05 / pairs)) for group in others]
 
-# %% ../nbs/10e_repetitions.ipynb #41276ba4
+# %% ../nbs/10e_repetitions.ipynb #31bad6fe
 @patch
 def name_groups(
     self: Comparison,
@@ -218,12 +234,12 @@ def table(
     rows = []
     for group in self.groups:
         cells = [str(group.spread(column[8:]) or "") if column.startswith("metrics.") else format_value(column, group[0].value(column)) for column in columns]
-        count, tried = len(group.counted), len({run.parameters.get(SEED, run.run) for run in group})
-        seeds = " ".join(map(str, sorted((run.parameters.get(SEED, "") for run in group.counted.values()), key=str)))
+        count, tried = len(group.counted), len({str(run.parameters.get(SEED, run.run)) for run in group})
+        seeds = " ".join(map(str, sorted((run.parameters.get(SEED, "") for run in group.counted.values()), key=lambda seed: (seed if isinstance(seed, (int, float)) else math.inf, str(seed)))))
         rows.append([group[0].run if len(group) == 1 else f"{len(group)} runs", *cells, f"{count} of {tried}" if count < tried else str(count), seeds, "best" if group is self.best and len(self.groups) > 1 else ""])
     return ["run", *name_columns(columns), "n", "seeds", ""], rows, self.caption()
 
-# %% ../nbs/10e_repetitions.ipynb #9f07e013
+# %% ../nbs/10e_repetitions.ipynb #c1e9206b
 @patch
 def caption(
     self: Comparison,
@@ -234,9 +250,9 @@ def caption(
     if self.best is not None and len(self.groups) > 1:
         told = [(names[id(group)], difference) for group, difference in self.differences() if difference.verdict != "cannot be told"]
         untold = len(self.differences()) - len(told)
-        lines.append(f"Best {self.metric} ({self.directions[self.metric]} is better): {names[id(self.best)]}." + (" Against it, with 95 % confidence for all together:" if told else ""))
+        lines.append(f"Best {self.metric} ({self.directions[self.metric]} is better): {names[id(self.best)]}." + (" Against it, with 95 % confidence for all pairs together:" if told else ""))
         lines += [f"  {name}: {difference}" for name, difference in told]
-        lines += [f"{'The others' if told else 'The differences'} cannot be told from noise: two seeds of each setting are needed."] if untold else []
+        lines += [f"{'The others' if told else 'The differences'} cannot be told from noise: three seeds of each setting that show a spread are a good start."] if untold else []
     return "\n".join(lines)
 
 # %% ../nbs/10e_repetitions.ipynb #9ea0cd39

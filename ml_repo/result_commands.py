@@ -15,12 +15,13 @@ import click
 from .console import (echo_json, echo_record, echo_table, fit_columns, format_options, records_option, run_argument,
                              terminal_width)
 
-# %% ../nbs/16b_result_commands.ipynb #43648a7d
+# %% ../nbs/16b_result_commands.ipynb #d6f43514
 LIMIT = 30  # runs in a table, unless the user says another number
 
 
 def _echo_runs(
     runs: Any,  # `Runs`
+    condition: str,  # the filter that they match
     wanted: str | None,  # columns, with commas between
     form: str | None,  # "json" or "csv"
 ) -> None:
@@ -39,7 +40,7 @@ def _echo_runs(
         more = f"\nNot shown for want of room: {', '.join(hidden)}. Choose with --columns" if hidden else ""
         echo_table(header, rows, "\n" + runs.caption(columns) + more)
     else:
-        click.echo("No run matches." if runs.total or runs.damaged else "There are no runs yet. Begin with: ml-repo run nbs/train.ipynb")
+        click.echo("No run matches." if condition or runs.damaged else "There are no runs yet. Begin with: ml-repo run nbs/train.ipynb")
 
 # %% ../nbs/16b_result_commands.ipynb #3e778e2b
 def _echo_damaged(
@@ -54,7 +55,7 @@ def _echo_damaged(
         if len(damaged) > 50:
             click.echo(f"  and {len(damaged) - 50} more", err=True)
 
-# %% ../nbs/16b_result_commands.ipynb #d8975ae7
+# %% ../nbs/16b_result_commands.ipynb #a59c077c
 @click.command()
 @click.argument("condition", metavar="[FILTER]", default="")
 @click.option("--sort", default="started", metavar="COLUMN", help="Best first for a metric, smallest first otherwise; -COLUMN turns it round. Default: newest first.")
@@ -93,13 +94,13 @@ def ls(
 
     most = None if seeds else limit if limit is not None else None if form else LIMIT
     runs = find_runs(condition, sort, most or None, records, archived, direction or "")
-    if seeds:
+    if seeds and (runs or form):
         _echo_groups(runs, sort, limit, form)
     else:
-        _echo_runs(runs, wanted, form)
+        _echo_runs(runs, condition, wanted, form)
     _echo_damaged(runs.damaged)
 
-# %% ../nbs/16b_result_commands.ipynb #5f8dd8da
+# %% ../nbs/16b_result_commands.ipynb #7f1188b6
 def _echo_groups(
     runs: Any,  # `Runs`
     sort: str,  # a column
@@ -123,7 +124,8 @@ def _echo_groups(
     elif form == "csv":
         _echo_csv(header[:-1], [row[:-1] for row in rows])
     else:
-        echo_table(header[:-1], [row[:-1] for row in rows], f"\n{len(comparison.groups)} of {len(groups)} settings, {len(runs)} runs. Mean ± standard deviation over n seeds.")
+        header, rows, hidden = fit_columns(header[:-1], [row[:-1] for row in rows], terminal_width())
+        echo_table(header, rows, (f"\nNot shown for want of room: {', '.join(hidden)}." if hidden else "") + f"\n{len(comparison.groups)} of {len(groups)} settings, {len(runs)} runs. Mean ± standard deviation over n seeds.")
 
 
 def _echo_csv(
@@ -194,7 +196,7 @@ def best(
     record = best_run(metric, condition, direction or "", records).read()
     echo_json(record) if form else echo_record(record)
 
-# %% ../nbs/16b_result_commands.ipynb #c6fefa9a
+# %% ../nbs/16b_result_commands.ipynb #f2ec7df9
 @click.command()
 @run_argument(nargs=-1, required=True)
 @click.option("--metric", default="", metavar="NAME", help="The metric that decides. Default: the first validation metric with a direction.")
@@ -231,7 +233,9 @@ def compare(
     elif form == "csv":
         _echo_csv(header, rows)
     else:
-        echo_table(header, rows, f"\n{caption}" if caption else "")
+        header, rows, hidden = fit_columns(header, rows, terminal_width())
+        more = f"\nNot shown for want of room: {', '.join(filter(None, hidden))}." if any(hidden) else ""
+        echo_table(header, rows, more + (f"\n{caption}" if caption else ""))
     if plot:
         _plot(comparison, metric, plot)
         click.echo(f"Wrote {plot}.", err=True)

@@ -30,14 +30,17 @@ if TYPE_CHECKING:  # a list of runs waits for neither
     import keras
     import pandas
 
-# %% ../nbs/10d_results.ipynb #b66cd166
+# %% ../nbs/10d_results.ipynb #61eb97c0
 def find_homes(
     records: Iterable[str | PathLike] = (),  # folders of records; without any, those of this repository
 ) -> list[Path]:  # those that exist
     "Find the folders of records to look into. Raises `FileNotFoundError` for a given one that does not exist."
     here = Path.cwd()
     is_home = (here / "experiments").is_dir() and not (here / "settings.ini").is_file()
-    return [home for home in dict.fromkeys(find_records_folders(here if is_home else find_repository(), records)) if home.is_dir()]
+    homes = [home for home in dict.fromkeys(find_records_folders(here if is_home else find_repository(), records)) if home.is_dir()]
+    if inside := [home for home in homes if (home / "record.json").is_file()]:
+        raise ValueError(f"{inside[0]} is the record of a run. Give the folder that it lies in: {inside[0].parent}")
+    return homes
 
 # %% ../nbs/10d_results.ipynb #fc585e61
 _MANY = 1000  # records that are read in less time than a bar is worth

@@ -79,12 +79,12 @@ def choose_columns(
     found += ["duration_s"] + [name for name in ("verified", "tags", "note") if any(run.value(name) for run in runs)]
     return found + (["folder"] if len({run.folder.parent for run in runs}) > 1 else [])
 
-# %% ../nbs/10a_runs.ipynb #989e55a7
+# %% ../nbs/10a_runs.ipynb #03ad548c
 def format_duration(
     duration_s: float | None,  # seconds
 ) -> str:  # such as 8.0 s, 1 min 15 s, 1 h 02 min
     "Write a duration as one says it."
-    if duration_s is None:
+    if duration_s is None or not 0 <= duration_s < 1e12:
         return ""
     minutes, seconds = divmod(round(duration_s), 60)
     if not minutes:
@@ -103,7 +103,7 @@ def format_value(
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, dict) and "stored" in value:
-        return f"({value.get('size_bytes', 0):,} bytes)"
+        return f"({value.get('size_bytes', 'some')} bytes)"
     if column == "tags":
         return " ".join(value)
     if column == "folder":  # the run is in the first column

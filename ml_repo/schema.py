@@ -82,7 +82,7 @@ RECORD_SCHEMA: dict[str, Any] = {
     ),
 }
 
-# %% ../nbs/03c_schema.ipynb #e32c625f
+# %% ../nbs/03c_schema.ipynb #96755061
 _KINDS = {"string": str, "integer": int, "number": (int, float), "object": dict, "array": list, "boolean": bool, "null": type(None)}
 
 
@@ -108,7 +108,7 @@ def find_fault(
     is_fitting = any(isinstance(value, _KINDS[kind]) and (kind == "boolean" or not isinstance(value, bool)) for kind in kinds)
     if kinds and not is_fitting:
         return f"{place} is {_name_kind(value)}, not {' or '.join(kinds)}"
-    if isinstance(value, (int, float)) and (value < schema.get("minimum", value) or abs(value) > 1e308):
+    if isinstance(value, (int, float)) and (value != value or value < schema.get("minimum", value) or abs(value) > 1e308):
         return f"{place} is {str(value)[:20]}, which is out of range"
     return _find_inner_fault(value, schema, place)
 

@@ -84,7 +84,7 @@ def _read_metrics(
     directions = {metric_key(one.get("split", ""), one["name"]): one.get("direction") or find_direction(one["name"]) for one in metrics}
     return values, {key: direction for key, direction in directions.items() if direction}
 
-# %% ../nbs/10_summaries.ipynb #87b64c9c
+# %% ../nbs/10_summaries.ipynb #50b9efbd
 SEED = "seed"  # the parameter that makes repetitions
 
 
@@ -94,7 +94,7 @@ def _name_repetition(
 ) -> str:  # a word
     "Name what runs share that differ in the seed only."
     code = fields.get("code", {})
-    others = {name: value for name, value in parameters.items() if name != SEED}
+    others = {name: int(value) if isinstance(value, float) and value.is_integer() else value for name, value in parameters.items() if name != SEED}
     facts = (fields["experiment"], fields["notebook"], fields.get("source_sha256"), (code.get("modules") or {}).get("sha256") or code.get("tree"),
              fields.get("data"), others)
     return hash_bytes(json.dumps(facts, sort_keys=True, default=str).encode("utf-8", "surrogatepass"))[:16]
