@@ -357,7 +357,7 @@ def count(
     tests = ([one.sql()] if condition.strip() else []) + ([] if archived else ["runs.archived = ''"])
     return self._ask(f"SELECT count(*) FROM runs {'WHERE ' + ' AND '.join(tests) if tests else ''}", one.values)[0][0]
 
-
+# %% ../nbs/10c_index.ipynb #7371a0fb
 @patch
 def damaged(
     self: Index,
