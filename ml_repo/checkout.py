@@ -288,7 +288,7 @@ def _hash(
     with open(file, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
-# %% ../nbs/12_checkout.ipynb #6cd56327
+# %% ../nbs/12_checkout.ipynb #9d3d129e
 def _link_inputs(
     record: Record,  # of a run
     source: Path,  # the project in the repository, where the data lies
@@ -300,10 +300,14 @@ def _link_inputs(
         name = Path(path)
         if name.is_absolute():  # through a link of the repository, as older records name it
             name = next((Path(one.name) for one in source.iterdir() if one.is_symlink() and one.is_dir() and name.is_relative_to(one.resolve())), None)
-        if name is None or (project / name).exists() or ".." in name.parts:
+        if name is None or (project / name).exists():
             continue
+        place = (project / name).resolve()  # the tree may hold a link to a folder that it does not hold
+        if not place.is_relative_to(project):
+            continue
+        name = place.relative_to(project)
         top = Path(name.parts[0])
-        link = name if os.path.lexists(project / top) or len(name.parts) == 1 and not name.is_absolute() else top
+        link = name if os.path.lexists(project / top) or len(name.parts) == 1 else top
         if (source / link).exists() and not os.path.lexists(project / link):
             (project / link).parent.mkdir(parents=True, exist_ok=True)
             (project / link).symlink_to((source / link).resolve())

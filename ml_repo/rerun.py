@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['read_given', 'find_folder', 'supervise_task', 'rerun_run']
 
-# %% ../nbs/12b_rerun.ipynb #d09ff9dd
+# %% ../nbs/12b_rerun.ipynb #f8fb26f7
 import ctypes
 import json
 import os
@@ -29,7 +29,6 @@ from .machine import read_environment
 from .provenance import find_repository
 from .reading import Record, read_record
 from .store import read_text
-from .supervisor import catch_signals
 
 # %% ../nbs/12b_rerun.ipynb #32ffb920
 def read_given(
@@ -64,7 +63,7 @@ def find_folder(
             return notebook.as_posix().removesuffix(f"/{word}")
     return "."
 
-# %% ../nbs/12b_rerun.ipynb #2c71db73
+# %% ../nbs/12b_rerun.ipynb #c1ddafbf
 def _write_kernel(
     task: Mapping[str, Any],  # see `_make_task`
     folder: Path,  # temporary
@@ -72,7 +71,7 @@ def _write_kernel(
     "Write a specification of the recorded kernel with the variables of the rerun."
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
-    variables = {name: os.environ.get(name, "") for name in ("JUPYTER_PATH", *task["hidden"])}
+    variables = {name: os.environ.get(name, "") for name in ("JUPYTER_PATH", "ML_REPO_RECORDS", *task["hidden"])}
     variables["PYTHONPATH"] = os.pathsep.join(task["path"])
     if task["python"]:
         words, language = [task["python"], "-m", "ipykernel_launcher", "-f", "{connection_file}"], "python"
@@ -166,7 +165,7 @@ def _open_place() -> Iterator[tuple[Path, Lock]]:
         shutil.rmtree(folder, ignore_errors=True)
         lock.release()
 
-# %% ../nbs/12b_rerun.ipynb #6800c5f8
+# %% ../nbs/12b_rerun.ipynb #f00ad6a5
 def _make_task(
     record: Record,  # of the first run
     checkout: Checkout,  # its files, or those of today
@@ -176,12 +175,13 @@ def _make_task(
     "Write down what the process is to do."
     recorded = record.get("environment")
     root = find_repository(record.folder.resolve().parent)
-    path = [checkout.project, *(Path(one) for one in (recorded or {}).get("PYTHONPATH", "").split(os.pathsep) if one)]
-    path = [checkout.project / one.relative_to(root) if one.is_relative_to(root) else one for one in path]
-    hide = hide_beside(checkout)
     folder = (checkout.project / find_folder(record)).resolve()
     folder.mkdir(parents=True, exist_ok=True) if folder.is_relative_to(checkout.folder) else None
-    return {"notebook": str(checkout.notebook), "project": str(checkout.project), "folder": str(folder if folder.is_dir() else checkout.project),
+    folder = folder if folder.is_dir() else checkout.project
+    path = [folder, checkout.project, *(Path(one) for one in (recorded or {}).get("PYTHONPATH", "").split(os.pathsep) if one)]
+    path = [checkout.project / one.relative_to(root) if one.is_relative_to(root) else one for one in path]
+    hide = hide_beside(checkout)
+    return {"notebook": str(checkout.notebook), "project": str(checkout.project), "folder": str(folder),
             "records": str(record.folder.resolve().parent), "kernel": (record.get("kernel") or {}).get("name") or "python3",
             "python": environment.python and str(environment.python), "path": list(dict.fromkeys(map(str, path))), "variables": recorded,
             "threads": (record.get("machine") or {}).get("threads"), "hide": hide, "hidden": list(hide), "command": list(sys.argv), **more}
@@ -204,7 +204,7 @@ def _find_mounts(
             folders.setdefault(Path(one["path"]).parent, False)
     return folders
 
-# %% ../nbs/12b_rerun.ipynb #8dd7f9e7
+# %% ../nbs/12b_rerun.ipynb #0357e35b
 _PROGRAM = "import sys; sys.path.insert(0, {!r}); from ml_repo.rerun import supervise_task; supervise_task()"
 
 
@@ -214,6 +214,8 @@ def _run_task(
     lock: Lock,  # that the process holds, too
 ) -> tuple[dict[str, Any], int | None]:  # what it told, the signal that ended it
     "Run a task in a process of its own, and hand on the signals that ask for an end."
+    from ml_repo.supervisor import catch_signals
+
     program = _PROGRAM.format(str(Path(__file__).resolve().parent.parent))
     stopped: list[int] = []
     process = None
@@ -223,8 +225,9 @@ def _run_task(
         if process is not None and process.poll() is None:
             process.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
 
+    shown = None if not task["quiet"] or sys.stderr.isatty() else tempfile.TemporaryFile("w+")  # a progress bar is for a terminal
     with catch_signals(stop):
-        process = subprocess.Popen(wrap([sys.executable, "-c", program]), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        process = subprocess.Popen(wrap([sys.executable, "-c", program]), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=shown, text=True,
                                    start_new_session=True, pass_fds=[lock._descriptor])
         if stopped:
             process.send_signal(stopped[0])
@@ -233,13 +236,13 @@ def _run_task(
             process.stdin.close()
         lines = process.stdout.read().splitlines()
         process.wait()
-    told: dict[str, Any] = {"exit": process.returncode}
+    told: dict[str, Any] = {"exit": process.returncode, "words": shown and (shown.seek(0), shown.read()[-1000:])[1]}
     for line in lines:
         with suppress(ValueError):
             told |= json.loads(line)
     return told, stopped[0] if stopped else None
 
-# %% ../nbs/12b_rerun.ipynb #622db08c
+# %% ../nbs/12b_rerun.ipynb #9cb8f353
 def _take_today(
     record: Record,  # of the first run
 ) -> Checkout:
@@ -305,7 +308,7 @@ def rerun_run(
         signal.raise_signal(stopped)
         raise KeyboardInterrupt
     if "record" not in told:
-        raise ValueError(told.get("problem") or f"The process of the rerun ended with {told['exit']} before its record began.")
+        raise ValueError(told.get("problem") or f"The process of the rerun ended with {told['exit']} before its record began. {told['words'] or ''}")
     new = read_record(told["record"])
     if told.get("stopped") or new["state"] == "interrupted":
         raise KeyboardInterrupt
