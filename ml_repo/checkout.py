@@ -82,7 +82,7 @@ def _find_project(
     found = [Path(name.removesuffix(record["notebook"]) or ".") for name in tracked if name]
     return next(iter(sorted(found, key=lambda one: len(one.parts)) or named), Path("."))
 
-# %% ../nbs/12_checkout.ipynb #5b1b0f41
+# %% ../nbs/12_checkout.ipynb #4fbbe05b
 @dataclass
 class Checkout:
     "The files of a run in a folder."
@@ -99,7 +99,7 @@ class Checkout:
         "Whether code and notebook are those of the run, to the byte."
         return not self.doubts
 
-
+# %% ../nbs/12_checkout.ipynb #881b605c
 def _call(
     problem: str,  # what is wrong when git refuses
     folder: Path,  # where to ask
@@ -112,7 +112,7 @@ def _call(
     except subprocess.CalledProcessError as error:
         raise ValueError(f"{problem} Git says: {error.stderr.decode(errors='replace').strip()[:500]}") from None
 
-
+# %% ../nbs/12_checkout.ipynb #a530cb67
 def _make_tree(
     record: Record,  # of a run
     clone: Path,  # that has its commit
@@ -176,7 +176,7 @@ def _tag_parameters(
         except ParameterError:
             continue
 
-# %% ../nbs/12_checkout.ipynb #de94a511
+# %% ../nbs/12_checkout.ipynb #9fee039d
 def _read_sources(
     content: Mapping[str, Any],  # a notebook
 ) -> list[str]:  # of its code cells
@@ -205,7 +205,7 @@ def _read_notebook(
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
-
+# %% ../nbs/12_checkout.ipynb #b8f6b25e
 def _place_notebook(
     record: Record,  # of a run
     project: Path,  # in the checkout
@@ -232,7 +232,7 @@ def _place_notebook(
     is_exact = hash_source(content["cells"]) == record.get("source_sha256")
     return place, True, [] if is_exact else ["The notebook is made from the executed copy, and its cells are not exactly those that ran: secrets were taken out, or a cell wrote into it."]
 
-# %% ../nbs/12_checkout.ipynb #5196a311
+# %% ../nbs/12_checkout.ipynb #c7c390b2
 def list_inputs(
     record: Record,  # of a run
 ) -> list[dict[str, Any]]:  # path, size_bytes, sha256
@@ -255,7 +255,7 @@ class ChangedInput:
     def __str__(self) -> str:
         return f"{self.path} is {self.problem}"
 
-
+# %% ../nbs/12_checkout.ipynb #d9f62783
 def _find_input(
     path: str,  # as a record names it
     folder: Path,  # that relative paths start from
@@ -330,7 +330,7 @@ def hide_beside(
     count = int(os.environ.get("GIT_CONFIG_COUNT") or 0)
     return {"GIT_CONFIG_COUNT": str(count + 1), f"GIT_CONFIG_KEY_{count}": "core.excludesFile", f"GIT_CONFIG_VALUE_{count}": str(listed)}
 
-# %% ../nbs/12_checkout.ipynb #8cc9ad23
+# %% ../nbs/12_checkout.ipynb #a57277dc
 def checkout_run(
     run: str | PathLike,  # the folder of its record
     target: str | PathLike,  # a new or empty folder
@@ -363,7 +363,7 @@ def checkout_run(
     hide_beside(checkout)
     return checkout
 
-
+# %% ../nbs/12_checkout.ipynb #5bc387ae
 def remove_checkout(
     folder: str | PathLike,  # as `checkout_run` made it
 ) -> None:

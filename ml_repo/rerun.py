@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['read_given', 'find_folder', 'supervise_task', 'rerun_run']
 
-# %% ../nbs/12b_rerun.ipynb #f8fb26f7
+# %% ../nbs/12b_rerun.ipynb #7991c05c
 import ctypes
 import json
 import os
@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def _write_kernel(
     (folder / "kernels" / task["kernel"].lower()).mkdir(parents=True)
     (folder / "kernels" / task["kernel"].lower() / "kernel.json").write_text(json.dumps(about))
 
-# %% ../nbs/12b_rerun.ipynb #77c70a0d
+# %% ../nbs/12b_rerun.ipynb #2ae7d3a2
 def _set_up(
     task: Mapping[str, Any],  # see `_make_task`
 ) -> list[str]:  # what could not be had; sentences
@@ -106,7 +107,7 @@ def _set_up(
             doubts.append(f"The run had {task['threads']} processors to itself, and here are {len(free)}.")
     return doubts
 
-
+# %% ../nbs/12b_rerun.ipynb #cdca6f61
 def supervise_task() -> None:
     "Do what standard input says, and tell on the last line of standard output how it went; for a process of its own."
     task = json.load(sys.stdin)
@@ -165,7 +166,7 @@ def _open_place() -> Iterator[tuple[Path, Lock]]:
         shutil.rmtree(folder, ignore_errors=True)
         lock.release()
 
-# %% ../nbs/12b_rerun.ipynb #f00ad6a5
+# %% ../nbs/12b_rerun.ipynb #d19df158
 def _make_task(
     record: Record,  # of the first run
     checkout: Checkout,  # its files, or those of today
@@ -186,7 +187,7 @@ def _make_task(
             "python": environment.python and str(environment.python), "path": list(dict.fromkeys(map(str, path))), "variables": recorded,
             "threads": (record.get("machine") or {}).get("threads"), "hide": hide, "hidden": list(hide), "command": list(sys.argv), **more}
 
-
+# %% ../nbs/12b_rerun.ipynb #85ea084b
 def _find_mounts(
     record: Record,  # of the first run
     checkout: Checkout,  # its files
@@ -242,7 +243,7 @@ def _run_task(
             told |= json.loads(line)
     return told, stopped[0] if stopped else None
 
-# %% ../nbs/12b_rerun.ipynb #9cb8f353
+# %% ../nbs/12b_rerun.ipynb #901abfe9
 def _take_today(
     record: Record,  # of the first run
 ) -> Checkout:
@@ -268,6 +269,20 @@ def _check_data(
     return [f"The input {one}." for one in changes]
 
 
+def _wrap(
+    record: Record,  # of the first run
+    checkout: Checkout,  # its files
+    environment: Environment,  # where it runs
+    command: list[str],  # a Python program
+) -> list[str]:  # the same, or the command line of a container that runs it
+    "Put a program into the container of the environment, if it has one."
+    if environment.image is None:
+        return command
+    digest = (record.get("image") or {}).get("image_digest") or ""
+    return container_command(environment.engine, environment.image, ["python", *command[1:]], _find_mounts(record, checkout),
+                             digest if digest and environment.image.endswith(digest) else "", bool(record.get("gpus")))
+
+# %% ../nbs/12b_rerun.ipynb #e508c541
 def rerun_run(
     run: str | PathLike,  # the folder of its record
     parameters: Mapping[str, Any] = {},  # value by name, for those that are to be others than then
@@ -296,14 +311,7 @@ def rerun_run(
         about = {"of": record["id"], "code": "today's" if here else "recorded", "is_exact": checkout.is_exact, "environment": environment.kind, "changed": sorted(parameters)}
         facts = {"experiment": record["experiment"], "note": note, "tags": tags, "parents": [record["id"]], "door": door, "rerun": about, "warnings": doubts}
         task = _make_task(record, checkout, environment, parameters=given, quiet=quiet, facts=facts)
-
-        def wrap(command: list[str]) -> list[str]:
-            if environment.image is None:
-                return command
-            return container_command(environment.engine, environment.image, ["python", *command[1:]], _find_mounts(record, checkout),
-                                     (record.get("image") or {}).get("image_digest", "") if image is True else "", bool(record.get("gpus")))
-
-        told, stopped = _run_task(task, wrap, lock)
+        told, stopped = _run_task(task, partial(_wrap, record, checkout, environment), lock)
     if stopped is not None:
         signal.raise_signal(stopped)
         raise KeyboardInterrupt
