@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Job', 'UnkeptRecord', 'execute_recorded']
 
-# %% ../nbs/08e_engine.ipynb #ae4bb350
+# %% ../nbs/08e_engine.ipynb #18748376
 import os
 import shlex
 import signal
@@ -29,7 +29,7 @@ from .fingerprint import hash_source
 from .kernel import KernelClient, KernelError, check_kernel
 from .parameters import Parameter
 from .provenance import find_records_folders
-from .record import OpenRecord, open_record
+from .record import OpenRecord, name_folder, open_record
 from .secrets import Redactor
 from .supervisor import Outcome, Supervisor, catch_signals
 from .transcript import Log, Transcript
@@ -60,14 +60,14 @@ class Job:
             print(f"{self.record.folder / 'record.json'} cannot be written: {error}. The run goes on.", file=sys.stderr, flush=True)
             return False
 
-# %% ../nbs/08e_engine.ipynb #68a43207
+# %% ../nbs/08e_engine.ipynb #4546dbc8
 def _open(
     nb: nbformat.NotebookNode,  # with the given values in it
     root: Path,  # of the repository
     name: str,  # of the notebook, as it stands in the record
     parameters: list[Parameter],  # its contract
     output: Path | None,  # a second place for the executed notebook
-    about: dict[str, Any],  # experiment, note, tags, parents, door
+    about: dict[str, Any],  # experiment, note, tags, parents, door, folder, warnings
 ) -> Job:
     "Open the record of a run. Raises `RefusedRun` when it cannot be written."
     given = dict(nb.metadata.papermill.get("parameters", {}))
@@ -77,8 +77,8 @@ def _open(
         redactor.learn(cell.source)
     values = {one.name: {"default": one.default} | ({"given": given[one.name]} if one.name in given else {}) for one in parameters}
     values = values or {one: {"default": None, "given": value} for one, value in given.items()}
-    kernel = {"name": nb.metadata.get("kernelspec", {}).get("name"), "language": nb.metadata.get("kernelspec", {}).get("language")}
-    warnings = find_doubts(nb, given, parameters)
+    kernel = {"name": about.pop("kernel_name", None) or nb.metadata.get("kernelspec", {}).get("name"), "language": nb.metadata.get("kernelspec", {}).get("language")}
+    warnings = find_doubts(nb, given, parameters) + list(about.pop("warnings", []))
     facts = {"parameters": values, "warnings": warnings, "command": shlex.join(redactor.redact_command(sys.argv)), "source_sha256": hash_source(nb.cells), "kernel": kernel, **about}
     try:
         record = open_record(find_records_folders(root)[0], name, **redactor.redact_tree(facts))
@@ -233,7 +233,7 @@ def _end(
     _close(job, outcome)
     outcome.signal = outcome.signal or next(iter(stopped), None)
 
-# %% ../nbs/08e_engine.ipynb #03e225f0
+# %% ../nbs/08e_engine.ipynb #dff05a9f
 def execute_recorded(
     nb: nbformat.NotebookNode,  # with the given values in it
     kernel_name: str,  # of the kernel
@@ -243,7 +243,7 @@ def execute_recorded(
     output_path: str | None = None,  # where papermill is to write; the record has its own copy
     progress_bar: bool | dict[str, Any] = True,  # papermill's
     log_output: bool = False,  # papermill's: also write what is printed to its log
-    record: dict[str, Any] | None = None,  # from `ml-repo run`: `experiment`, `note`, `tags`, `parents`, `door`, `engine`
+    record: dict[str, Any] | None = None,  # from `ml-repo run`: `experiment`, `note`, `tags`, `parents`, `door`, `engine`, `warnings`, `rerun`
     **options: Any,  # start_timeout, execution_timeout, stdout_file, stderr_file
 ) -> nbformat.NotebookNode:  # executed, without secrets
     """Execute a notebook and keep its record.
@@ -265,7 +265,7 @@ def execute_recorded(
     manager = NotebookExecutionManager(nb, progress_bar=progress_bar and not engine, log_output=log_output)
     stopped: list[int] = []  # signals outside of the execution, so that the record is opened and closed whole
     with nullcontext() if engine else catch_signals(stopped.append):
-        job = _open(nb, root, name, parameters, output, {"door": "papermill", **{key: value for key, value in about.items() if value}})
+        job = _open(nb, root, name, parameters, output, {"door": "papermill", "folder": name_folder(root), "kernel_name": kernel_name, **{key: value for key, value in about.items() if value}})
         announce(job.record.folder)
         if engine:
             outcome = _run_other(job, engine, kernel_name, {"input_path": input_path, "progress_bar": progress_bar, "log_output": log_output, **options})

@@ -158,15 +158,16 @@ def _shorten(
     whole = store_text(experiments, "".join(dump_json(one) + "\n" for one in files))
     return {"files": files[:LISTED], "count": len(files), "size_bytes": sum(one["size_bytes"] for one in files), "list": whole}
 
-# %% ../nbs/03a_facts.ipynb #34b159cd
+# %% ../nbs/03a_facts.ipynb #5404f7f9
 def _skip_records(
-    paths: Iterable[str],  # files that the kernel opened
+    paths: Iterable[str],  # files that the kernel opened, absolute
+    root: Path,  # of the repository
     folder: Path,  # of the record
 ) -> list[Path]:  # without this record, and the locks of runs that it started
-    "Leave out what this library opened itself."
-    places = [Path(path).resolve() for path in paths]
-    return [path for path in places if not path.is_relative_to(folder)
-            and not (path.parent.parent == folder.parent and path.name.startswith("."))]
+    "Leave out what this library opened itself. A file that is reached through a link in the repository has its name there."
+    places = {Path(path).resolve(): Path(path) for path in paths}
+    return [path if path.is_relative_to(root) else place for place, path in places.items() if not place.is_relative_to(folder)
+            and not (place.parent.parent == folder.parent and place.name.startswith("."))]
 
 # %% ../nbs/03a_facts.ipynb #ee8aa8c7
 def _name_modules(
@@ -178,7 +179,7 @@ def _name_modules(
     lines = "".join(f"{one['sha256']}  {one['path']}\n" for one in files)
     return {"count": len(files), "sha256": hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()}
 
-# %% ../nbs/03a_facts.ipynb #140ffe64
+# %% ../nbs/03a_facts.ipynb #7edf2b72
 def gather_results(
     root: Path,  # of the repository
     folder: Path,  # of the record
@@ -198,7 +199,7 @@ def gather_results(
               "weights": answer.get("weights", {}) | told.pop("weights", {}), "libraries": answer.get("loaded", {}), "build": answer.get("build", {}),
               "kernel": dict(facts.get("kernel", {})) | ({"python": answer["python"]} if "python" in answer else {})}
     found |= told
-    written, read = (_skip_records(answer.get(name, []), folder.resolve()) for name in ("written", "read"))
+    written, read = (_skip_records(answer.get(name, []), root, folder.resolve()) for name in ("written", "read"))
     _attempt("outputs", lambda: _shorten(list_files([path for path in (folder / "artifacts").rglob("*")], folder)
              + list_files(written, root), folder.parent), found)
     _attempt("inputs", lambda: _shorten(list_files(read, root), folder.parent), found)

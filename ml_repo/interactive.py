@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['find_notebook', 'describe_order', 'open_interactive']
 
-# %% ../nbs/03b_interactive.ipynb #3a9a1625
+# %% ../nbs/03b_interactive.ipynb #962c9925
 import atexit
 import json
 import os
@@ -22,7 +22,7 @@ from .parameters import read_parameters
 from .probe import ask_kernel, watch_files
 from .provenance import find_records_folders, find_repository
 from .metrics import summarize_metrics
-from .record import OpenRecord, open_record
+from .record import OpenRecord, name_folder, open_record
 from .secrets import Redactor
 
 # %% ../nbs/03b_interactive.ipynb #de3da68f
@@ -159,7 +159,7 @@ def _close(
     record.close("failed" if error else "completed", **follower.redactor.redact_tree({"cause": cause} | facts), redacted=dict(follower.redactor.counts))
     (record.folder / ".facts.jsonl").unlink(missing_ok=True)
 
-# %% ../nbs/03b_interactive.ipynb #24257d09
+# %% ../nbs/03b_interactive.ipynb #182f6039
 _followers: list[_Follower] = []
 
 
@@ -188,7 +188,7 @@ def open_interactive(
     redactor = Redactor(os.environ)
     about = redactor.redact_tree(({"experiment": experiment} if experiment else {}) | {"note": note})
     record = open_record(find_records_folders(root)[0], name, **about, door="interactive",
-                         source_sha256=hash_source(_code_cells(notebook)))
+                         source_sha256=hash_source(_code_cells(notebook)), folder=name_folder(root))
     record.facts |= gather_facts(root, record.folder, redactor)
     eval(watch_files())
     shell.display_pub.store_display_history = True  # figures too; Jupyter's kernel leaves them out otherwise

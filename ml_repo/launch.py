@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['read_value', 'read_values', 'run_notebook']
 
-# %% ../nbs/08f_launch.ipynb #b6f0fb6f
+# %% ../nbs/08f_launch.ipynb #3bf8e399
 import ast
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path
@@ -91,7 +91,7 @@ def _execute(
     except (DeadKernelError, CellTimeoutError):
         pass
 
-# %% ../nbs/08f_launch.ipynb #d914f54f
+# %% ../nbs/08f_launch.ipynb #44135edc
 def run_notebook(
     notebook: str | PathLike,  # to execute; it stays as it is
     parameters: Mapping[str, Any] | None = None,  # value by name; the others keep their defaults
@@ -103,6 +103,9 @@ def run_notebook(
     timeout_s: int | None = None,  # the longest that a cell may take, seconds; None sets no limit
     quiet: bool = False,  # show a progress bar instead of what is printed
     door: str = "python",  # what the record says of how it was started
+    folder: str | PathLike | None = None,  # where the kernel works; here without one
+    on_start: Callable[[Path], None] = lambda folder: None,  # called with the folder of the record
+    **facts: Any,  # other fields of the record, such as `parents`
 ) -> Record:  # read from its folder
     """Execute a notebook and keep its record in `experiments/`.
 
@@ -112,16 +115,17 @@ def run_notebook(
 
     def announce(folder: Path) -> None:
         folders.append(folder)
+        on_start(folder)
         if not quiet:
             print(f"run {folder.name}", flush=True)
 
     if not Path(notebook).is_file():
         raise FileNotFoundError(f"There is no notebook {notebook}, looked for from {Path.cwd()}.")
     tags = [check_tag(tag) for tag in tags]
-    about = {"experiment": experiment, "note": note, "tags": tags, "engine": None if engine == "ml_repo" else engine, "door": door, "announce": announce}
+    about = {"experiment": experiment, "note": note, "tags": tags, "engine": None if engine == "ml_repo" else engine, "door": door, "announce": announce, **facts}
     try:
         _execute(notebook, kernel, None if quiet else sys.stdout, parameters=dict(parameters or {}), progress_bar=quiet,
-                 execution_timeout=timeout_s, record=about)
+                 execution_timeout=timeout_s, cwd=None if folder is None else str(folder), record=about)
     except RuntimeError:  # a kernel that did not start
         if not folders:
             raise
