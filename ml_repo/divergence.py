@@ -21,8 +21,8 @@ from .files import read_lines
 from .metrics import metric_key
 from .tables import Tabular
 
-# %% ../nbs/12f_divergence.ipynb #53c8ed9d
-_TIME = re.compile(r"(?:.*_)?(?:s|ms|us|ns|seconds|minutes|duration)$")  # names of metrics that a clock decides
+# %% ../nbs/12f_divergence.ipynb #895123a4
+_TIME = re.compile(r".+_(?:s|ms|us|ns|seconds|minutes|per_second)|(?:.+_)?(?:duration|elapsed|runtime|(?:fit|train|training|score|run|wall|cpu|epoch|step)_time)")
 
 
 class Value(NamedTuple):
@@ -54,7 +54,7 @@ def _read_curves(
                 continue
     return curves
 
-# %% ../nbs/12f_divergence.ipynb #ff130e8a
+# %% ../nbs/12f_divergence.ipynb #0e9c655b
 def _compare_curves(
     metric: str,  # its name
     curve: Sequence[_Logged],  # of one run
@@ -83,9 +83,9 @@ def _compare_metrics(
     curves, others = _read_curves(first), _read_curves(second)
     names = list(dict.fromkeys([*curves, *others]))
     found = [one for name in names if (one := _compare_curves(name, curves.get(name, []), others.get(name, [])))]
-    values = [one for one in found if not _TIME.match(one.metric)]
+    values = [one for one in found if not _TIME.fullmatch(one.metric)]
     return (min(values, key=lambda one: min(line for line in one.lines if line is not None), default=None),
-            [one.metric for one in found if _TIME.match(one.metric)])
+            [one.metric for one in found if _TIME.fullmatch(one.metric)])
 
 # %% ../nbs/12f_divergence.ipynb #c75b4e18
 _CHANCE = re.compile(r"\x1b\[[\d;]*m|(?<= at )0x[0-9a-f]{6,16}|\b\d+(?:\.\d+)? ?(?:ns|[µu]s|ms|s|seconds?|min)\b(?:/\w+)?|\b\d+:\d\d:\d\d(?:\.\d+)?\b")
