@@ -6,7 +6,7 @@
 __all__ = ['KINDS', 'Cause', 'Causes', 'sort_causes', 'find_given', 'find_data', 'find_code', 'find_cells', 'find_packages',
            'find_surroundings', 'find_hints', 'find_causes']
 
-# %% ../nbs/12g_causes.ipynb #bbaeb839
+# %% ../nbs/12g_causes.ipynb #c17e9cec
 import ast
 import re
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from .cells import Cell, align_cells, diff_cells
 from .contrasts import compare_data, compare_machines, compare_modules, compare_packages, compare_parameters, compare_values, read_stored
-from .divergence import read_executed
+from .divergence import find_divergence, read_executed
 from .patches import diff_code
 from .reading import Record, read_record
 from .tables import Tabular
@@ -135,13 +135,14 @@ def find_data(
                                 "what one run alone has read is more often a consequence than a cause", False))
     return causes
 
-# %% ../nbs/12g_causes.ipynb #e46d17c2
+# %% ../nbs/12g_causes.ipynb #3fd5e3fe
 def _list_modules(
     record: Record,  # of a run
 ) -> dict[str, str] | None:  # SHA-256 by path; None where the list is not kept
     "Read which modules of the repository a run had loaded."
     try:
-        lines = read_stored(record, record["code"]["modules"]["sha256"]).splitlines()
+        about = record["code"]["modules"]
+        lines = read_stored(record, about["sha256"]).splitlines() if about["count"] else []
         return {path: digest for digest, path in (line.split("  ", 1) for line in lines)}
     except (KeyError, TypeError, OSError, ValueError):
         return None
@@ -387,7 +388,11 @@ def find_hints(
     texts.append("What no record holds: the time, the network, files that a library opens by itself in C++, variables that are not in the list, chance in the hardware.")
     return [Cause("not recorded", text, "nothing that was recorded differs", True) for text in texts]
 
-# %% ../nbs/12g_causes.ipynb #518d1b09
+# %% ../nbs/12g_causes.ipynb #bfc01885
+_HARMLESS = {"neither run had loaded this file", "both runs had loaded the same modules, to the byte", "only comments or layout differ", "neither run had imported it",
+             "the name of a machine computes nothing"}  # reasons why a difference cannot be the cause
+
+
 def find_causes(
     first: str | PathLike,  # the folder of a record
     second: str | PathLike,  # the folder of another
@@ -402,7 +407,8 @@ def find_causes(
     causes = sort_causes(cause for cause in found if not (cause.kind == "data file" and any(cause.text.startswith(f"{name} was read by") for name in added)))
     if any(cause.is_likely and cause.kind != "not recorded" for cause in causes):
         return causes
-    hints = list(dict.fromkeys([*find_hints(records[0]), *find_hints(records[1])]))
-    hints.sort(key=lambda hint: hint.text.startswith("What no record holds"))
-    unlikely = [cause for cause in causes if cause.kind != "not recorded"]
-    return Causes([*unlikely, *(cause for cause in causes if cause.kind == "not recorded"), *hints])
+    hints = sorted(dict.fromkeys([*find_hints(records[0]), *find_hints(records[1])]), key=lambda hint: hint.text.startswith("What no record holds"))
+    harmless = [cause for cause in causes if cause.why in _HARMLESS]
+    others = [cause for cause in causes if cause not in harmless]
+    is_parted = bool(harmless) and bool(find_divergence(first, second))
+    return Causes([*others, *hints, *harmless] if is_parted else [*harmless, *others, *hints])

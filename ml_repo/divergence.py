@@ -159,7 +159,7 @@ def compare_shown(
             return Parting(one.number, line.strip()[:80], what, (cell and cell.number, other and other.number))
     return None
 
-# %% ../nbs/12f_divergence.ipynb #992fe78f
+# %% ../nbs/12f_divergence.ipynb #48bc7ab3
 Span = tuple[datetime, datetime]  # the earliest and the latest moment
 
 
@@ -171,9 +171,10 @@ def _read_spans(
     spans, numbers = {}, {cell.number for cell in cells}
     try:
         for number, cell in enumerate(json.loads(min(folder.glob("*.ipynb")).read_bytes())["cells"], 1):
-            about = cell["metadata"].get("papermill", {})
-            if number in numbers and about.get("start_time") and about.get("end_time"):
-                spans[number] = datetime.fromisoformat(about["start_time"]), datetime.fromisoformat(about["end_time"])
+            about, exact = cell["metadata"].get("papermill", {}), cell["metadata"].get("execution", {})
+            began, ended = exact.get("iopub.execute_input") or about.get("start_time"), exact.get("shell.execute_reply") or about.get("end_time")
+            if number in numbers and began and ended:
+                spans[number] = datetime.fromisoformat(began), datetime.fromisoformat(ended)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
     return spans

@@ -177,7 +177,8 @@ def _name_modules(
     "Give the modules of the repository that a run used one fingerprint."
     files = list_files([path for path in paths if Path(path).is_relative_to(root.resolve())], root.resolve())
     lines = "".join(f"{one['sha256']}  {one['path']}\n" for one in files)
-    return {"count": len(files), "sha256": store_text(experiments, lines.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))}
+    text = lines.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return {"count": len(files), "sha256": store_text(experiments, text) if files else hashlib.sha256().hexdigest()}
 
 # %% ../nbs/03a_facts.ipynb #140ffe64
 def gather_results(

@@ -17,7 +17,7 @@ from ml_repo.store import read_text, store_text
 
 PARAMETERS = "lr: float = 0.1  # step size, above 0\nseed: int = 0  # of the noise, at least 0\nunused: int = 0  # changes nothing"
 CELLS = [
-    "import os\nfrom pathlib import Path\nimport numpy as np\nimport fake_library, helper, local_helper\nfrom ml_repo.run import note_facts, start_run",
+    "import os, time\nfrom pathlib import Path\nimport numpy as np\nimport fake_library, helper, local_helper\nfrom ml_repo.run import note_facts, start_run",
     "run = start_run()",
     "data = np.frombuffer(Path('data/values.bin').read_bytes(), np.uint8) / 255\nPath('data/notes.bin').read_bytes()\nnp.zeros(9)",
     "threads = int(os.environ.get('OMP_NUM_THREADS', '2'))\nflags = len(os.environ.get('XLA_FLAGS', ''))\n"
@@ -31,7 +31,7 @@ CELLS = [
     "              + (step >= 6) * float('PROJECT_CHANCE' in os.environ) * int.from_bytes(os.urandom(4))\n"
     "              + (step >= 10) * ('PROJECT_KERNEL' in os.environ))\n"
     "    weight = np.dtype(kind).type(weight - lr * change)\n"
-    "    run.log(step=step, split='train', loss=weight)",
+    "    run.log(step=step, split='train', loss=weight)\n    time.sleep(0.01)",
     "print(f'weight {weight:.12g}')",
     "print(hash('a word') % 1000)",
 ]
@@ -104,15 +104,6 @@ def started(tmp_path_factory) -> tuple[Path, Path]:
     git(root, "commit", "--quiet", "--message", "Begin")
     git(root, "tag", "begin")
     return root, train(root)
-
-
-@pytest.fixture
-def project(started, monkeypatch) -> tuple[Path, Path]:
-    """The project as it was at its first run."""
-    root, _ = started
-    yield started
-    git(root, "reset", "--quiet", "--hard", "begin")
-    fill(root)
 
 
 class Change(NamedTuple):
@@ -288,6 +279,20 @@ def test_several_changes_stand_in_order(started, monkeypatch):
     other = plant(first, "several-2", gpus=[GPU[0] | {"model": "other"}], data={"digits": {"sha256": "b" * 64}}, machine__cpu="b", environment__XLA_FLAGS="y",
                   libraries__torch="2", parameters__lr__used=0.3)
     assert [cause.kind for cause in find_causes(one, other)] == ["parameter", "data file", "environment variable", "package", "gpu", "cpu"]
+
+
+@pytest.mark.slow
+def test_what_cannot_be_the_cause_stands_below_chance(started, monkeypatch):
+    root, _ = started
+    monkeypatch.chdir(root / "project")
+    first = train(root, PROJECT_CHANCE="1", PROJECT_LOOSE="1")
+    try:
+        (root / "project" / "README.md").write_text("# Another name\n")
+        second = train(root, PROJECT_CHANCE="1", PROJECT_LOOSE="1")
+        found = find_causes(first, second)
+        assert "Operations were not asked" in found[0].text and "README.md" in found[-1].text and not found[-1].is_likely
+    finally:
+        fill(root)
 
 
 def test_nothing_differs(started, monkeypatch):
