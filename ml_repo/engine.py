@@ -68,6 +68,7 @@ def _open(
     parameters: list[Parameter],  # its contract
     output: Path | None,  # a second place for the executed notebook
     about: dict[str, Any],  # experiment, note, tags, parents, door, folder, warnings
+    kernel_name: str,  # of the kernel that runs it, which may be another one than the notebook names
 ) -> Job:
     "Open the record of a run. Raises `RefusedRun` when it cannot be written."
     given = dict(nb.metadata.papermill.get("parameters", {}))
@@ -77,7 +78,7 @@ def _open(
         redactor.learn(cell.source)
     values = {one.name: {"default": one.default} | ({"given": given[one.name]} if one.name in given else {}) for one in parameters}
     values = values or {one: {"default": None, "given": value} for one, value in given.items()}
-    kernel = {"name": about.pop("kernel_name", None) or nb.metadata.get("kernelspec", {}).get("name"), "language": nb.metadata.get("kernelspec", {}).get("language")}
+    kernel = {"name": kernel_name, "language": nb.metadata.get("kernelspec", {}).get("language")}
     warnings = find_doubts(nb, given, parameters) + list(about.pop("warnings", []))
     facts = {"parameters": values, "warnings": warnings, "command": shlex.join(redactor.redact_command(sys.argv)), "source_sha256": hash_source(nb.cells), "kernel": kernel, **about}
     try:
@@ -265,7 +266,7 @@ def execute_recorded(
     manager = NotebookExecutionManager(nb, progress_bar=progress_bar and not engine, log_output=log_output)
     stopped: list[int] = []  # signals outside of the execution, so that the record is opened and closed whole
     with nullcontext() if engine else catch_signals(stopped.append):
-        job = _open(nb, root, name, parameters, output, {"door": "papermill", "folder": name_folder(root), "kernel_name": kernel_name, **{key: value for key, value in about.items() if value}})
+        job = _open(nb, root, name, parameters, output, {"door": "papermill", "folder": name_folder(root), **{key: value for key, value in about.items() if value}}, kernel_name)
         announce(job.record.folder)
         if engine:
             outcome = _run_other(job, engine, kernel_name, {"input_path": input_path, "progress_bar": progress_bar, "log_output": log_output, **options})

@@ -173,11 +173,13 @@ def _skip_records(
 def _name_modules(
     root: Path,  # of the repository
     paths: Iterable[str],  # files of the modules that a kernel had loaded
+    experiments: Path,  # the folder of all records, whose store keeps the list
 ) -> dict[str, Any]:  # count and sha256
     "Give the modules of the repository that a run used one fingerprint."
     files = list_files([path for path in paths if Path(path).is_relative_to(root.resolve())], root.resolve())
     lines = "".join(f"{one['sha256']}  {one['path']}\n" for one in files)
-    return {"count": len(files), "sha256": hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()}
+    text = lines.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return {"count": len(files), "sha256": store_text(experiments, text) if files else hashlib.sha256().hexdigest()}
 
 # %% ../nbs/03a_facts.ipynb #7edf2b72
 def gather_results(
@@ -207,6 +209,9 @@ def gather_results(
         _attempt("packages", lambda: _keep_packages(root, folder, Redactor(), answer["places"]), found)
         warnings.append(f"The kernel runs in another environment than papermill ({answer['prefix']}); the packages are those of the kernel.")
     if answer.get("modules"):
-        _attempt("code", lambda: dict(facts.get("code", {})) | {"modules": _name_modules(root, answer["modules"])}, found)
+        _attempt("code", lambda: dict(facts.get("code", {})) | {"modules": _name_modules(root, answer["modules"], folder.parent)}, found)
+    if answer.get("imported"):
+        kept = found.get("packages", facts.get("packages", {}))
+        _attempt("packages", lambda: dict(kept) | {"loaded": store_text(folder.parent, "".join(f"{name}\n" for name in answer["imported"]))}, found)
     found["warnings"] = [*facts.get("warnings", []), *found.pop("warnings", []), *warnings]
     return found

@@ -89,6 +89,7 @@ def answer(namespace, names):
     outside = tuple({os.path.realpath(path) + os.sep for path in (sys.prefix, sys.base_prefix, os.path.dirname(os.__file__)) if os.path.realpath(path) != os.sep})
     files = {os.path.realpath(str(module.__file__)) for module in list(sys.modules.values()) if getattr(module, "__file__", None)}
     facts["modules"] = sorted(path for path in files if path.endswith(".py") and not path.startswith(outside))[:2000]
+    facts["imported"] = sorted({name.partition(".")[0] for name in sys.modules} - set(getattr(sys, "stdlib_module_names", ())))[:2000]
     facts["read"], facts["written"] = [path for path in read if path not in written], list(written)
     if "keras" in loaded and "ml_repo.fingerprint" in sys.modules:
         facts["weights"] = hash_models(namespace, loaded["keras"], sys.modules["ml_repo.fingerprint"].hash_weights)
@@ -121,6 +122,7 @@ def read_determinism(loaded, facts):
     if (tensorflow := loaded.get("tensorflow")) is not None:
         attempt("operations", lambda: sys.modules["tensorflow.python.framework.config"].is_op_determinism_enabled())
         attempt("threads_within", lambda: tensorflow.config.threading.get_intra_op_parallelism_threads())
+        attempt("tensor_float_32", lambda: tensorflow.config.experimental.tensor_float_32_execution_enabled())
         attempt("threads_between", lambda: tensorflow.config.threading.get_inter_op_parallelism_threads())
         try:
             build = tensorflow.sysconfig.get_build_info()
@@ -130,6 +132,8 @@ def read_determinism(loaded, facts):
     if (torch := loaded.get("torch")) is not None:
         attempt("operations", lambda: torch.are_deterministic_algorithms_enabled())
         attempt("threads_within", lambda: torch.get_num_threads())
+        attempt("benchmark", lambda: torch.backends.cudnn.benchmark)
+        attempt("matrix_precision", lambda: torch.get_float32_matmul_precision())
         attempt("torch_seed", lambda: torch.initial_seed())
         try:
             facts["build"] = {"cuda_version": torch.version.cuda, "cudnn_version": torch.backends.cudnn.version()}

@@ -74,7 +74,7 @@ RECORD_SCHEMA: dict[str, Any] = {
                      is_dirty={"type": ["boolean", "null"]}, tree=_text("the git tree that commit and patch give", True),
                      patch=_text("file of the uncommitted change"), patch_is_exact={"type": "boolean"}, left_out={"type": "array"},
                      modules=_object("those of the repository that the notebook had imported", ["count", "sha256"], count={"type": "integer"}, sha256=_HASH)),
-        packages=_object("what was installed", [], list=_HASH, lock=_HASH, count={"type": "integer"}, matches_lock={"type": ["boolean", "null"]}),
+        packages=_object("what was installed", [], list=_HASH, lock=_HASH, count={"type": "integer"}, matches_lock={"type": ["boolean", "null"]}, loaded=_HASH),
         outputs=_FILES, inputs=_FILES, weights={"type": "object", "description": "SHA-256 of trained weights, by name"},
         data={"type": "object", "description": "fingerprints of data, by name"}, determinism={"type": "object"}, machine={"type": "object"},
         gpus={"type": "array"}, cuda={"type": "object"}, kernel={"type": "object"}, libraries={"type": "object"}, image={"type": "object"}, environment={"type": "object", "additionalProperties": {"type": "string"}},
