@@ -5,15 +5,16 @@
 # %% auto #0
 __all__ = ['main', 'completion']
 
-# %% ../nbs/17_cli.ipynb #7cd708ce
+# %% ../nbs/17_cli.ipynb #448d1b10
 import click
 
 from .console import Group
+from .rerun_commands import RERUN_COMMANDS
 from .result_commands import best, compare, diff, export, ls, open_run, show
 from .run_commands import params, readme, run, schema
 from .upkeep_commands import UPKEEP_COMMANDS
 
-# %% ../nbs/17_cli.ipynb #1ebe13a5
+# %% ../nbs/17_cli.ipynb #4274d042
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="ml_repo", prog_name="ml-repo")
 def main() -> None:
@@ -24,11 +25,13 @@ def main() -> None:
       ml-repo run nbs/train.ipynb -p lr 0.01
       ml-repo ls 'val_accuracy > 0.97' --sort val_accuracy
       ml-repo show latest
+      ml-repo verify best:val_accuracy
     """
 
 
 main.add_section("Run", run, params)
 main.add_section("Look", ls, show, best, compare, diff, open_run, export)
+main.add_section("Reproduce", *RERUN_COMMANDS)
 main.add_section("Keep", *UPKEEP_COMMANDS)
 main.add_section("Repository", schema, readme)
 

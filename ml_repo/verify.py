@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KINDS', 'Verification', 'measure_noise', 'verify_run', 'write_junit']
 
-# %% ../nbs/12h_verify.ipynb #b48c00d6
+# %% ../nbs/12h_verify.ipynb #57680137
 import shutil
 import time
 from collections import Counter
@@ -29,7 +29,6 @@ from .rerun import open_place, rerun_run
 from .results import find_runs
 from .store import read_text, store_text
 from .tables import Tabular, visible_text
-from .texts import compare_texts
 from .verdict import EXIT_CODES, WORST_FIRST, keep_verdict
 
 # %% ../nbs/12h_verify.ipynb #d73e31b2
@@ -60,13 +59,14 @@ class Verification(Tabular):
         "Give everything as JSON knows it."
         return asdict(self) | {"causes": [cause._asdict() for cause in self.causes], "exit_code": self.exit_code}
 
-# %% ../nbs/12h_verify.ipynb #fb5dd69a
+# %% ../nbs/12h_verify.ipynb #18886106
 def _count_items(
     items: Iterable[Item],  # that are identical
 ) -> str:  # such as "parameters, 6 metrics, 13 cells"
     "Count items by what they are."
     counts = Counter(item.name.split(" ")[0] for item in items)
-    return ", ".join(kind if count == 1 else f"{count} {kind if kind == 'weights' else f'{kind}s'}" for kind, count in counts.items())
+    is_one = {"state", "parameters", "data", "weights"}
+    return ", ".join(kind if kind in is_one else f"{count} {kind}{'' if count == 1 else 's'}" for kind, count in counts.items())
 
 
 @patch
@@ -75,10 +75,12 @@ def table(
 ) -> tuple[tuple[str, ...], list[tuple], str]:  # header, rows, caption
     "Say what is in the table: an item that is not identical a row."
     same = [item for item in self.items if item.verdict == "identical"]
-    shown = sorted((item for item in self.items if item not in same), key=lambda item: WORST_FIRST.index(item.verdict))
+    aside = [item for item in self.items if item.verdict == "cannot be judged" and not item.counts]
+    shown = sorted((item for item in self.items if item not in same + aside), key=lambda item: WORST_FIRST.index(item.verdict))
     rows = [(item.name, item.verdict if item.counts else f"({item.verdict})", item.detail) for item in shown]
     lines = [f"{self.run}: {self.verdict}. {self.problem}".rstrip()]
     lines += [f"Identical: {_count_items(same)}."] if same else []
+    lines += [f"Not compared: {', '.join(f'{item.name} ({item.detail})' for item in aside)}."] if aside else []
     lines += ["Where they part:", *(f"  {line}" for line in self.parted)] if self.parted else []
     lines += ["What differs besides, the most likely cause first:", *(f"  {number}. {cause.kind}: {cause.text} ({cause.why})" for number, cause in enumerate(self.causes, 1))] if self.causes else []
     lines += [f"The repetition is kept as {self.kept}. Look at it with: ml-repo diff {self.run} {self.kept}"] if self.kept else []
@@ -113,7 +115,7 @@ def _limit_items(
         raise ValueError(f"There are no items of the kind {unknown[0]!r}. There are: {', '.join(KINDS)}.")
     return [item if not only or item.name.split(" ")[0].removesuffix("s") in {kind.removesuffix("s") for kind in only} else replace(item, counts=False) for item in items]
 
-# %% ../nbs/12h_verify.ipynb #6b9b5b17
+# %% ../nbs/12h_verify.ipynb #f0296511
 def measure_noise(
     record: Record,  # of a run
 ) -> dict[str, Spread]:  # by metric; empty where the run has no repetitions
@@ -145,7 +147,7 @@ def _judge(
         found.notes.append(f"The repetition has {repeated['state']}: {repeated['cause'].get('text', '')}")
     if found.verdict == "identical":
         return
-    divergence = find_divergence(record.folder, repeated.folder, lambda first, second: compare_texts(first, second)[0] != "differs")
+    divergence = find_divergence(record.folder, repeated.folder)
     found.parted = [": ".join(row) for row in divergence.table()[1]] if divergence else []
     found.causes = list(find_causes(record.folder, repeated.folder))[:12]
 
