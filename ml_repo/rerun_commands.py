@@ -119,7 +119,7 @@ class Judging(click.Command):
             problem.exit_code = 3
             raise problem from error
 
-# %% ../nbs/16d_rerun_commands.ipynb #628ad6c7
+# %% ../nbs/16d_rerun_commands.ipynb #5f195cd7
 def _choose_runs(
     runs: tuple[str, ...],  # their names
     condition: str | None,  # a filter; "" for all
@@ -139,9 +139,9 @@ def _choose_runs(
 
 def _echo_verdict(
     found: Any,  # a `Verification`
-    is_whole: bool,  # with all that differs
 ) -> None:
     "Print what was found: one line where all is well."
+    is_whole = found.verdict != "identical"
     color = {"identical": "green", "within tolerance": "yellow", "differs": "red"}.get(found.verdict, "magenta")
     seconds = f" ({found.rerun_s:.0f} s, with checkout and judging {found.duration_s:.0f} s)" if found.rerun_s else ""
     header, rows, caption = found.table()
@@ -153,9 +153,9 @@ def _echo_verdict(
     if is_whole and rest:
         click.echo(rest)
 
-# %% ../nbs/16d_rerun_commands.ipynb #dfcc4e98
+# %% ../nbs/16d_rerun_commands.ipynb #58dd2853
 @click.command(cls=Judging)
-@run_argument(nargs=-1)
+@run_argument(nargs=-1, metavar="[RUN]...")
 @click.option("--all", "is_all", is_flag=True, help="All runs that are not archived.")
 @click.option("--where", "condition", metavar="FILTER", help="All runs that match, as in ls: 'tag = paper'.")
 @click.option("--venv", is_flag=True, help="In an environment made from the recorded lock.")
@@ -215,14 +215,14 @@ def verify(
             one = verify_run(folder, image=True if image == "recorded" else image, tolerances=tolerances, quiet=not verbose, secrets=secrets, **options)
             found.append(one)
             if not form:
-                _echo_verdict(one, one.verdict != "identical")
+                _echo_verdict(one)
     finally:
         if junit:
             write_junit(junit, found)
         if form:
             echo_json([one.to_dict() for one in found])
     if len(found) > 1 and not form:
-        click.echo(", ".join(f"{count} {verdict}" for verdict, count in Counter(one.verdict for one in found).items()) + f" of {len(found)} runs")
+        click.echo(f"{len(found)} runs: " + ", ".join(f"{count} {verdict}" for verdict, count in Counter(one.verdict for one in found).items()))
     sys.exit(EXIT_CODES[find_worst([one.verdict for one in found])])
 
 # %% ../nbs/16d_rerun_commands.ipynb #a1dbcb3c

@@ -115,7 +115,7 @@ def _limit_items(
         raise ValueError(f"There are no items of the kind {unknown[0]!r}. There are: {', '.join(KINDS)}.")
     return [item if not only or item.name.split(" ")[0].removesuffix("s") in {kind.removesuffix("s") for kind in only} else replace(item, counts=False) for item in items]
 
-# %% ../nbs/12h_verify.ipynb #f0296511
+# %% ../nbs/12h_verify.ipynb #ab854bf7
 def measure_noise(
     record: Record,  # of a run
 ) -> dict[str, Spread]:  # by metric; empty where the run has no repetitions
@@ -143,6 +143,8 @@ def _judge(
     judgement.items = _limit_items(judgement.items, only)
     found.verdict, found.items = judgement.verdict, judgement.items
     found.notes += judgement.notes + [warning for warning in repeated.get("warnings", []) if warning not in record.get("warnings", [])]
+    if not any(item.name.split(" ")[0] in ("metric", "curve", "weights", "file", "cell") for item in found.items):
+        found.notes.append("The run left no metric, no file and no output, so only how it ended was compared.")
     if repeated["state"] != record["state"] and repeated["cause"]:
         found.notes.append(f"The repetition has {repeated['state']}: {repeated['cause'].get('text', '')}")
     if found.verdict == "identical":
