@@ -145,7 +145,7 @@ def _judge_metrics(
         else:
             yield Item(f"metric {name}", "differs", f"only in {(first if name in values else second)['id']}")
 
-# %% ../nbs/12e_judgement.ipynb #15a76d7e
+# %% ../nbs/12e_judgement.ipynb #9d6b9f8b
 def _read_curves(
     record: Record,  # of a run
 ) -> dict[str, list[tuple[Any, float]]]:  # step and value in their order, by metric
@@ -158,6 +158,26 @@ def _read_curves(
     return curves
 
 
+def _judge_curve(
+    name: str,  # of the metric
+    one: list[tuple[Any, float]],  # step and value
+    other: list[tuple[Any, float]],  # of the repetition
+    tolerances: Tolerances,
+) -> Item:
+    "Judge a curve: where it parts, and how far it goes astray."
+    found = [(step, *(tolerances.judge_number(name, value, repeated) if step == further else ("differs", f"step {step} against step {further}")))
+             for (step, value), (further, repeated) in zip(one, other)]
+    verdict = find_worst([word for _, word, _ in found]) if found else "identical"
+    if len(one) != len(other) and verdict != "differs":
+        return Item(f"curve {name}", "differs", f"{len(one)} values against {len(other)}")
+    if verdict == "identical":
+        return Item(f"curve {name}", verdict, f"{len(one)} value{'s' * (len(one) != 1)}")
+    place = next(place for place, (_, word, _) in enumerate(found) if word == verdict)
+    largest = max(range(len(found)), key=lambda place: relative_difference(one[place][1], other[place][1]))
+    detail = found[place][2] if found[place][0] is None else f"from step {found[place][0]}: {found[place][2]}"
+    return Item(f"curve {name}", verdict, detail + (f"; at most {relative_difference(one[largest][1], other[largest][1]):.2g}, at step {one[largest][0]}" if largest != place else ""))
+
+
 def _judge_curves(
     first: Record,  # of a run
     second: Record,  # of its repetition
@@ -166,15 +186,7 @@ def _judge_curves(
     "Judge each curve of metrics."
     curves, others = _read_curves(first), _read_curves(second)
     for name in curves | others:
-        one, other = curves.get(name, []), others.get(name, [])
-        verdict, detail = "identical", f"{len(one)} values"
-        for (step, value), (further, repeated) in zip(one, other):
-            found = tolerances.judge_number(name, value, repeated) if step == further else ("differs", f"step {step} against step {further}")
-            if find_worst([found[0], verdict]) != verdict:
-                verdict, detail = found[0], f"from step {step}: {found[1]}" if step is not None else found[1]
-        if len(one) != len(other) and verdict != "differs":
-            verdict, detail = "differs", f"{len(one)} values against {len(other)}"
-        yield Item(f"curve {name}", verdict, detail)
+        yield _judge_curve(name, curves.get(name, []), others.get(name, []), tolerances)
 
 # %% ../nbs/12e_judgement.ipynb #38f29220
 def _read_arrays(
@@ -397,7 +409,7 @@ def find_origin(
     names = [record["id"], str(record.folder.resolve()), str(record.folder), *(machine.get(key) for key in ("hostname", "system", "cpu", "cpu_flags"))]
     return Origin(*times, tuple(name for name in names if isinstance(name, str) and len(name) > 5))
 
-# %% ../nbs/12e_judgement.ipynb #29f93493
+# %% ../nbs/12e_judgement.ipynb #1094bb15
 def _judge_notebook(
     first: Record,  # of a run
     second: Record,  # of its repetition
@@ -412,7 +424,7 @@ def _judge_notebook(
             both.append(read_cells(files[0].read_bytes(), is_code_only=True))
         except (IndexError, OSError, ValueError) as error:
             why = "is gone" if isinstance(error, IndexError) else f"cannot be read: {error}"
-            yield Item("cells", "cannot be judged", f"the executed notebook of {record['id']} {why}", counts=bool(both) or not isinstance(error, IndexError))
+            yield Item("cells", "cannot be judged", f"the executed notebook of {record['id']} {why}")
             return
     for one, other in align_cells(*both):
         if one is None or other is None or one.source != other.source:

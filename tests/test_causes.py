@@ -12,6 +12,7 @@ from conftest import ROOT, checked, run
 
 from ml_repo.causes import find_causes
 from ml_repo.divergence import find_divergence
+from ml_repo.judgement import judge_runs
 from ml_repo.reading import find_records, read_record
 from ml_repo.store import read_text, store_text
 
@@ -203,6 +204,9 @@ PLANTED = [  # name, kind, what it says, before, after
 ]
 
 
+INPUTS = ("parameter", "seed", "data file", "notebook cell")  # they are items of a verdict, so that another one is never "identical"
+
+
 def judge(change: Change, first: Path, second: Path) -> str:
     """Say what was not found as it should be; empty where everything was."""
     causes, parted = find_causes(first, second), find_divergence(first, second)
@@ -215,6 +219,9 @@ def judge(change: Change, first: Path, second: Path) -> str:
         wrong.append(f"cell {parted.cell}")
     if change.cell is None and change.step is None and parted:
         wrong.append(f"parted {parted}")
+    verdict, has_parted = judge_runs(first, second).verdict, bool(parted)
+    if has_parted and verdict == "identical" or not has_parted and verdict != "identical" and change.kind not in INPUTS:
+        wrong.append(f"verdict {verdict}")
     assert find_causes(first, second)._repr_mimebundle_()["text/plain"] and parted._repr_mimebundle_()["text/html"]
     return "; ".join(wrong)
 

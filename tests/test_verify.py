@@ -1,0 +1,209 @@
+"""A record is a claim that is tested: it is run again as it was, and whatever is not the same is found, with its cause."""
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree import ElementTree
+
+import pytest
+from conftest import ROOT, checked, run
+from test_causes import CELLS, ENVIRONMENT, FACTOR, FIRST, fill, git, install, train, write_notebook
+
+from ml_repo.reading import find_records, read_record
+from ml_repo.verdict import EXIT_CODES, read_verdict
+
+SHIPPED = ROOT / "experiments"
+
+
+def copy_record(name: str, folder: Path) -> Path:
+    """Copy a record that comes with the repository, with its texts."""
+    shutil.copytree(SHIPPED / ".store", folder / ".store", dirs_exist_ok=True)
+    return Path(shutil.copytree(SHIPPED / name, folder / name))
+
+
+def read_bytes(folder: Path) -> dict[str, bytes]:
+    """All files of a record but the verdict."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "verdict.json"}
+
+
+def pick_shipped() -> str:
+    """The shipped run that completed last."""
+    return max(record.name for record in find_records(SHIPPED) if read_record(record)["state"] == "completed")
+
+
+def test_a_shipped_record_holds(tmp_path):
+    """Identical bits on the kind of machine that made it; elsewhere a verdict that names the other processor."""
+    name = pick_shipped()
+    commit = read_record(SHIPPED / name)["code"]["commit"]
+    if run("git", "cat-file", "-e", f"{commit}^{{commit}}").returncode:
+        pytest.skip(f"this clone has no history back to {commit[:12]}: git fetch --unshallow")
+    folder = copy_record(name, tmp_path / "experiments")
+    before = read_bytes(folder)
+    result = run("ml-repo", "verify", folder, "--no-keep", "--junit", tmp_path / "verify.xml")
+    print(result.stdout)
+    verdict = read_verdict(folder)
+    assert read_bytes(folder) == before and len(find_records(folder.parent)) == 1
+    assert result.returncode == EXIT_CODES[verdict["verdict"]], result.stdout
+    suite = ElementTree.parse(tmp_path / "verify.xml").getroot()[0]
+    assert suite.get("name") == name and int(suite.get("tests")) == len(verdict["items"]) > 20
+    if read_record(folder)["machine"]["cpu"] == next(line.split(": ")[1] for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")):
+        assert verdict["verdict"] == "identical", result.stdout
+    else:
+        assert verdict["verdict"] == "identical" or any(cause["kind"] == "cpu" for cause in verdict["causes"]), result.stdout
+    assert "identical" in checked("ml-repo", "ls", "--records", folder.parent, "--columns", "verified") or verdict["verdict"] != "identical"
+    assert verdict["verdict"] in checked("ml-repo", "show", folder)
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory) -> tuple[Path, Path]:
+    """A project with one commit, and the record of one run; everybody puts it back."""
+    root = tmp_path_factory.mktemp("verify")
+    fill(root)
+    git(root, "init", "--quiet", "--initial-branch", "main")
+    git(root, "add", "--all")
+    git(root, "commit", "--quiet", "--message", "Begin")
+    git(root, "tag", "begin")
+    return root, train(root)
+
+
+def verify(root: Path, record: Path, *options: str, **environment: str) -> dict:
+    """Verify a run as a user does; returns what --json prints, and checks the exit code."""
+    path = os.pathsep.join([str(root / "site"), str(root / "project"), str(ROOT)])
+    result = run("sh", "-c", '"$@" 2> /dev/null', "sh", "ml-repo", "verify", record, "--json", "--no-keep", *options, cwd=root / "project", **{
+        "ML_REPO_RECORDS": str(record.parent), "PYTHONPATH": path, "JUPYTER_PATH": str(root / "jupyter")} | ENVIRONMENT | environment)
+    (found,) = json.loads(result.stdout)
+    assert result.returncode == found["exit_code"] == EXIT_CODES[found["verdict"]]
+    return found
+
+
+class Planted(NamedTuple):
+    """Something that is not as it was when the run is repeated."""
+    name: str
+    verdict: str
+    says: str = ""  # in the problem, or in the cause that comes first
+    step: int | None = None  # the first at which the two runs part
+    options: tuple[str, ...] = ()
+    environment: dict[str, str] = {}
+    edit: Callable[[Path, Path], object] = lambda root, record: None  # the project, the record
+    is_quick: bool = False
+
+
+def write(name: str, text: str) -> Callable[[Path, Path], object]:
+    return lambda root, record: (root / "project" / name).write_text(text)
+
+
+def change_json(**fields: object) -> Callable[[Path, Path], object]:
+    """Change a record, as somebody would who wants a better number in it."""
+    def edit(root: Path, record: Path) -> None:
+        facts = json.loads((record / "record.json").read_text())
+        (record / "record.json").write_text(json.dumps(facts | {key: value(facts[key]) for key, value in fields.items()}))
+    return edit
+
+
+def change_log(step: int, difference: float) -> Callable[[Path, Path], object]:
+    def edit(root: Path, record: Path) -> None:
+        lines = [json.loads(line) for line in (record / "metrics.jsonl").read_text().splitlines()]
+        lines[step - 1]["values"]["loss"] += difference
+        (record / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return edit
+
+
+def change_output(before: str, after: str) -> Callable[[Path, Path], object]:
+    def edit(root: Path, record: Path) -> None:
+        path = next(record.glob("*.ipynb"))
+        path.chmod(0o644)
+        text = path.read_text()
+        assert before in text
+        path.write_text(text.replace(before, after))
+    return edit
+
+
+def better(metrics: list[dict]) -> list[dict]:
+    return [metric | {"value": metric["value"] * 0.99} for metric in metrics]
+
+
+def change_data(root: Path, record: Path) -> None:
+    (root / "project/data/values.bin").write_bytes(FIRST)
+
+
+def commit_all(root: Path, record: Path) -> None:
+    write("helper.py", FACTOR.format("step"))(root, record)
+    write_notebook(root / "project/nbs/train.ipynb", *CELLS[:4], "momentum = 0.9", *CELLS[5:])
+    git(root, "commit", "--quiet", "--all", "--message", "Go on")
+
+
+ANYWAY = ("--anyway",)
+PLANTED = [
+    Planted("nothing", "identical", is_quick=True),
+    Planted("code of today is another", "identical", edit=commit_all, is_quick=True),
+    Planted("module changed and not committed", "identical", edit=write("helper.py", FACTOR.format("step > 2"))),
+    Planted("lock of today is another", "identical", edit=write("docker/requirements.txt", "numpy==2.0\n")),
+    Planted("variable that is recorded is another", "identical", environment={"OMP_NUM_THREADS": "1"}),
+    Planted("variable that was not set", "identical", environment={"XLA_FLAGS": "a"}),
+    Planted("hash seed", "identical", environment={"PYTHONHASHSEED": "1"}),
+    Planted("package that is not imported", "cannot be judged", "idle-library: 1.0 in the run, 2.0 now", edit=lambda root, record: install(root / "site", "idle_library", "2.0")),
+    Planted("package that is not imported, anyway", "identical", options=ANYWAY, edit=lambda root, record: install(root / "site", "idle_library", "2.0")),
+    Planted("package", "cannot be judged", "fake-library: 1.0 in the run, 1.1 now", edit=lambda root, record: install(root / "site", "fake_library", "1.1", "step > 7"), is_quick=True),
+    Planted("package, anyway", "differs", "fake-library 1.0 → 1.1", 8, ANYWAY, edit=lambda root, record: install(root / "site", "fake_library", "1.1", "step > 7")),
+    Planted("package by a little, anyway", "within tolerance", "fake-library 1.0 → 1.1", 8, ANYWAY, edit=lambda root, record: install(root / "site", "fake_library", "1.1", "1e-6 * (step > 7)")),
+    Planted("byte of data", "cannot be judged", "data/values.bin is changed", edit=change_data, is_quick=True),
+    Planted("byte of data, anyway", "differs", "data/values.bin has other content", 5, ANYWAY, edit=change_data),
+    Planted("data is gone", "cannot be judged", "data/notes.bin is missing", edit=lambda root, record: (root / "project/data/notes.bin").unlink()),
+    Planted("precision that no record holds", "within tolerance", "precision float64 → float32", 1, environment={"PROJECT_FLOAT": "float32"}, is_quick=True),
+    Planted("chance", "differs", "operations True → False", 2, environment={"PROJECT_CHANCE": "1", "PROJECT_LOOSE": "1"}),
+    Planted("final metric was made better", "differs", edit=change_json(metrics=better), is_quick=True),
+    Planted("curve was changed", "differs", step=4, edit=change_log(4, 0.01)),
+    Planted("curve was changed in the last digit", "within tolerance", step=4, edit=change_log(4, 1e-15)),
+    Planted("output was changed", "differs", edit=change_output("weight ", "weight -")),
+    Planted("value was changed", "differs", edit=change_json(parameters=lambda old: old | {"lr": old["lr"] | {"used": 0.2}})),
+    Planted("commit is gone", "cannot be judged", "Fetch it first", edit=change_json(code=lambda old: old | {"commit": "0" * 40})),
+    Planted("notebook is gone", "cannot be judged", edit=lambda root, record: next(record.glob("*.ipynb")).unlink()),
+    Planted("run was killed", "cannot be judged", "killed, so it has no result", edit=change_json(state=lambda old: "killed")),
+    Planted("file of the store is gone", "cannot be judged", edit=lambda root, record: [path.unlink() for path in (record.parent / ".store").glob("*.txt")]),
+]
+
+
+def carry_out(first: tuple[Path, Path], planted: Planted) -> str:
+    """Plant a change, verify the run, and say what was not found as it should be."""
+    root, original = first
+    folder = root / "copies" / planted.name.replace(" ", "-").replace(",", "")
+    shutil.copytree(original.parent / ".store", folder / ".store")
+    record = Path(shutil.copytree(original, folder / original.name))
+    try:
+        planted.edit(root, record)
+        before = read_bytes(record)
+        found = verify(root, record, *planted.options, **planted.environment)
+        wrong = [] if found["verdict"] == planted.verdict else [f"verdict {found['verdict']}: {[one for one in found['items'] if one['verdict'] != 'identical'][:3]} {found['problem']}"]
+        said = found["problem"] or (f"{found['causes'][0]['text']}" if found["causes"] else "")
+        if planted.says not in said:
+            wrong.append(f"said {said}")
+        if planted.step and not any(f"loss at step {planted.step}:" in line for line in found["parted"]):
+            wrong.append(f"parted {found['parted']}")
+        if read_bytes(record) != before:
+            wrong.append("the record was changed")
+        if bool(read_verdict(record)) != bool(found["rerun_s"]):
+            wrong.append("a verdict was kept that is none")
+        return "; ".join(wrong)
+    finally:
+        git(root, "reset", "--quiet", "--hard", "begin")
+        fill(root)
+
+
+@pytest.mark.parametrize("planted", [one for one in PLANTED if one.is_quick], ids=lambda one: one.name)
+def test_what_is_not_as_it_was(first, planted):
+    assert carry_out(first, planted) == ""
+
+
+@pytest.mark.slow
+def test_all_that_is_not_as_it_was(first, capsys):
+    found = {planted.name: carry_out(first, planted) for planted in PLANTED if not planted.is_quick}
+    with capsys.disabled():
+        print("\n" + "\n".join(f"{name:<40}{wrong or 'right'}" for name, wrong in found.items()))
+    assert not any(found.values())
+
+
+def test_worktrees_are_gone(first):
+    """Git keeps no entry of a checkout, and no folder is left."""
+    assert git(first[0], "worktree", "list").count("\n") == 0
