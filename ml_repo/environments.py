@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['EnvironmentDifference', 'EnvironmentDiffers', 'read_recorded_packages', 'compare_environment', 'make_venv',
-           'find_engine', 'name_image', 'container_command', 'Environment', 'choose_environment']
+           'Environment', 'choose_environment']
 
-# %% ../nbs/12a_environments.ipynb #6b65c58e
+# %% ../nbs/12a_environments.ipynb #721644a5
 import hashlib
 import os
 import platform
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from .files import write_atomic
+from .image import Image, find_engine, find_image, find_recorded_image
 from .machine import read_cuda, read_gpus, read_image, read_machine
 from .provenance import list_packages
 from .reading import Record
@@ -176,51 +177,14 @@ def _install(
             *map(str, files))
     write_atomic(folder / "complete", "\n")
 
-# %% ../nbs/12a_environments.ipynb #4324b331
-def find_engine() -> str | None:  # "podman" or "docker", None without one that works
-    "Find a program that runs containers."
-    for name in ("podman", "docker"):
-        if shutil.which(name) and subprocess.run([name, "info"], capture_output=True).returncode == 0:
-            return name
-    return None
-
-
-def name_image(
-    record: Record,  # of a run
-) -> str:  # a reference with a digest
-    "Say which image a run had. Raises `ValueError` when its record names none."
-    about = record.get("image") or {}
-    if not about.get("image_digest"):
-        raise ValueError(f"The record of {record['id']} names no image by its digest. Name one yourself (--image REF), or use --venv or --anyway.")
-    name = (about.get("image") or "").partition("@")[0]
-    return f"{name}@{about['image_digest']}" if "/" in name else about["image_digest"]
-
-
-def container_command(
-    engine: str,  # "podman" or "docker"
-    image: str,  # a reference
-    command: Iterable[str],  # to run inside
-    folders: Mapping[str | PathLike, bool],  # that are mounted, and whether they can be written
-    digest: str = "",  # of the image, so that the new record can name it
-    has_gpu: bool = False,  # hand the GPUs on
-    **variables: str,  # of the environment inside
-) -> list[str]:
-    "Write the command line that runs a program in a container."
-    user = ["--userns=keep-id"] if engine == "podman" else ["--user", f"{os.getuid()}:{os.getgid()}"]
-    mounts = [f"--volume={folder}:{folder}{'' if can_write else ':ro'}" for folder, can_write in sorted(folders.items(), key=lambda one: str(one[0]))]
-    gpus = [] if not has_gpu else ["--device=nvidia.com/gpu=all"] if engine == "podman" else ["--gpus=all"]
-    named = {"HOME": "/tmp", "ML_REPO_IMAGE": image, "ML_REPO_IMAGE_DIGEST": digest} | variables
-    return [engine, "run", "--rm", "--interactive", "--init", *user, *mounts, *gpus, *(f"--env={name}={value}" for name, value in named.items() if value),
-            image, *command]
-
-# %% ../nbs/12a_environments.ipynb #ad71d19d
+# %% ../nbs/12a_environments.ipynb #dfef25a0
 @dataclass(frozen=True)
 class Environment:
     "Where a run is repeated."
 
     kind: str  # this one, venv, image or anyway
     python: Path | None = None  # of an environment that was made; None for this one
-    image: str | None = None  # a reference
+    image: Image | None = None  # of a container
     engine: str | None = None  # "podman" or "docker"
     differences: tuple[EnvironmentDifference, ...] = ()  # to this environment
 
@@ -236,10 +200,9 @@ def choose_environment(
     found = tuple(compare_environment(record))
     digest = (record.get("image") or {}).get("image_digest")
     if image:
-        reference, engine = name_image(record) if image is True else image, find_engine()
-        if engine is None:
-            raise ValueError(f"The image {reference} needs podman or docker, and none of them works here. Start one, or use --venv or --anyway.")
-        return Environment("image", image=reference, engine=engine, differences=found)
+        engine = find_engine(digest or "" if image is True else image)
+        chosen = find_recorded_image(engine, record.get("image") or {}) if image is True else find_image(engine, image)
+        return Environment("image", image=chosen, engine=engine, differences=found)
     if venv:
         return Environment("venv", make_venv(record, others=others), differences=found)
     decisive = [one for one in found if one.decides]

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['read_given', 'find_folder', 'supervise_task', 'open_place', 'rerun_run']
 
-# %% ../nbs/12b_rerun.ipynb #7991c05c
+# %% ../nbs/12b_rerun.ipynb #66d182b4
 import ctypes
 import json
 import os
@@ -24,8 +24,9 @@ from typing import Any
 from .checkout import Checkout, check_inputs, checkout_run, hide_beside, list_inputs, remove_checkout
 from .code import ask_git
 from .edits import check_tag
-from .environments import Environment, choose_environment, container_command
+from .environments import Environment, choose_environment
 from .files import Lock
+from .image import container_command, find_owner
 from .machine import read_environment
 from .provenance import find_repository
 from .reading import Record, read_record
@@ -187,14 +188,14 @@ def _make_task(
             "python": environment.python and str(environment.python), "path": list(dict.fromkeys(map(str, path))), "variables": recorded,
             "threads": (record.get("machine") or {}).get("threads"), "hide": hide, "hidden": list(hide), "command": list(sys.argv), **more}
 
-# %% ../nbs/12b_rerun.ipynb #bf9ba704
+# %% ../nbs/12b_rerun.ipynb #04d54df2
 def _find_mounts(
     record: Record,  # of the first run
     checkout: Checkout,  # its files
     records: Path,  # the folder that the new record goes to
 ) -> dict[Path, bool]:  # folder, whether it is written to
     "List the folders that a container needs."
-    here = Path(__file__).resolve().parent.parent
+    here = Path(__file__).resolve().parent  # this package, and not what is installed beside it
     folders = {here: False, checkout.folder: True, records: True}
     for name in checkout.beside:
         if (link := checkout.project / name).is_symlink():
@@ -244,7 +245,7 @@ def _run_task(
             told |= json.loads(line)
     return told, stopped[0] if stopped else None
 
-# %% ../nbs/12b_rerun.ipynb #081fed36
+# %% ../nbs/12b_rerun.ipynb #585e2050
 def _take_today(
     record: Record,  # of the first run
 ) -> Checkout:
@@ -269,6 +270,17 @@ def _check_data(
         raise ValueError(f"The data is not that of {record['id']}:\n  {listed}\nBring the files back, or go on with --anyway.")
     return [f"The input {one}." for one in changes]
 
+# %% ../nbs/12b_rerun.ipynb #47940f26
+def _hand_over(
+    folder: Path,  # that this process, which is root, made or wrote to
+    owner: tuple[int, int],  # user and group
+) -> None:
+    "Give what belongs to this user in a folder to somebody else."
+    for place in (folder, *folder.rglob("*")):
+        with suppress(FileNotFoundError):
+            if place.lstat().st_uid == os.getuid():
+                os.chown(place, *owner, follow_symlinks=False)
+
 
 def _wrap(
     record: Record,  # of the first run
@@ -280,9 +292,12 @@ def _wrap(
     "Put a program into the container of the environment, if it has one."
     if environment.image is None:
         return command
-    digest = (record.get("image") or {}).get("image_digest") or ""
-    return container_command(environment.engine, environment.image, ["python", *command[1:]], _find_mounts(record, checkout, records),
-                             digest if digest and environment.image.endswith(digest) else "", bool(record.get("gpus")))
+    owner, mounts = find_owner(records), _find_mounts(record, checkout, records)
+    if owner[0] != os.getuid():
+        for folder, can_write in mounts.items():
+            if can_write and folder != records:
+                _hand_over(folder, owner)
+    return container_command(environment.engine, environment.image, ["python", *command[1:]], mounts, owner, bool(record.get("gpus")))
 
 # %% ../nbs/12b_rerun.ipynb #11fc6e51
 def rerun_run(

@@ -1,0 +1,337 @@
+"""A run in a container is as good a record as any other, and is made again in the same image.
+
+These tests need a container engine. One that answers is used; else `dockerd` is started here (Debian: docker.io), with its
+own folder; else they are skipped, and say why. The base image is what docker/Dockerfile names, ML_REPO_TEST_BASE, or a
+stand-in made by mmdebstrap.
+"""
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
+
+import pytest
+from conftest import BIN, ROOT, checked, run
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from test_record import git, write_notebook
+
+from ml_repo.reading import Record, find_records, read_record
+
+pytestmark = pytest.mark.slow
+
+DOCKERFILE = ROOT / "docker" / "Dockerfile"
+OWNER = 1234  # who has the repository in these tests; not root, and not the user of the image
+# What the library imports without an example, and what a person works with; TensorFlow and the like are left out.
+SMALL = ("papermill", "ipykernel", "click", "detect-secrets", "psutil", "nvidia-ml-py", "nbdime", "pyyaml", "packaging", "fastcore", "rich",
+         "bleach", "numpy", "setuptools", "jupyterlab", "nbdev", "pre-commit")
+CONTRACT = "lr: float = 0.1  # step size, above 0\nwait_s: float = 0.0  # seconds, at least 0"
+WORK = """
+import os, time
+from pathlib import Path
+from ml_repo.run import start_run
+import numpy
+run = start_run()
+print("data", open("data/prices.csv").read().strip(), "user", os.getuid(), flush=True)
+run.log(split="test", result=float(numpy.random.default_rng(0).normal() * lr))
+run.artifact_path("weights.bin").write_bytes(bytes(range(256)))
+time.sleep(wait_s)
+"""
+
+
+def docker(*words: str | Path, **options) -> str:
+    """Ask docker for something that must work."""
+    return checked("docker", *words, **options)
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[str]:
+    """A running engine; one that is started here is stopped at the end, and its images are gone."""
+    if run("docker", "info").returncode == 0:
+        yield "docker"
+        return
+    if missing := [name for name in ("docker", "dockerd") if not shutil.which(name)]:
+        pytest.skip(f"no container engine runs here, and {' and '.join(missing)} is not installed (Debian: apt-get install docker.io mmdebstrap docker-registry)")
+    if os.getuid() != 0:
+        pytest.skip("no container engine runs here, and only root can start one")
+    folder = Path(tempfile.mkdtemp(prefix="ml-repo-engine-", dir="/var/tmp"))
+    hook = folder / "hook" / "nvidia-container-runtime-hook"  # with it, --gpus works without a GPU
+    hook.parent.mkdir()
+    hook.write_text("#!/bin/sh\ncat > /dev/null\n")
+    hook.chmod(0o755)
+    with open(folder / "log.txt", "w") as log:
+        process = subprocess.Popen(["dockerd", "--data-root", str(folder / "data"), "--exec-root", str(folder / "run")], stdout=log, stderr=log,
+                                   env=os.environ | {"PATH": f"{hook.parent}:{os.environ['PATH']}"}, start_new_session=True)
+    try:
+        for _ in range(150):
+            if process.poll() is not None or run("docker", "info").returncode == 0:
+                break
+            time.sleep(0.2)
+        if run("docker", "info").returncode:
+            pytest.skip(f"no container engine can be started here: {(folder / 'log.txt').read_text()[-600:]}")
+        yield "docker"
+        if containers := docker("ps", "--all", "--quiet").split():
+            run("docker", "rm", "--force", *containers)
+    finally:
+        process.terminate()
+        process.wait(60)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def base(engine, tmp_path_factory) -> str:
+    """The base image of the Dockerfile, or where no registry is reached, one that stands in for it."""
+    named = re.search(r"^ARG BASE_IMAGE=(.*)$", DOCKERFILE.read_text(), re.MULTILINE)[1]
+    for name in filter(None, [os.environ.get("ML_REPO_TEST_BASE"), named, "ml_repo/base"]):
+        if run("docker", "image", "inspect", name).returncode == 0 or ("@" in name and run("timeout", "300", "docker", "pull", "--quiet", name).returncode == 0):
+            return name
+    if not shutil.which("mmdebstrap"):
+        pytest.skip(f"the base image {named} cannot be pulled, and without mmdebstrap no stand-in can be made (or name one: ML_REPO_TEST_BASE)")
+    folder = tmp_path_factory.mktemp("base")
+    paths = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("man", "doc", "locale")]
+    checked("mmdebstrap", "--variant=minbase", "--include=ca-certificates,python3,python3-venv", *paths, "bookworm", folder / "base.tar")
+    docker("import", "--change", "ENV PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin", folder / "base.tar", "ml_repo/raw")
+    (folder / "base.tar").unlink()
+    shutil.copy(os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt"), folder / "ca.crt")  # of this network, which may have its own
+    (folder / "Dockerfile").write_text("FROM ml_repo/raw\nCOPY ca.crt /etc/ssl/certs/ca-certificates.crt\nRUN ln -sf python3 /usr/bin/python\n"
+                                       "ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt\n")
+    docker("build", "--quiet", "--tag", "ml_repo/base", folder)
+    return "ml_repo/base"
+
+
+def shorten_lock(text: str) -> str:
+    """The pins of a lock that SMALL needs, as they are."""
+    wanted, found = list(SMALL), set()
+    while wanted:
+        name = canonicalize_name(wanted.pop())
+        if name in found:
+            continue
+        found.add(name)
+        try:
+            needs = [Requirement(one) for one in distribution(name).requires or []]
+        except PackageNotFoundError:
+            continue
+        wanted += [one.name for one in needs if one.marker is None or one.marker.evaluate({"extra": ""})] + ["tinycss2"] * (name == "bleach")
+    pins = re.findall(r"^[A-Za-z0-9].*(?:\n[ \t]+--hash.*)*", text, flags=re.MULTILINE)
+    return "# a short lock\n" + "\n".join(pin for pin in pins if re.split(r"[=\[ ]", pin, maxsplit=1)[0] in found) + "\n"
+
+
+def make_project(clone: Path, folder: Path) -> Path:
+    """The repository with a lock of few packages and a training notebook of a second, as somebody else's."""
+    shutil.copytree(clone, folder, symlinks=True)
+    lock = folder / "docker" / "requirements.txt"
+    lock.write_text(shorten_lock(lock.read_text()))
+    write_notebook(folder / "nbs" / "train.ipynb", CONTRACT, WORK)
+    git(folder, "commit", "--quiet", "--all", "--message", "Take a small notebook")
+    (folder / "data").mkdir()
+    (folder / "data" / "prices.csv").write_text("1,2\n")
+    give(folder, OWNER)
+    return folder
+
+
+def give(folder: Path, owner: int) -> None:
+    """Make somebody the owner of everything in a folder."""
+    checked("chown", "--recursive", f"{owner}:{owner}", folder)
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Path]:
+    """A folder that every user can reach."""
+    folder = Path(tempfile.mkdtemp(prefix="ml-repo-container-", dir="/var/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def project(place, clone) -> Path:
+    """A repository that belongs to OWNER."""
+    if os.getuid() != 0:
+        pytest.skip("only root can play several users")
+    return make_project(clone, place / "project")
+
+
+@pytest.fixture(scope="module")
+def image(engine, base, project) -> str:
+    """The image of the project, built by the literal command."""
+    docker("build", "-t", "example_ml", "docker", "--build-arg", f"BASE_IMAGE={base}", "--build-arg", "GPU=0", cwd=project)
+    return "example_ml"
+
+
+def as_owner(project: Path, *words: str | Path, owner: int = OWNER) -> subprocess.CompletedProcess:
+    """Run a program outside of a container as the owner, who may use the engine, and may read where the tests' Python lies."""
+    group = Path("/var/run/docker.sock").stat().st_gid
+    home = project.parent / f"home-{owner}"
+    home.mkdir(exist_ok=True)
+    os.chown(home, owner, owner)
+    return run("setpriv", "--reuid", str(owner), "--regid", str(owner), "--groups", str(group), "--inh-caps", "+dac_read_search",
+               "--ambient-caps", "+dac_read_search", *words, cwd=project, HOME=str(home), PYTHONPATH=str(project), TMPDIR="/tmp")
+
+
+def ask(project: Path, *words: str) -> str:
+    """What git says to root about somebody's repository, in which it writes nothing."""
+    return git(project, "-c", "safe.directory=*", "--no-optional-locks", *words)
+
+
+def only_new(project: Path, known: set[Path]) -> Record:
+    """The one record that came since."""
+    [new] = set(find_records(project / "experiments")) - known
+    return read_record(new)
+
+
+def records(project: Path) -> set[Path]:
+    """All records of a project."""
+    return set(find_records(project / "experiments"))
+
+
+def strangers(project: Path, owner: int = OWNER) -> list[Path]:
+    """What in a project does not belong to its owner."""
+    return [path for path in project.rglob("*") if path.lstat().st_uid != owner]
+
+
+def result(record: Record) -> float:
+    """What the notebook measured."""
+    return record["metrics"][0]["value"]
+
+
+def digest_of(image: str) -> str:
+    """The id of an image."""
+    return docker("image", "inspect", "--format", "{{.Id}}", image).strip()
+
+
+@pytest.fixture(scope="module")
+def first(image, project) -> Record:
+    """A run by papermill's own command in the container, which is told what it is."""
+    known = records(project)
+    docker("run", "--rm", "-v", f"{project}:/workspace", "-e", f"ML_REPO_IMAGE={image}", "-e", f"ML_REPO_IMAGE_DIGEST={digest_of(image)}", image,
+           "papermill", "nbs/train.ipynb", "out.ipynb", "-p", "lr", "0.5")
+    return only_new(project, known)
+
+
+def test_a_run_in_a_container_keeps_a_whole_record(first, image, project):
+    assert first["state"] == "completed" and first["warnings"] == []
+    assert first["image"] | {"is_container": True, "engine": "docker", "image": image, "image_digest": digest_of(image)} == first["image"]
+    assert first["code"]["commit"] == ask(project, "rev-parse", "HEAD") and not first["code"]["is_dirty"]
+    assert first["packages"]["matches_lock"] and f"user {OWNER}" in (first.folder / "log.txt").read_text()
+    assert strangers(project) == [] and (project / "out.ipynb").is_file()
+    assert ask(project, "status", "--porcelain") == "?? experiments/"
+    (project / "out.ipynb").unlink()
+
+
+def test_it_is_made_again_in_the_same_image_from_outside(first, image, project):
+    known = records(project)
+    done = as_owner(project, BIN / "ml-repo", "rerun", first["id"], "--image", "--quiet")
+    assert done.returncode == 0, done.stdout
+    again = only_new(project, known)
+    assert (again["state"], result(again), again["parents"], again["door"]) == ("completed", result(first), [first["id"]], "rerun")
+    assert again["image"] == first["image"] and again["rerun"]["environment"] == "image" and again["rerun"]["is_exact"]
+    assert again["folder"] == first["folder"] == "." and again["code"]["tree"] == first["code"]["tree"]
+    assert (again.folder / "log.txt").read_text() == (first.folder / "log.txt").read_text()
+    assert again["packages"] == first["packages"] and again["inputs"] == first["inputs"]
+    assert [one for one in again["outputs"]["files"] if "weights" in one["path"]] == [one for one in first["outputs"]["files"] if "weights" in one["path"]]
+    assert again.folder.parent == first.folder.parent and strangers(project) == []
+    assert len(ask(project, "worktree", "list").splitlines()) == 1
+    assert docker("ps", "--all", "--quiet") == ""
+
+
+def test_without_the_image_it_says_what_differs(first, image, project, tmp_path):
+    (tmp_path / "Dockerfile").write_text(f"FROM {image}\nRUN cd /opt/venv/lib/python3*/site-packages && mkdir odd-1.0.dist-info "
+                                         "&& printf 'Name: odd\\nVersion: 1.0\\n' > odd-1.0.dist-info/METADATA\n")
+    docker("build", "--tag", "odd_ml", tmp_path)
+    known = records(project)
+    docker("run", "--rm", "-v", f"{project}:/workspace", "-e", f"ML_REPO_IMAGE_DIGEST={digest_of('odd_ml')}", "odd_ml",
+           "papermill", "nbs/train.ipynb", "experiments/out.ipynb", "-p", "lr", "0.5")
+    record, known = only_new(project, known), records(project)
+    done = as_owner(project, BIN / "ml-repo", "rerun", record["id"])
+    assert done.returncode == 2 and f"This environment is not that of {record['id']}:\n  odd: 1.0 in the run, none now" in done.stdout and "--image" in done.stdout
+    assert as_owner(project, BIN / "ml-repo", "rerun", record["id"], f"--image={image}", "--quiet").returncode == 0  # another one is a choice
+    assert only_new(project, known)["image"]["image_digest"] == digest_of(image)
+    known = records(project)
+    assert as_owner(project, BIN / "ml-repo", "rerun", record["id"], "--image", "--quiet").returncode == 0
+    assert only_new(project, known)["image"]["image_digest"] == digest_of("odd_ml")
+
+
+def test_root_leaves_the_files_to_their_owner(first, project):
+    known = records(project)
+    trusting = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}
+    done = run(BIN / "ml-repo", "rerun", first["id"], "--image", "--quiet", "-p", "lr", "1.0", cwd=project, PYTHONPATH=str(project), **trusting)
+    assert done.returncode == 0, done.stdout
+    again = only_new(project, known)
+    assert result(again) == 2 * result(first) and f"user {OWNER}" in (again.folder / "log.txt").read_text()
+    assert strangers(project) == []
+
+
+def test_an_image_that_is_gone_is_told(first, project):
+    other = first.folder.parent / "train-20261122T203755Z-gone"
+    shutil.copytree(first.folder, other)
+    fields = json.loads((other / "record.json").read_text())
+    fields |= {"id": other.name, "image": fields["image"] | {"image_digest": "sha256:" + "0" * 64}}
+    (other / "record.json").write_text(json.dumps(fields))
+    done = as_owner(project, BIN / "ml-repo", "rerun", other.name, "--image")
+    shutil.rmtree(other)
+    assert done.returncode == 2 and "never pushed to a registry" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def registry(engine) -> Iterator[str]:
+    """A registry of our own."""
+    if not shutil.which("docker-registry"):
+        pytest.skip("there is no docker-registry (Debian: apt-get install docker-registry)")
+    folder, port = Path(tempfile.mkdtemp(dir="/var/tmp")), 5077
+    (folder / "config.yml").write_text(f"version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {folder}/data}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n")
+    process = subprocess.Popen(["docker-registry", "serve", str(folder / "config.yml")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(f"http://127.0.0.1:{port}/v2/")
+        yield f"localhost:{port}"
+    finally:
+        process.terminate()
+        process.wait(20)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def wait_for(url: str, seconds: float = 60) -> int:
+    """Ask until somebody answers; returns the status."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return urlopen(url, timeout=5).status
+        except HTTPError as error:
+            return error.code
+        except (URLError, ConnectionError, TimeoutError):
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.2)
+
+
+def test_a_pushed_image_is_pulled_by_its_digest(registry, first, image, project, tmp_path):
+    name = f"{registry}/anna/example_ml"
+    (tmp_path / "Dockerfile").write_text(f"FROM {image}\nLABEL made={time.time()}\n")
+    docker("build", "--tag", name, tmp_path)
+    identity, digest = digest_of(name), re.search(r"digest: (sha256:[0-9a-f]{64})", docker("push", name))[1]
+    found = []
+    for names in ({"ML_REPO_IMAGE": "example_ml", "ML_REPO_IMAGE_DIGEST": identity}, {"ML_REPO_IMAGE": name, "ML_REPO_IMAGE_DIGEST": digest}):  # before the push, and after
+        known = records(project)
+        docker("run", "--rm", "-v", f"{project}:/workspace", *(f"--env={key}={value}" for key, value in names.items()), f"{name}@{digest}",
+               "papermill", "nbs/train.ipynb", "experiments/out.ipynb", "-p", "lr", "0.5")
+        found.append(only_new(project, known))
+    docker("rmi", name)  # as on a machine that never had it
+    assert run("docker", "image", "inspect", identity).returncode
+    known = records(project)
+    done = as_owner(project, BIN / "ml-repo", "rerun", found[0]["id"], "--image", "--quiet")
+    assert done.returncode == 2 and "never pushed" in done.stdout  # its record knows no registry
+    for record in reversed(found):  # the one pulls it, and the other finds it under its id
+        known = records(project)
+        done = as_owner(project, BIN / "ml-repo", "rerun", record["id"], "--image", "--quiet")
+        assert done.returncode == 0, done.stdout
+        again = only_new(project, known)
+        assert again["image"]["image_digest"] == record["image"]["image_digest"] and result(again) == result(first)
+    assert strangers(project) == []
