@@ -211,7 +211,7 @@ def verify_run(
         found.notes.append(f"The verdict could not be written beside the record: {error}")
     return found
 
-# %% ../nbs/12h_verify.ipynb #9c16511d
+# %% ../nbs/12h_verify.ipynb #479644bb
 def _make_case(
     suite: ElementTree.Element,  # of a run
     item: Item,  # one of its items
@@ -227,7 +227,7 @@ def _make_case(
 
 def write_junit(
     path: str | PathLike,  # a new file
-    verifications: Iterable[Verification],
+    verifications: Iterable[Verification],  # a test suite each
 ) -> Path:
     "Write what was found as JUnit's XML. Raises `OSError` when the file cannot be written."
     root = ElementTree.Element("testsuites", name="ml-repo verify")
