@@ -1,6 +1,6 @@
 # Everything here needs Python 3.11-3.13, git and make; the rest is installed into .venv from the lock.
 .DEFAULT_GOAL := help
-.PHONY: help train test test-all lab params lock prepare hooks clean
+.PHONY: help train test test-all verify lab params lock prepare hooks clean
 SHELL := /bin/sh
 
 VERSION_FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
@@ -37,6 +37,9 @@ test: $(VENV) ## Run all tests: the notebooks, then the whole-program checks
 test-all: $(VENV) ## Run the slow tests as well: the whole kill matrix, papermill's own tests (about half an hour)
 	nbdev_test --n_workers 2
 	pytest tests -q -rs -p no:cacheprovider --durations=8 --slow
+
+verify: $(VENV) ## Run all recorded runs again and say whether they give the same (a quarter of a minute each)
+	ml-repo verify --all
 
 lab: $(VENV) ## Open JupyterLab on the notebooks
 	jupyter lab --LabApp.default_url=/lab/tree/nbs
