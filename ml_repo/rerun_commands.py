@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RERUN_COMMANDS', 'checkout', 'rerun', 'Judging', 'verify_options', 'verify']
 
-# %% ../nbs/16d_rerun_commands.ipynb #21c18221
+# %% ../nbs/16d_rerun_commands.ipynb #3368e90b
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,8 +14,9 @@ from typing import Any
 
 import click
 
-from .console import echo_json, echo_record, echo_table, records_option, run_argument, terminal_width, fit_columns
+from .console import echo_json, echo_record, records_option, run_argument, terminal_width
 from .run_commands import EXIT_CODES
+from .tables import visible_text
 
 # %% ../nbs/16d_rerun_commands.ipynb #291427c4
 @click.command()
@@ -127,7 +128,7 @@ class Judging(click.Command):
             problem.exit_code = 3
             raise problem from error
 
-# %% ../nbs/16d_rerun_commands.ipynb #5f195cd7
+# %% ../nbs/16d_rerun_commands.ipynb #d370ce51
 def _choose_runs(
     runs: tuple[str, ...],  # their names
     condition: str | None,  # a filter; "" for all
@@ -149,17 +150,15 @@ def _echo_verdict(
     found: Any,  # a `Verification`
 ) -> None:
     "Print what was found: one line where all is well."
-    is_whole = found.verdict != "identical"
     color = {"identical": "green", "within tolerance": "yellow", "differs": "red"}.get(found.verdict, "magenta")
     seconds = f" ({found.rerun_s:.0f} s, with checkout and judging {found.duration_s:.0f} s)" if found.rerun_s else ""
-    header, rows, caption = found.table()
-    _, _, rest = caption.partition("\n")
-    if is_whole and rows:
-        header, rows, _ = fit_columns(header, rows, terminal_width())
-        echo_table(header, rows)
     click.echo(f"{found.run}: {click.style(found.verdict, fg=color)}{seconds} {found.problem}".rstrip())
-    if is_whole and rest:
-        click.echo(rest)
+    if found.verdict == "identical" or not found.items:
+        return
+    _, rows, caption = found.table()
+    formatter = click.HelpFormatter(width=terminal_width() or 160)
+    formatter.write_dl([(f"  {name}  {verdict}", visible_text(detail) or " ") for name, verdict, detail in rows], col_max=44)
+    click.echo(formatter.getvalue() + caption.partition("\n")[2])
 
 # %% ../nbs/16d_rerun_commands.ipynb #e3493bad
 _OPTIONS = (
