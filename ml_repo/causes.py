@@ -9,9 +9,8 @@ __all__ = ['KINDS', 'Cause', 'Causes', 'sort_causes', 'find_given', 'find_data',
 # %% ../nbs/12g_causes.ipynb #c17e9cec
 import ast
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from os import PathLike
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from .cells import Cell, align_cells, diff_cells

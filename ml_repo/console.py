@@ -7,11 +7,9 @@ __all__ = ['Group', 'terminal_width', 'fit_columns', 'echo_table', 'echo_record'
            'format_options']
 
 # %% ../nbs/16_console.ipynb #a30e8368
-import json
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import click

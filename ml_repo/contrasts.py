@@ -11,7 +11,6 @@ import json
 import math
 import tempfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from .metrics import find_direction, metric_key
