@@ -89,7 +89,7 @@ def answer(namespace, names):
     outside = tuple({os.path.realpath(path) + os.sep for path in (sys.prefix, sys.base_prefix, os.path.dirname(os.__file__)) if os.path.realpath(path) != os.sep})
     files = {os.path.realpath(str(module.__file__)) for module in list(sys.modules.values()) if getattr(module, "__file__", None)}
     facts["modules"] = sorted(path for path in files if path.endswith(".py") and not path.startswith(outside))[:2000]
-    facts["imported"] = sorted({name.partition(".")[0] for name in sys.modules} - set(getattr(sys, "stdlib_module_names", ())))[:2000]
+    facts["imported"] = sorted({name.partition(".")[0] for name in sys.modules if name[:2] != "__"} - set(getattr(sys, "stdlib_module_names", ())))[:2000]
     facts["read"], facts["written"] = [path for path in read if path not in written], list(written)
     if "keras" in loaded and "ml_repo.fingerprint" in sys.modules:
         facts["weights"] = hash_models(namespace, loaded["keras"], sys.modules["ml_repo.fingerprint"].hash_weights)
