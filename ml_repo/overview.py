@@ -15,7 +15,7 @@ from .runs import format_duration, format_value
 from .tables import draw_line, text_table, visible_text
 from .verdict import read_verdict
 
-# %% ../nbs/15a_overview.ipynb #d58d03e5
+# %% ../nbs/15a_overview.ipynb #878e3fc7
 def _describe_code(
     code: dict[str, Any],  # of a record
 ) -> str:
@@ -31,7 +31,7 @@ def _describe_place(
 ) -> str:
     "Say on which machine it ran."
     machine, gpus = record.get("machine") or {}, record.get("gpus") or []
-    names = [str(gpu.get("name")) for gpu in gpus if isinstance(gpu, dict)]
+    names = [str(gpu.get("model")) for gpu in gpus if isinstance(gpu, dict)]
     return ", ".join(filter(None, [record["host"].get("name"), machine.get("cpu"), " and ".join(names)]))
 
 
@@ -43,13 +43,16 @@ def _describe_packages(
         return ""
     return "as locked" if packages["matches_lock"] else "not as locked: " + ", ".join(str(one) for name in ("differ", "missing", "extra") for one in packages.get(name, []))[:200]
 
-# %% ../nbs/15a_overview.ipynb #c3b9df20
+# %% ../nbs/15a_overview.ipynb #a806abed
 def _describe_verdict(
     record: Record,  # as `read_record` gives it
-) -> str:  # empty where nobody has verified it
+) -> list[tuple[str, str]]:  # what, and how it is; empty where nobody has verified it
     "Say what somebody found who ran it again."
     facts = read_verdict(record.folder)
-    return ", ".join(str(facts[name]) for name in ("verdict", "when", "where") if facts.get(name))
+    apart = [str(one.get("name")) for one in facts.get("items") or [] if one.get("verdict") != "identical" and one.get("counts", True)]
+    causes = [f"{one.get('kind')}: {one.get('text')}" for one in (facts.get("causes") or [])[:1] if facts["verdict"] != "identical"]
+    return [("verified", ", ".join(str(facts[name]) for name in ("verdict", "when", "where") if facts.get(name))),
+            ("not the same", ", ".join(apart[:6]) + (f" and {len(apart) - 6} more" if apart[6:] else "")), ("likely cause", "".join(causes))]
 
 
 def _describe_end(
@@ -60,7 +63,7 @@ def _describe_end(
     duration = format_duration(record["duration_s"])
     rows = [("run", record["id"]), ("state", record["state"] + (f" after {duration}" if duration else "")), ("why", (record["cause"] or {}).get("text", "")),
             ("last seen", elsewhere), ("experiment", record["experiment"]), ("started", record["started"]), ("note", record["note"]), ("tags", " ".join(record["tags"])),
-            ("archived", record.get("archived") or ""), ("verified", _describe_verdict(record)), ("notebook", record["notebook"]), ("code", _describe_code(record.get("code") or {})),
+            ("archived", record.get("archived") or ""), *_describe_verdict(record), ("notebook", record["notebook"]), ("code", _describe_code(record.get("code") or {})),
             ("packages", _describe_packages(record.get("packages") or {})), ("machine", _describe_place(record))]
     return [(name, str(value)) for name, value in rows if value]
 
