@@ -361,7 +361,7 @@ def _read_shown(
                 shown.setdefault(kind, []).append("".join(value) if isinstance(value, list) and all(isinstance(one, str) for one in value) else value)
     return shown
 
-# %% ../nbs/12e_judgement.ipynb #430af6a1
+# %% ../nbs/12e_judgement.ipynb #ffd8a702
 def _compare_shown(
     kind: str,  # stdout, stderr, error, or a media type
     first: Any,  # what was shown
@@ -379,22 +379,35 @@ def _compare_shown(
     texts = [value if isinstance(value, str) else json.dumps(value, indent=1, sort_keys=True) for value in (first, second)]
     return (compare_drawings if kind == "image/svg+xml" else compare_texts)(*texts, tolerances.text, origins)
 
+# %% ../nbs/12e_judgement.ipynb #e1345ef5
+def _draws_time(
+    code: str,  # of a cell, and of the functions that it calls
+) -> bool:
+    "Say whether a code names a measured time, in anything else than a line that prints."
+    code = re.sub(r"(?m)^ *print\(.*$", "", code)
+    named = re.findall(r"\b\w+[ _]time\b|\b\w*(?:duration|elapsed|runtime)\w*", code)
+    return bool(re.search(r"(?:\{[^{}\n]*:\.?\d*[fg]\}|%\.?\d*[fg]) ?(?:[nuµm]?s|sec(?:ond)?s?|min)\b", code)) or any(is_timing(name.replace(" ", "_")) for name in named)
 
+# %% ../nbs/12e_judgement.ipynb #05727cea
 def judge_cell(
     first: Cell,  # of a run
     second: Cell,  # of its repetition
     tolerances: Tolerances = Tolerances(),  # how far results may lie apart
     origins: tuple[Origin, Origin] = (Origin(), Origin()),  # of the two runs
+    helpers: str = "",  # code of what the cell calls
 ) -> Item | None:  # None where nothing was shown
     "Judge what a cell has shown."
     shown, repeated = _read_shown(first), _read_shown(second)
     origins = tuple(replace(origin, is_timed=bool(CLOCKS.search(first.source))) for origin in origins)
     verdict, detail = "identical", ""
     for kind in shown | repeated:
-        one, other = shown.get(kind, []), repeated.get(kind, [])
+        nothing = [""] if kind in ("stdout", "stderr") else []
+        one, other = shown.get(kind, nothing), repeated.get(kind, nothing)
         if len(one) != len(other):
             return Item(f"cell {first.number}", "differs", f"{len(one)} outputs of {kind} against {len(other)}")
         for found in (_compare_shown(kind, *pair, tolerances, origins) for pair in zip(one, other)):
+            if found[0] == "differs" and is_figure(kind) and _draws_time(f"{first.source}\n{helpers}"):
+                found = "cannot be judged", f"{found[1]}; the code writes a measured time, which may be what is drawn"
             if find_worst([found[0], verdict]) != verdict or (found[0] == verdict and not detail):
                 verdict, detail = found[0], f"{kind}: {found[1]}" if found[1] else ""
     return Item(f"cell {first.number}", verdict, detail) if shown or repeated else None
@@ -409,7 +422,7 @@ def find_origin(
     names = [record["id"], str(record.folder.resolve()), str(record.folder), *(machine.get(key) for key in ("hostname", "system", "cpu", "cpu_flags"))]
     return Origin(*times, tuple(name for name in names if isinstance(name, str) and len(name) > 5))
 
-# %% ../nbs/12e_judgement.ipynb #1094bb15
+# %% ../nbs/12e_judgement.ipynb #c5eeee6a
 def _judge_notebook(
     first: Record,  # of a run
     second: Record,  # of its repetition
@@ -426,10 +439,11 @@ def _judge_notebook(
             why = "is gone" if isinstance(error, IndexError) else f"cannot be read: {error}"
             yield Item("cells", "cannot be judged", f"the executed notebook of {record['id']} {why}")
             return
+    defined = {name: cell.source for cell in both[0] for name in re.findall(r"^(?:def|class) (\w+)", cell.source, re.MULTILINE)}
     for one, other in align_cells(*both):
         if one is None or other is None or one.source != other.source:
             yield Item(f"cell {(one or other).number}", "differs", "other code" if one and other else f"only in {(first if one else second)['id']}")
-        elif item := judge_cell(one, other, tolerances, origins):
+        elif item := judge_cell(one, other, tolerances, origins, "\n".join({defined[name] for name in re.findall(r"\w+", one.source) if name in defined})):
             yield item
 
 # %% ../nbs/12e_judgement.ipynb #f666b886

@@ -62,19 +62,19 @@ def show_text(
     plain = re.sub(r"\x08+\r?", "\r", _COLOR.sub("", plain))
     return "\n".join(next((state for state in reversed(line.split("\r")) if state), "").rstrip() if "\r" in line else line for line in plain.split("\n"))
 
-# %% ../nbs/12c_texts.ipynb #e03f7612
+# %% ../nbs/12c_texts.ipynb #80f66acc
 _NUMBER = r"\d[\d,]{0,20}(?:\.\d{1,20})?(?:e[-+]?\d{1,3})?"  # no longer: what is searched for at each letter of a text has to end soon
 _UNIT = r"(?:ns|[uµμ]s|ms|s|secs?|seconds?|mins?|minutes?|hrs?|hours?)"
 _SPAN = rf"(?:\d{{1,9}} ?(?:days?|d|hours?|hr?|minutes?|mins?|m),? )*{_NUMBER} ?{_UNIT}\b(?!\s+(?:of|long|old)\b)|\d+ ?h ?\d+ ?m(?:in)?\b|\d+ ?m(?:in)? ?\d+ ?s\b|(?:\d+ days?,? )?\d+:\d\d:\d\d(?:\.\d+)?"
 _EACH = r"(?:its?|iter(?:ation)?s?|steps?|batch(?:es)?|samples?|examples?|images?|epochs?|rows?|items?|records?|tokens?|files?|loops?|calls?|fits?|tasks?|[kMGT]?i?B|[kMG]?bytes)"
-_WORK = (r"(?:train(?:ing)?|fit(?:ting)?|score|run(?:ning)?|exec(?:ution)?|elapsed|wall|cpu|total|inference|predict(?:ion)?|comput(?:e|ation|ing)|process(?:ing|or)?"
+_WORK = (r"(?:train(?:ing)?|(?:re)?fit(?:ting)?|score|serial|sequential|parallel|run(?:ning)?|exec(?:ution)?|elapsed|wall|cpu|total|inference|predict(?:ion)?|comput(?:e|ation|ing)|process(?:ing|or)?"
          r"|load(?:ing)?|build|compil(?:e|ation)|epoch|step|user|sys(?:tem)?|search|eval(?:uation)?|download|test(?:ing)?)")
 _DID = (r"(?:done|finished|completed?|ran|trained|fitted|built|loaded|compiled|executed|processed|saved|computed|passed|failed|evaluated|downloaded|installed"
         r"|generated|written|optimi[sz]ed|ready)")
 _LEAD = (rf"(?:\btook|\btaken|\belapsed|\bdurations?|\bruntime|\bwall[- ]?clock|\beta|\b{_DID}\b[^\n]{{0,40}}?\b(?:in|after)|\b{_WORK}[ _-]?time(?: per \w+)?)"
          r"(?:_s|_ms|_seconds|_sec)?\b[\"']?[ \t]*[:=|(~≈]*[ \t]*(?:(?:about|was|is|approximately|of|in) )?")
 
-# %% ../nbs/12c_texts.ipynb #01af1e45
+# %% ../nbs/12c_texts.ipynb #52cb07f9
 _ALWAYS = [(kind, re.compile(pattern, re.MULTILINE | flags)) for kind, pattern, flags in (
     ("log heads", r"^(?P<keep>[IWEF])\d{4} \d\d:\d\d:(?:\d{10}|\d\d)\.\d+ +\d+(?= \S+:\d+\])", 0),
     ("progress", r"(?<=\d%)\|[^|\n]*\|(?= *\d)", 0),
@@ -84,10 +84,14 @@ _ALWAYS = [(kind, re.compile(pattern, re.MULTILINE | flags)) for kind, pattern, 
     ("progress", r"━{3,}(?= +[\d.]+/[\d.]+ [kMG]?i?B)", 0),
     ("times", rf"{_NUMBER} ?[nuµμm]?s ± {_NUMBER} ?[nuµμm]?s per loop \(mean ± std\. dev\. of [\d,]{{1,20}} runs?, [\d,]{{1,20}} loops? each\)", 0),
     ("times", rf"[\d,]{{1,20}} loops?, best of \d{{1,9}}: {_NUMBER} ?[nuµμm]?s per loop", 0),
+    ("times", r"(?P<keep>^(?:real|user|sys)[ \t]+)\d{1,9}m ?[\d.]{1,20}s\b", 0),
+    ("times", rf"{_NUMBER} ?s, {_NUMBER} ?min\b", 0),
     ("times", r"(?P<keep>^ *(?:CPU times|Wall time|Compiler|Compiler time|Parser) *: ).*$", 0),
     ("addresses", r"(?P<keep>\bat )0x[0-9a-fA-F]{6,16}\b|\b0x(?:7[ef]|5[56])[0-9a-f]{10}\b", 0),
+    ("addresses", r"(?P<keep>(?:<|&lt;)[^<>\n]{1,80}?\.\.\.)0?x[0-9a-f]{4,16}(?=>|&gt;)", 0),
     ("addresses", r"(?P<keep>\b(?:id|address|pointer|ptr)\b\D{0,24}\b)(?:1[34]\d{13}|9[34]\d{12})\b", re.IGNORECASE),
     ("identifiers", r"\b[0-9a-f]{8}-[0-9a-f]{4}-[14][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\b", re.IGNORECASE),
+    ("identifiers", r"(?P<keep>\b(?:\w{1,20}_)?(?:display|comm|model|kernel|session)_id[\"']?[ :=]{1,3}[\"']?)[0-9a-f]{32}\b", 0),
     ("identifiers", r"(?P<keep>\bpid\b[\"']?[ :=(#]{1,3}|\bprocess id\b[ :=]{1,3})\d+\b", re.IGNORECASE),
     ("identifiers", r"(?P<keep>\b(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1?\]):)\d{4,5}\b", 0),
     ("identifiers", r"(?P<keep>\bport[ :=]{1,2})(?:3[3-9]|[45]\d|6[0-5])\d{3}\b", re.IGNORECASE),
@@ -183,7 +187,34 @@ class _Masked:
             return found[0]
         return self.mark("times", found, found["span"], is_sure or self.origin.is_timed)
 
-# %% ../nbs/12c_texts.ipynb #2db8517a
+# %% ../nbs/12c_texts.ipynb #0b13374d
+_TIMING = re.compile(rf"(?:\w+_)?(?:duration|elapsed|runtime|{_WORK}_?time|(?:processor|wall|cpu)(?=_s$))(?:_s|_ms|_seconds|_sec|_)?|\w+_(?:ms|seconds|per_second|per_s)|\w+_s", re.IGNORECASE)
+
+
+def is_timing(
+    name: str,  # of a metric or of a column
+) -> bool:
+    "Say whether a name is one of a measured time, such as `fit_duration_s` or `mean_fit_time`."
+    return bool(_TIMING.fullmatch(name))
+
+# %% ../nbs/12c_texts.ipynb #b3d97150
+_KEY = re.compile(r"""(?P<keep>(?P<quote>'|"|&\#x27;|&quot;|&\#39;)(?P<name>\w+(?:\.\.\.\w+)?)(?P=quote): *)(?:array\([^()\n]*(?:\n +[^()\n]*)*\)|\[[^\[\]\n]*\])""")
+
+
+def _mask_key(
+    masked: "_Masked",  # that the text belongs to
+    found: re.Match,  # an array or a list behind its name
+) -> str:
+    "Take out what a dictionary tells of measured times."
+    name = found["name"]
+    if is_timing(name):
+        return masked.mark("times", found, found[0])
+    head, _, tail = name.partition("...")
+    if tail and any(one.startswith(head) and one.endswith(tail) for one in ("mean_fit_time", "mean_score_time", "std_fit_time", "std_score_time")):
+        return masked.mark("times", found, found[0], is_sure="cv_results_" in masked.text)
+    return found[0]
+
+# %% ../nbs/12c_texts.ipynb #c3b31690
 def _mask(
     text: str,  # as a reader sees it
     origin: Origin,  # of the text
@@ -198,11 +229,13 @@ def _mask(
         take(re.compile(rf"(?<![\w]){re.escape(name)}(?![\w])"), lambda found: masked.mark("names of the run", found, found[0]))
     for kind, pattern in _ALWAYS:
         take(pattern, lambda found, kind=kind: masked.mark(kind, found, found[0]))
+    take(_KEY, lambda found: _mask_key(masked, found))
     for pattern in _STAMPS:
         take(pattern, lambda found: masked.mark("dates", found, found[0]) if _is_now(found, origin) else found[0])
     take(_PROCESS, lambda found: masked.mark("identifiers", found, found[0]))
     for pattern, is_sure in _SPANS:
         take(pattern, lambda found, is_sure=is_sure: masked.take_span(found, is_sure))
+    take(re.compile(r"(?P<keep>\ue000dates\ue001-)(?=[a-z]*\d|[a-z]{4}\b)[a-z0-9]{4,8}\b"), lambda found: masked.mark("identifiers", found, found[0], is_sure=False))
     take(re.compile(r"\b[0-9a-f]{12}4[0-9a-f]{3}[89ab][0-9a-f]{15}\b"), lambda found: masked.mark("identifiers", found, found[0], is_sure=False))
     take(re.compile(r"\b(?:1[34]\d{13}|9[34]\d{12})\b"), lambda found: masked.mark("addresses", found, found[0], is_sure=False) if int(found[0]) % 16 == 0 else found[0])
     take(re.compile(r"\{[^{}:\n\ue000]+\}"), lambda found: _sort_set(masked, found))
@@ -222,17 +255,7 @@ def _sort_set(
     masked.taken.append(("the order of a set", found[0], True))
     return ordered
 
-# %% ../nbs/12c_texts.ipynb #2ebe5f67
-_TIMING = re.compile(rf"(?:\w+_)?(?:duration|elapsed|runtime|{_WORK}_?time|(?:processor|wall|cpu)(?=_s$))(?:_s|_ms|_seconds|_sec)?|\w+_(?:ms|seconds|per_second|per_s)|\w+_s", re.IGNORECASE)
-
-
-def is_timing(
-    name: str,  # of a metric or of a column
-) -> bool:
-    "Say whether a name is one of a measured time, such as `fit_duration_s` or `mean_fit_time`."
-    return bool(_TIMING.fullmatch(name))
-
-
+# %% ../nbs/12c_texts.ipynb #da809fb1
 def _mask_columns(
     text: str,  # that may hold tables as pandas prints them
 ) -> str:
@@ -251,7 +274,7 @@ def _mask_columns(
                     lines[at] = line = f"{line[:number.start()]}{'⧗' * (end - number.start())}{line[end:]}"
     return re.sub("[ ]*⧗+", "\ue000times\ue001", "\n".join(lines))
 
-# %% ../nbs/12c_texts.ipynb #f4a7cbb8
+# %% ../nbs/12c_texts.ipynb #faf2548b
 def _mask_rows(
     html: str,  # that may hold tables
 ) -> str:
@@ -260,12 +283,12 @@ def _mask_rows(
         timed: set[int] = set()
 
         def mask_row(row: re.Match) -> str:
-            cells = re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row[0], re.DOTALL)
+            cells = [re.sub(r"<span.*?</span>|<[^>]*>", "", cell, flags=re.DOTALL).strip() for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row[0], re.DOTALL)]
             if "<td" not in row[0]:
                 timed.clear()
-                timed.update(at for at, cell in enumerate(cells) if is_timing(cell.strip()))
+                timed.update(at for at, cell in enumerate(cells) if is_timing(cell))
                 return row[0]
-            is_row = any(is_timing(cell.strip()) for cell in cells[:3])
+            is_row = any(is_timing(cell) for cell in cells[:3])
             count = iter(range(len(cells)))
             return re.sub(r"(<t[hd][^>]*>)(.*?)(</t[hd]>)", lambda cell: f"{cell[1]}\ue000times\ue001{cell[3]}" if (
                 (next(count) in timed) | is_row) and re.fullmatch(rf"\s*(?:{_NUMBER}|NaN)\s*", cell[2]) else cell[0], row[0], flags=re.DOTALL)
@@ -318,7 +341,7 @@ def _compare_numbers(
         return "differs", _first_place(first, second, tolerance)
     return "within tolerance", f"numbers differ by up to {largest:.2g} of their size (tolerance {tolerance:g})"
 
-# %% ../nbs/12c_texts.ipynb #fc49c046
+# %% ../nbs/12c_texts.ipynb #1f8d2a32
 def _first_place(
     first: str,  # a text
     second: str,  # another
@@ -326,8 +349,9 @@ def _first_place(
 ) -> str:  # such as "line 3, `loss 1` against `loss 2`"
     "Show where two texts part."
     lines, others = (re.sub("\ue000(.*?)\ue001", r"‹\1›", text).split("\n") for text in (first, second))
+    by_words = any(one.split() != other.split() for one, other in zip(lines, others))  # what was set aside may have moved the blanks
     for number, (one, other) in enumerate(zip(lines, others), 1):
-        if one == other or (tolerance is not None and not _measure(one, other, tolerance)[1]):
+        if one == other or (by_words and one.split() == other.split()) or (tolerance is not None and not _measure(one, other, tolerance)[1]):
             continue
         same = next((place for place, (a, b) in enumerate(zip(one, other)) if a != b), min(len(one), len(other)))
         start = max(0, same - 40)
@@ -335,7 +359,19 @@ def _first_place(
         return f"line {number}, `{parts[0]}` against `{parts[1]}`"
     return f"{len(lines)} lines against {len(others)}"
 
-# %% ../nbs/12c_texts.ipynb #02ec7885
+# %% ../nbs/12c_texts.ipynb #2226bd9f
+_COMING = re.compile(r"^(?:\S[^\n]*?:\d+: )?\w*(?:Future|Deprecation)Warning: [^\n]*\n?(?:(?:[^ \n][^\n]*\n|\n){0,12}?  \S[^\n]*(?:\n|\Z))?", re.MULTILINE)
+
+
+def _drop_coming(
+    first: str,  # a text
+    second: str,  # another
+) -> tuple[str, str]:
+    "Leave out what one of two texts says about versions to come, if the other says nothing of the kind."
+    plain = [_COMING.sub("", text) for text in (first, second)]
+    return (plain[0], plain[1]) if (plain[0] == first) != (plain[1] == second) else (first, second)
+
+# %% ../nbs/12c_texts.ipynb #5f59f71f
 def compare_texts(
     first: str,  # what a run has printed
     second: str,  # what its repetition has printed
@@ -348,6 +384,9 @@ def compare_texts(
     shown = [show_text(text) for text in (first, second)]
     if shown[0] == shown[1]:
         return "identical", "apart from colors and overwritten lines"
+    if (plain := list(_drop_coming(*shown))) != shown:
+        verdict, detail = compare_texts(*plain, tolerance, origins)
+        return verdict, f"{detail}; set aside: a warning about versions to come"
     tables = [_mask_rows(text) if "<table" in text else _mask_columns(text) for text in shown]
     one, other = (_mask(text, origin) for text, origin in zip(tables, origins))
     kinds = {kind for (kind, *part), (_, *further) in zip(one.taken, other.taken) if part != further} | ({"times"} if tables != shown else set())
