@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Job', 'UnkeptRecord', 'execute_recorded']
 
-# %% ../nbs/08e_engine.ipynb #18748376
+# %% ../nbs/08e_engine.ipynb #16dec842
 import os
 import shlex
 import signal
@@ -24,6 +24,7 @@ from papermill.engines import NotebookExecutionManager, papermill_engines
 from papermill.exceptions import PapermillException
 
 from .contract import RefusedRun, check_contract, check_output, find_doubts
+from .devices import check_gpu
 from .facts import gather_facts, gather_results
 from .fingerprint import hash_source
 from .kernel import KernelClient, KernelError, check_kernel
@@ -60,14 +61,14 @@ class Job:
             print(f"{self.record.folder / 'record.json'} cannot be written: {error}. The run goes on.", file=sys.stderr, flush=True)
             return False
 
-# %% ../nbs/08e_engine.ipynb #4546dbc8
+# %% ../nbs/08e_engine.ipynb #1470e141
 def _open(
     nb: nbformat.NotebookNode,  # with the given values in it
     root: Path,  # of the repository
     name: str,  # of the notebook, as it stands in the record
     parameters: list[Parameter],  # its contract
     output: Path | None,  # a second place for the executed notebook
-    about: dict[str, Any],  # experiment, note, tags, parents, door, folder, warnings
+    about: dict[str, Any],  # experiment, note, tags, parents, door, folder, warnings, claim
     kernel_name: str,  # of the kernel that runs it, which may be another one than the notebook names
 ) -> Job:
     "Open the record of a run. Raises `RefusedRun` when it cannot be written."
@@ -79,10 +80,10 @@ def _open(
     values = {one.name: {"default": one.default} | ({"given": given[one.name]} if one.name in given else {}) for one in parameters}
     values = values or {one: {"default": None, "given": value} for one, value in given.items()}
     kernel = {"name": kernel_name, "language": nb.metadata.get("kernelspec", {}).get("language")}
-    warnings = find_doubts(nb, given, parameters) + list(about.pop("warnings", []))
+    warnings, claim = find_doubts(nb, given, parameters) + list(about.pop("warnings", [])), about.pop("claim", None)
     facts = {"parameters": values, "warnings": warnings, "command": shlex.join(redactor.redact_command(sys.argv)), "source_sha256": hash_source(nb.cells), "kernel": kernel, **about}
     try:
-        record = open_record(find_records_folders(root)[0], name, **redactor.redact_tree(facts))
+        record = open_record(find_records_folders(root)[0], name, claim, **redactor.redact_tree(facts))
     except OSError as error:
         raise RefusedRun(str(error)) from None
     executed = record.folder / (Path(name).name if Path(name).suffix == ".ipynb" else "notebook.ipynb")
@@ -198,13 +199,14 @@ def _run_other(
     finally:
         job.transcript.reopen()
 
-# %% ../nbs/08e_engine.ipynb #884eff74
+# %% ../nbs/08e_engine.ipynb #9c75aa56
 def _run_here(
     job: Job,  # the run
     manager: NotebookExecutionManager,  # papermill's
     is_python: bool,  # whether the kernel understands Python
     options: dict[str, Any],  # of papermill's client
     stopped: list[int],  # signals that came before
+    require_gpu: bool,  # end before the first cell without one
 ) -> Outcome:
     "Execute with the supervisor."
     log = Log(job.record.folder / "log.txt", job.redactor)
@@ -216,7 +218,7 @@ def _run_here(
     timeouts = {"startup_timeout": options.pop("start_timeout", 60), "timeout": options.pop("execution_timeout", None)}
     kept = {key: value for key, value in options.items() if key not in ("autosave_cell_every", "request_save_on_cell_execute")}
     client = KernelClient(manager, is_python, on_output, **timeouts, **kept)
-    supervisor = Supervisor(client, job.transcript, log, job.record.folder, job.names if is_python else [], job.gather)
+    supervisor = Supervisor(client, job.transcript, log, job.record.folder, job.names if is_python else [], job.gather, require_gpu)
     return supervisor.run(stopped)
 
 # %% ../nbs/08e_engine.ipynb #a652e72e
@@ -234,7 +236,17 @@ def _end(
     _close(job, outcome)
     outcome.signal = outcome.signal or next(iter(stopped), None)
 
-# %% ../nbs/08e_engine.ipynb #dff05a9f
+# %% ../nbs/08e_engine.ipynb #2fac5bac
+def _takes_gpu(
+    about: dict[str, Any],  # what `ml-repo run` says; `require_gpu` is taken out
+) -> bool:
+    "Say whether a run may only begin with a GPU. Raises `NoGPU` where another engine would not ask for it."
+    required = bool(about.pop("require_gpu", False)) or os.environ.get("ML_REPO_REQUIRE_GPU", "0") not in ("", "0")
+    if required and about.get("engine"):  # of papermill, without our supervisor, which would ask the kernel
+        check_gpu()
+    return required
+
+# %% ../nbs/08e_engine.ipynb #e4bc94d5
 def execute_recorded(
     nb: nbformat.NotebookNode,  # with the given values in it
     kernel_name: str,  # of the kernel
@@ -244,14 +256,14 @@ def execute_recorded(
     output_path: str | None = None,  # where papermill is to write; the record has its own copy
     progress_bar: bool | dict[str, Any] = True,  # papermill's
     log_output: bool = False,  # papermill's: also write what is printed to its log
-    record: dict[str, Any] | None = None,  # from `ml-repo run`: `experiment`, `note`, `tags`, `parents`, `door`, `engine`, `warnings`, `rerun`
+    record: dict[str, Any] | None = None,  # from `ml-repo run`: `experiment`, `note`, `tags`, `parents`, `door`, `engine`, `warnings`, `rerun`, `claim`, `require_gpu`
     **options: Any,  # start_timeout, execution_timeout, stdout_file, stderr_file
 ) -> nbformat.NotebookNode:  # executed, without secrets
     """Execute a notebook and keep its record.
 
     Raises `RefusedRun` before anything starts, `DeadKernelError` for a killed kernel, `UnkeptRecord` for a record that is not whole."""
     about = dict(record or {})
-    engine, announce = about.pop("engine", None), about.pop("announce", lambda folder: None)
+    require_gpu, engine, announce = _takes_gpu(about), about.pop("engine", None), about.pop("announce", lambda folder: None)
     nb = nbformat.from_dict(nb)  # one that papermill has brought up from version 3 is of other types
     input_path = input_path if isinstance(input_path, str) and input_path not in ("", "-") else None
     path = Path(base, input_path or "notebook.ipynb").resolve()
@@ -272,7 +284,7 @@ def execute_recorded(
             outcome = _run_other(job, engine, kernel_name, {"input_path": input_path, "progress_bar": progress_bar, "log_output": log_output, **options})
         else:
             manager.notebook_start()
-            outcome = _run_here(job, manager, is_python, {"kernel_name": kernel_name, "log_output": log_output, **options}, stopped)
+            outcome = _run_here(job, manager, is_python, {"kernel_name": kernel_name, "log_output": log_output, **options}, stopped, require_gpu)
         _end(job, manager, outcome, stopped)
     if outcome.signal is not None:
         _end_by_signal(outcome.signal)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['read_value', 'read_values', 'run_notebook']
 
-# %% ../nbs/08f_launch.ipynb #3bf8e399
+# %% ../nbs/08f_launch.ipynb #eb6182f2
 import ast
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -18,6 +18,7 @@ from .bounds import ParameterError
 from .edits import check_tag
 from .parameters import read_parameters
 from .reading import Record, read_record
+from .record import Claim
 
 # %% ../nbs/08f_launch.ipynb #381fd93c
 def read_value(
@@ -91,7 +92,7 @@ def _execute(
     except (DeadKernelError, CellTimeoutError):
         pass
 
-# %% ../nbs/08f_launch.ipynb #44135edc
+# %% ../nbs/08f_launch.ipynb #93e94672
 def run_notebook(
     notebook: str | PathLike,  # to execute; it stays as it is
     parameters: Mapping[str, Any] | None = None,  # value by name; the others keep their defaults
@@ -104,6 +105,7 @@ def run_notebook(
     quiet: bool = False,  # show a progress bar instead of what is printed
     door: str = "python",  # what the record says of how it was started
     folder: str | PathLike | None = None,  # where the kernel works; here without one
+    claim: Claim | None = None,  # folder and lock of the record, where there is one already; nothing is shown then
     on_start: Callable[[Path], None] = lambda folder: None,  # called with the folder of the record
     **facts: Any,  # other fields of the record, such as `parents`
 ) -> Record:  # read from its folder
@@ -116,15 +118,15 @@ def run_notebook(
     def announce(folder: Path) -> None:
         folders.append(folder)
         on_start(folder)
-        if not quiet:
+        if not quiet and claim is None:
             print(f"run {folder.name}", flush=True)
 
     if not Path(notebook).is_file():
         raise FileNotFoundError(f"There is no notebook {notebook}, looked for from {Path.cwd()}.")
     tags = [check_tag(tag) for tag in tags]
-    about = {"experiment": experiment, "note": note, "tags": tags, "engine": None if engine == "ml_repo" else engine, "door": door, "announce": announce, **facts}
+    about = {"experiment": experiment, "note": note, "tags": tags, "engine": None if engine == "ml_repo" else engine, "door": door, "announce": announce, "claim": claim, **facts}
     try:
-        _execute(notebook, kernel, None if quiet else sys.stdout, parameters=dict(parameters or {}), progress_bar=quiet,
+        _execute(notebook, kernel, None if quiet or claim else sys.stdout, parameters=dict(parameters or {}), progress_bar=quiet and claim is None,
                  execution_timeout=timeout_s, cwd=None if folder is None else str(folder), record=about)
     except RuntimeError:  # a kernel that did not start
         if not folders:

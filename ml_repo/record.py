@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SCHEMA', 'STATES', 'VALUE_LIMIT', 'RESERVE', 'utc_now', 'make_run_id', 'read_host', 'name_folder', 'OpenRecord',
-           'open_record', 'read_told']
+           'Claim', 'claim_record', 'open_record', 'read_told']
 
 # %% ../nbs/03_record.ipynb #88be9977
 import errno
@@ -104,7 +104,7 @@ def _write_fields(
     shortened = facts | {"parameters": _shorten_values(facts["parameters"], folder.parent)}
     write_atomic(folder / "record.json", dump_json(shortened, indent=1) + "\n")
 
-# %% ../nbs/03_record.ipynb #1463f36b
+# %% ../nbs/03_record.ipynb #6944ac1c
 class OpenRecord:
     "A record that is being written, by the process that holds its lock."
 
@@ -112,11 +112,10 @@ class OpenRecord:
         self,
         folder: Path,  # the new folder of the record
         facts: dict[str, Any],  # what is known at the start
+        lock: Lock,  # of the folder, which this process holds
     ):
-        self.folder, self.facts, self._clock = folder, facts, time.monotonic()
-        self._lock = Lock(folder / ".lock")
-        if not self._lock.acquire():
-            raise FileExistsError(f"Another process writes the record {folder}.")
+        age = datetime.now(timezone.utc) - datetime.fromisoformat(facts["started"])  # of a claim that another process has made
+        self.folder, self.facts, self._lock, self._clock = folder, facts, lock, time.monotonic() - max(0.0, age.total_seconds())
         self.save()
         self._reserve = _reserve_space(folder / ".reserve")
 
@@ -164,13 +163,38 @@ def _make_home(
     if not experiments.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(experiments))
 
-# %% ../nbs/03_record.ipynb #4e4b2baa
-def open_record(
+# %% ../nbs/03_record.ipynb #0242c2ba
+class Claim:
+    "The folder of a run that has no record yet, or its first one, and the lock of it."
+
+    def __init__(
+        self,
+        folder: Path,  # of the record to be
+        notebook: str,  # as a path inside the repository
+        lock: Lock,  # that this process holds, or will hand over
+        started: str | None = None,  # time in UTC; now without it
+    ):
+        self.folder, self.notebook, self.lock, self.started, self.is_open = folder, notebook, lock, started or utc_now(), False
+
+    def announce(
+        self,
+        pid: int,  # of the process that holds the lock from now on
+    ) -> None:
+        "Write a first record, without anything that could be secret. Raises `OSError`."
+        _write_fields(self.folder, self.start() | {"host": read_host() | {"pid": pid}})
+
+    def start(self) -> dict[str, Any]:
+        "Give the fields of a record at its start."
+        return {"schema": SCHEMA, "id": self.folder.name, "experiment": Path(self.notebook).stem, "notebook": self.notebook, "state": "running",
+                "cause": None, "started": self.started, "ended": None, "duration_s": None, "host": read_host(),
+                "note": "", "tags": [], "parents": [], "parameters": {}, "metrics": [], "warnings": []}
+
+# %% ../nbs/03_record.ipynb #74441d6e
+def claim_record(
     experiments: str | PathLike,  # the folder of all records; it is made
     notebook: str,  # the notebook, as a path inside the repository
-    **facts: Any,  # other fields of the record
-) -> OpenRecord:
-    """Begin the record of a run, in a new folder with `artifacts/` in it.
+) -> Claim:
+    """Make a new folder for a run, with `artifacts/` in it, and lock it.
 
     Raises `OSError` when it cannot be written."""
     experiments = Path(experiments)
@@ -184,13 +208,40 @@ def open_record(
             except FileExistsError:
                 continue
         (folder / "artifacts").mkdir()
-        start = {"schema": SCHEMA, "id": folder.name, "experiment": Path(notebook).stem, "notebook": str(notebook), "state": "running",
-                 "cause": None, "started": utc_now(), "ended": None, "duration_s": None, "host": read_host(),
-                 "note": "", "tags": [], "parents": [], "parameters": {}, "metrics": [], "warnings": []}
-        return OpenRecord(folder, start | facts)
+        lock = Lock(folder / ".lock")
+        if not lock.acquire():
+            raise FileExistsError(f"Another process writes the record {folder}.")
+        return Claim(folder, str(notebook), lock)
     except OSError as error:
-        raise type(error)(error.errno, f"The record of a run of {notebook} cannot be written: {error.strerror}. "
-                          "Make room or give rights there, and start again", str(error.filename or experiments)) from None
+        raise _explain(error, notebook, experiments) from None
+
+
+def _explain(
+    error: OSError,  # as the system says it
+    notebook: str,  # of the run
+    place: Path,  # where it was to be kept
+) -> OSError:  # of the same class
+    "Say what could not be written, and what to do."
+    return type(error)(error.errno, f"The record of a run of {notebook} cannot be written: {error.strerror}. "
+                       "Make room or give rights there, and start again", str(error.filename or place))
+
+# %% ../nbs/03_record.ipynb #8146e4bd
+def open_record(
+    experiments: str | PathLike,  # the folder of all records; it is made
+    notebook: str,  # the notebook, as a path inside the repository
+    claim: Claim | None = None,  # of this run, whose lock this process holds; a new one without it
+    **facts: Any,  # other fields of the record
+) -> OpenRecord:
+    """Begin the record of a run, in a new folder with `artifacts/` in it.
+
+    Raises `OSError` when it cannot be written."""
+    claim = claim or claim_record(experiments, notebook)
+    try:
+        record = OpenRecord(claim.folder, claim.start() | {"notebook": str(notebook)} | facts, claim.lock)
+    except OSError as error:
+        raise _explain(error, notebook, claim.folder) from None
+    claim.is_open = True
+    return record
 
 # %% ../nbs/03_record.ipynb #2b60c1d9
 def read_told(

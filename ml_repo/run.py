@@ -174,7 +174,7 @@ def settle_lines() -> list[dict[str, Any]]:  # the metrics that still could not 
             pass
     return list(run._lines.waiting)
 
-# %% ../nbs/04_run.ipynb #5463f7b8
+# %% ../nbs/04_run.ipynb #18c3696e
 def current_run() -> Run | None:  # None outside of a run
     "Return the run that this process belongs to."
     folder = os.environ.get(RUN_VARIABLE)
@@ -186,8 +186,13 @@ def current_run() -> Run | None:  # None outside of a run
 def start_run(
     experiment: str | None = None,  # the question that this run belongs to; only for interactive runs, others get it from `ml-repo run`
     note: str = "",  # why this run; only for interactive runs
+    require_gpu: bool = False,  # stop here where the library that computes sees no GPU
 ) -> Run:
-    "Join the run that papermill executes, or open an `interactive` one. Raises `OSError` when its record cannot be written."
+    "Join the run that papermill executes, or open an `interactive` one. Raises `OSError` when its record cannot be written, `NoGPU`."
+    if require_gpu:
+        from ml_repo.devices import check_gpu
+
+        check_gpu()
     run = current_run()
     if run is not None and RUN_VARIABLE in os.environ:
         return run

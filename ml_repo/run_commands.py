@@ -32,7 +32,21 @@ def params(
     echo_table(("parameter", "type", "default", "meaning"), rows)
     click.echo(f"\nGive values with: papermill {notebook} out.ipynb -p NAME VALUE")
 
-# %% ../nbs/16a_run_commands.ipynb #b8716177
+# %% ../nbs/16a_run_commands.ipynb #bb2ae99d
+def _start(
+    notebook: Path,  # to execute
+    values: dict[str, Any],  # by name
+    options: dict[str, Any],  # of `run_notebook`
+) -> None:
+    "Start a run in the background and print its id, and nothing else where a program reads it."
+    from ml_repo.detach import run_detached
+
+    folder = run_detached(notebook, values, door="ml-repo run", **options)
+    click.echo(folder.name)
+    if sys.stdout.isatty():
+        click.echo(f"It runs in the background. What it prints: ml-repo logs -f {folder.name.rpartition('-')[2]}", err=True)
+
+# %% ../nbs/16a_run_commands.ipynb #c39ae184
 EXIT_CODES = {"completed": 0, "failed": 1, "interrupted": 130, "killed": 138}
 
 
@@ -47,22 +61,32 @@ EXIT_CODES = {"completed": 0, "failed": 1, "interrupted": 130, "killed": 138}
 @click.option("--engine", metavar="NAME", help="Another engine of papermill to execute with.")
 @click.option("--timeout", "timeout_s", type=click.IntRange(min=1), metavar="SECONDS", help="The longest that a cell may take. Default: no limit.")
 @click.option("--quiet", is_flag=True, help="Show a progress bar instead of what the notebook prints.")
+@click.option("--require-gpu", is_flag=True, help="Stop before the first cell where TensorFlow, JAX or PyTorch sees no GPU.")
+@click.option("--detach", is_flag=True, help="Leave it to itself in the background, and print its id.")
 def run(
     notebook: Path,  # to execute
     pairs: tuple[tuple[str, str], ...],  # names and values
     file: Path | None,  # with more of them
+    detach: bool,  # do not wait for it
     **options: Any,  # of `run_notebook`
 ) -> None:
     """Run a NOTEBOOK and keep its record.
+
+    With --detach it outlives the terminal and the connection: follow it with `ml-repo logs -f ID`, see all with `ml-repo watch`.
 
     \b
     Example:
       ml-repo run nbs/train.ipynb -p lr 0.01 -p epochs 5 --note "a smaller step"
       ml-repo run nbs/train.ipynb -f values.yaml --experiment step-size --tag first
+      ml-repo run nbs/train.ipynb --detach
     """
     from ml_repo.launch import read_values, run_notebook
 
-    record = run_notebook(notebook, read_values(notebook, pairs, file), door="ml-repo run", **options)
+    values = read_values(notebook, pairs, file)
+    if detach:
+        _start(notebook, values, options)
+        return
+    record = run_notebook(notebook, values, door="ml-repo run", **options)
     echo_record(record)
     sys.exit(EXIT_CODES[record["state"]])
 

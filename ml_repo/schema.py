@@ -33,7 +33,7 @@ _NUMBER = {"oneOf": [{"type": "number"}, {"enum": ["nan", "inf", "-inf"]}], "des
 _HASH = {"type": "string", "pattern": "^[0-9a-f]{64}$", "description": "SHA-256"}
 _SECONDS = {"type": ["number", "null"], "minimum": 0, "description": "seconds"}
 
-# %% ../nbs/03c_schema.ipynb #8a9ef45d
+# %% ../nbs/03c_schema.ipynb #795d287a
 _METRIC = _object("the last value of a metric", ["name", "value"], name=_text("such as accuracy"),
                   split=_text("what it was measured on: train, validation, test, or nothing"), value=_NUMBER,
                   step={"type": ["integer", "null"], "description": "of the training"},
@@ -46,7 +46,7 @@ _FILES = _object("files that the run wrote or read", ["files"], files={"type": "
                  size_bytes={"type": "integer"}, list=_HASH)
 _PARAMETER = _object("an input that was fixed before the run", [], default={}, given={}, used={},
                      overwritten={"const": True, "description": "a cell below the parameters set another value"})
-_CAUSE = _object("why a run did not complete", ["text"], kind=_text("exception, signal, timeout, kernel died, out of memory, no kernel, supervisor gone"),
+_CAUSE = _object("why a run did not complete", ["text"], kind=_text("exception, signal, timeout, kernel died, out of memory, no kernel, no GPU, not started, supervisor gone"),
                  text=_text("a sentence"), cell={"type": "integer", "minimum": 1, "description": "number of the cell"},
                  signal=_text("such as SIGKILL"), exception=_text("its class"), peak_memory_gb={"type": "number"})
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['GRACE_S', 'Outcome', 'catch_signals', 'Supervisor']
 
-# %% ../nbs/08c_supervisor.ipynb #1df632a9
+# %% ../nbs/08c_supervisor.ipynb #32e4d938
 import asyncio
 import os
 import signal
@@ -23,7 +23,9 @@ from jupyter_core.utils import ensure_async, run_sync
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from papermill.engines import NotebookExecutionManager
 
+from .devices import NoGPU
 from .kernel import KernelClient, ask, describe_death
+from .machine import read_gpus
 from .probe import ask_kernel, watch_files
 from .run import RUN_VARIABLE
 from .secrets import Redactor
@@ -82,7 +84,7 @@ def _first_error(
                 return number, output.ename, output.evalue
     return None
 
-# %% ../nbs/08c_supervisor.ipynb #db1ef044
+# %% ../nbs/08c_supervisor.ipynb #76c20384
 class Supervisor:
     "Runs the cells of one notebook and writes down what they show."
 
@@ -94,9 +96,10 @@ class Supervisor:
         folder: Path,  # of the record
         names: list[str],  # of the parameters, whose values are asked for at the end
         prepare: Callable[[], None] = lambda: None,  # done in a thread while the kernel starts, before the first cell
+        require_gpu: bool = False,  # end before the first cell where the kernel can use no GPU
     ):
         self.client, self.manager, self.transcript, self.log = client, client.nb_man, transcript, log
-        self.folder, self.names, self.prepare, self.outcome = folder, names, prepare, Outcome()
+        self.folder, self.names, self.prepare, self.require_gpu, self.outcome = folder, names, prepare, require_gpu, Outcome()
         self.index, self.meter, self._loop, self._stopping, self._was_running = None, None, None, None, False
 
     def run(
@@ -166,7 +169,7 @@ async def _look_after(
             with suppress(OSError):
                 supervisor.meter.save()
 
-# %% ../nbs/08c_supervisor.ipynb #677c5aec
+# %% ../nbs/08c_supervisor.ipynb #11d80767
 async def _start(
     supervisor: Supervisor,  # whose kernel is to start
 ) -> None:
@@ -183,6 +186,22 @@ async def _start(
         supervisor.meter.sample()
     if client.is_python:
         await ask(client, watch_files())
+    if supervisor.require_gpu:
+        await _require_gpu(supervisor)
+
+
+async def _require_gpu(
+    supervisor: Supervisor,  # whose kernel stands
+) -> None:
+    "Raise `NoGPU` where the kernel can use none; one that cannot be asked is trusted if the machine has one."
+    client = supervisor.client
+    answer = await ask(client, "__import__('ml_repo.devices', fromlist=['']).tell_problem()", 180) if client.is_python else None
+    if answer is None and not read_gpus():
+        raise NoGPU("This run asks for a GPU, but this machine has none with a driver. `ml-repo doctor` says more.")
+    if answer is None:
+        supervisor.outcome.warnings.append("The run asked for a GPU. This machine has one, but nobody could ask the kernel whether it uses it.")
+    elif "problem" in answer:
+        raise NoGPU(answer["problem"])
 
 # %% ../nbs/08c_supervisor.ipynb #759a7a53
 async def _run_cells(
@@ -216,7 +235,7 @@ def _is_gone(
     "Say whether the process of the kernel has ended."
     return client.process is not None and client.process.poll() is not None
 
-# %% ../nbs/08c_supervisor.ipynb #1d32b3ad
+# %% ../nbs/08c_supervisor.ipynb #27be255f
 def _explain_end(
     supervisor: Supervisor,  # whose cells no longer run
     error: Exception | None,  # what ended the execution from outside of the cells
@@ -238,6 +257,8 @@ def _explain_end(
         how = f"took longer than the {supervisor.client.timeout} s that it was given" if supervisor.client.timeout else "ended, but its outputs did not all arrive"
         outcome.cause = {"kind": "timeout", "cell": number, "text": f"Cell {number} {how}."}
         _mark(cell, "failed", "CellTimeoutError", outcome.cause["text"])
+    elif isinstance(error, NoGPU):
+        outcome.state, outcome.error, outcome.cause = "failed", error, {"kind": "no GPU", "text": str(error)}
     elif error is not None and cell is not None:
         outcome.state, outcome.error = "failed", error
         outcome.cause = {"kind": "error", "cell": number, "text": redact(f"Cell {number} could not be executed: {type(error).__name__}: {error}")[:1000]}
