@@ -43,7 +43,7 @@ def _describe_packages(
         return ""
     return "as locked" if packages["matches_lock"] else "not as locked: " + ", ".join(str(one) for name in ("differ", "missing", "extra") for one in packages.get(name, []))[:200]
 
-# %% ../nbs/15a_overview.ipynb #a806abed
+# %% ../nbs/15a_overview.ipynb #a14f3a15
 def _describe_verdict(
     record: Record,  # as `read_record` gives it
 ) -> list[tuple[str, str]]:  # what, and how it is; empty where nobody has verified it
@@ -67,7 +67,7 @@ def _describe_end(
             ("packages", _describe_packages(record.get("packages") or {})), ("machine", _describe_place(record))]
     return [(name, str(value)) for name, value in rows if value]
 
-
+# %% ../nbs/15a_overview.ipynb #61771330
 def _describe_parameters(
     record: Record,  # as `read_record` gives it
 ) -> list[tuple[str, str, str]]:  # name, value, default
