@@ -48,8 +48,24 @@ class Origin:
 
 CLOCKS = re.compile(r"%%?time|\btime\.|perf_counter|process_time|monotonic|timeit|\btimer?\(|\.now\(|utcnow|Stopwatch", re.IGNORECASE)  # code that measures time
 
-# %% ../nbs/12c_texts.ipynb #a11c139b
+# %% ../nbs/12c_texts.ipynb #f17ba28a
 _COLOR = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+
+
+def _play(
+    text: str,  # that moves up, as nested progress bars do
+) -> str:
+    "Write over the lines that a text goes back to."
+    rows, row, is_fresh = [""], 0, True
+    for part in filter(None, re.split(r"(\n|\r|\x1b\[\d*A)", text)):
+        if part in "\n\r":
+            is_fresh, row = True, row + (part == "\n")
+            rows += [""] * (row == len(rows))
+        elif part.endswith("A") and part.startswith("\x1b["):
+            row = max(0, row - int(part[2:-1] or 1))
+        else:
+            rows[row], is_fresh = part if is_fresh else rows[row] + part, False
+    return "\n".join(rows)
 
 
 def show_text(
@@ -59,6 +75,7 @@ def show_text(
     if "\r" not in text and "\b" not in text and "\x1b" not in text:
         return text
     plain = re.sub(r"\x1b\[[0-2]?K", "", text)
+    plain = _play(plain) if re.search(r"\x1b\[\d*A", plain) else plain
     plain = re.sub(r"\x08+\r?", "\r", _COLOR.sub("", plain))
     return "\n".join(next((state for state in reversed(line.split("\r")) if state), "").rstrip() if "\r" in line else line for line in plain.split("\n"))
 

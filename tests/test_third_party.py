@@ -16,7 +16,6 @@ from ml_repo.verify import verify_run
 
 SOURCES = {  # source distributions on PyPI, by name: version, SHA-256, folder of the notebooks
     "ipython": ("8.31.0", "b6a2274606bec6166405ff05e54932ed6e5cfecaca1fc05f2cacde7bb074d70b", "examples/IPython Kernel"),
-    "jupytext": ("1.19.6", "ba1d143bb3751e054d3164376b148ee8fa74e1a860fc9411e1da93ff588b8a17", "tests/data/notebooks/inputs/ipynb_py"),
     "nbval": ("0.11.0", "77c95797607b0a968babd2597ee3494102d25c3ad37435debbdac0e46e379094", "tests"),
     "tqdm": ("4.52.0", "18d6a615aedd09ec8456d9524489dab330af4bd5c2a14a76eb3f9a0e14471afe", "."),
 }
@@ -42,7 +41,6 @@ NOTEBOOKS = [
     Wild("ipython", "Script Magics", "an exception that names a process, each time the same"),
     Wild("ipython", "Trapezoid Rule", "nothing"),
     Wild("ipython", "Updating Displays", "the random id of a display"),
-    Wild("jupytext", "text_outputs_and_images", "nothing"),
     Wild("nbval", "sample_notebook", "dates of now in many forms, an address"),
     Wild("tqdm", "DEMO", "progress bars, `time` of a shell; random numbers without a seed behind one bar", frozenset({"cell 30"}), ("-k", "python3")),
 ]
