@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Span', 'Value', 'Parting', 'read_executed', 'find_parting', 'Divergence', 'find_divergence']
 
-# %% ../nbs/12f_divergence.ipynb #1c1f6147
+# %% ../nbs/12f_divergence.ipynb #1f657d81
 import json
 import re
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from .judgement import find_origin, judge_cell
 from .metrics import metric_key
 from .reading import read_record
 from .tables import Tabular
-from .texts import Origin, is_timing
+from .texts import is_timing, Origin, tell_apart
 
 # %% ../nbs/12f_divergence.ipynb #3485cc8a
 class Value(NamedTuple):
@@ -194,7 +194,7 @@ def _read_origin(
     except (OSError, ValueError):
         return Origin()
 
-# %% ../nbs/12f_divergence.ipynb #4d248920
+# %% ../nbs/12f_divergence.ipynb #06562c8e
 def _order(
     folder: Path,  # of a record
     cells: Sequence[Cell],  # its code cells
@@ -224,7 +224,7 @@ def find_divergence(
     both = [read_executed(folder) for folder in folders]
     notes = [f"The executed notebook of {folder.name} is gone or damaged, so cells are not compared." for folder, cells in zip(folders, both) if not cells]
     notes += [f"Times are no results and not compared: {', '.join(times)}."] if times else []
-    cell = find_parting(*both, tuple(map(_read_origin, folders))) if all(both) else None
+    cell = find_parting(*both, tell_apart(*map(_read_origin, folders))) if all(both) else None
     logged_in, came_first = None, ""
     if value:
         side = 0 if value.lines[0] is not None else 1

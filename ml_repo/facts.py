@@ -181,7 +181,7 @@ def _name_modules(
     text = lines.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return {"count": len(files), "sha256": store_text(experiments, text) if files else hashlib.sha256().hexdigest()}
 
-# %% ../nbs/03a_facts.ipynb #7edf2b72
+# %% ../nbs/03a_facts.ipynb #b3476206
 def gather_results(
     root: Path,  # of the repository
     folder: Path,  # of the record
@@ -199,6 +199,7 @@ def gather_results(
                  for one in found["metrics"] if one.get("not_finite")]
     found |= {"parameters": parameters, "data": told.pop("data", {}), "determinism": answer.get("determinism", {}) | told.pop("determinism", {}),
               "weights": answer.get("weights", {}) | told.pop("weights", {}), "libraries": answer.get("loaded", {}), "build": answer.get("build", {}),
+              "places": {"root": str(root), "prefix": answer.get("prefix", prefix)},
               "kernel": dict(facts.get("kernel", {})) | ({"python": answer["python"]} if "python" in answer else {})}
     found |= told
     written, read = (_skip_records(answer.get(name, []), root, folder.resolve()) for name in ("written", "read"))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Tolerances', 'Item', 'Judgement', 'compare_arrays', 'compare_files', 'judge_cell', 'find_origin', 'judge_runs']
 
-# %% ../nbs/12e_judgement.ipynb #8712e101
+# %% ../nbs/12e_judgement.ipynb #98dc75db
 import hashlib
 import json
 import math
@@ -27,7 +27,7 @@ from .metrics import metric_key
 from .reading import Record, read_record
 from .repetitions import Spread
 from .tables import Tabular
-from .texts import CLOCKS, Origin, Verdict, compare_texts, is_timing, relative_difference
+from .texts import CLOCKS, Origin, Verdict, compare_texts, is_timing, relative_difference, tell_apart
 from .verdict import EXIT_CODES, WORST_FIRST, find_worst
 
 if TYPE_CHECKING:  # records are judged without NumPy unless there are weights
@@ -412,15 +412,15 @@ def judge_cell(
                 verdict, detail = found[0], f"{kind}: {found[1]}" if found[1] else ""
     return Item(f"cell {first.number}", verdict, detail) if shown or repeated else None
 
-# %% ../nbs/12e_judgement.ipynb #be2210a6
+# %% ../nbs/12e_judgement.ipynb #239e825b
 def find_origin(
     record: Record,  # of a run
 ) -> Origin:
     "Say when and where a run took place."
     times = [datetime.fromisoformat(record[key]) if record.get(key) else None for key in ("started", "ended")]
     machine = record.get("machine") or {}
-    names = [record["id"], str(record.folder.resolve()), str(record.folder), *(machine.get(key) for key in ("hostname", "system", "cpu", "cpu_flags"))]
-    return Origin(*times, tuple(name for name in names if isinstance(name, str) and len(name) > 5))
+    names = [record["id"], str(record.folder.resolve()), str(record.folder), *(machine.get(key) for key in ("hostname", "system", "cpu", "cpu_flags")), *(record.get("places") or {}).values()]
+    return Origin(*times, tuple(name for name in names if isinstance(name, str) and len(name) > 1))
 
 # %% ../nbs/12e_judgement.ipynb #c5eeee6a
 def _judge_notebook(
@@ -446,7 +446,7 @@ def _judge_notebook(
         elif item := judge_cell(one, other, tolerances, origins, "\n".join({defined[name] for name in re.findall(r"\w+", one.source) if name in defined})):
             yield item
 
-# %% ../nbs/12e_judgement.ipynb #f666b886
+# %% ../nbs/12e_judgement.ipynb #36a6e356
 def judge_runs(
     first: str | PathLike,  # the folder of a record
     second: str | PathLike,  # the folder of the record of its repetition
@@ -456,8 +456,9 @@ def judge_runs(
 
     Raises `FileNotFoundError` where there is no record, `ValueError` where it cannot be read."""
     one, other = read_record(first), read_record(second)
-    origins = find_origin(one), find_origin(other)
+    origins = tell_apart(find_origin(one), find_origin(other))
     state = [row for row in compare_runs(one, other) if row["name"] in ("state", "cause")]
+    state = [row for row in state if len(row) < 3 or compare_texts(str(row["first"]), str(row["second"]), tolerances.text, origins)[0] == "differs"]
     items = [_judge_rows("state", state), _judge_rows("parameters", compare_parameters(one, other))]
     data = [{"data": record.get("data")} for record in (one, other)]
     items.append(_judge_rows("data", [row for row in compare_data(*(Record(record.folder, dict(record) | {"inputs": {}}) for record in (one, other)))

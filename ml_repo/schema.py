@@ -50,7 +50,7 @@ _CAUSE = _object("why a run did not complete", ["text"], kind=_text("exception, 
                  text=_text("a sentence"), cell={"type": "integer", "minimum": 1, "description": "number of the cell"},
                  signal=_text("such as SIGKILL"), exception=_text("its class"), peak_memory_gb={"type": "number"})
 
-# %% ../nbs/03c_schema.ipynb #d4b054ad
+# %% ../nbs/03c_schema.ipynb #ccb71650
 RECORD_SCHEMA: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "title": "The record of a run",
@@ -67,7 +67,7 @@ RECORD_SCHEMA: dict[str, Any] = {
         last_edit=_text("the last change of the user that was taken over"), parents={"type": "array", "items": {"type": "string"}},
         parameters={"type": "object", "additionalProperties": _PARAMETER}, metrics={"type": "array", "items": _METRIC},
         warnings={"type": "array", "items": {"type": "string"}, "description": "what a reader should know before trusting the result"},
-        command=_text("as it was typed"), folder=_text("where the kernel worked: a path in the repository, or a whole one", True),
+        command=_text("as it was typed"), places=_object("folders on the machine of the run, so that paths in outputs can be told apart", [], root=_text("of the repository"), prefix=_text("of the environment")), folder=_text("where the kernel worked: a path in the repository, or a whole one", True),
         rerun=_object("how an earlier run was run again", [], of=_text("its id"), code=_text("recorded, or today's"), is_exact={"type": "boolean"},
                       environment=_text("this one, venv, image, or anyway: another one than recorded"), changed={"type": "array", "items": {"type": "string"}}), source_sha256=_HASH, repaired=_text("when a reader wrote the end of a killed run"),
         code=_object("the state of the repository", [], commit=_text("40 digits", True), branch=_text("", True), remote=_text("without credentials", True),
