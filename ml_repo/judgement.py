@@ -188,9 +188,9 @@ def _judge_curves(
     for name in curves | others:
         yield _judge_curve(name, curves.get(name, []), others.get(name, []), tolerances)
 
-# %% ../nbs/12e_judgement.ipynb #38f29220
+# %% ../nbs/12e_judgement.ipynb #51fbf214
 def _read_arrays(
-    path: Path,  # .keras, .h5, .npz or .npy
+    path: Path,  # .keras, .h5, .npz, .npy or .parquet
 ) -> dict[str, "np.ndarray"]:  # by name
     "Read the arrays of a file. Raises `ValueError` for another kind of file, and what the readers raise for a damaged one."
     import numpy as np
@@ -198,6 +198,12 @@ def _read_arrays(
     if path.suffix in (".npz", ".npy"):
         loaded = np.load(path, allow_pickle=False)
         return {name: loaded[name] for name in loaded.files} if path.suffix == ".npz" else {"": loaded}
+    if path.suffix == ".parquet":
+        from pyarrow.parquet import read_table
+
+        table = read_table(path)
+        columns = {name: table[name].to_numpy() for name in table.column_names}
+        return {name: column.astype(str) if column.dtype == object else column for name, column in columns.items()}
     if path.suffix not in (".keras", ".h5", ".hdf5"):
         raise ValueError(f"{path.suffix or 'this kind of'} files are not read, since they can hold code")
     import h5py
@@ -255,7 +261,7 @@ def _list_members(
             found[name] = hashlib.sha256(data).hexdigest()
         return found
 
-# %% ../nbs/12e_judgement.ipynb #6622d3b0
+# %% ../nbs/12e_judgement.ipynb #d02f7bdf
 def compare_files(
     first: Path,  # a file of a run
     second: Path,  # that of its repetition
@@ -274,7 +280,7 @@ def compare_files(
             return compare(first.read_text("utf-8"), second.read_text("utf-8"), tolerances.text, origins)
         if kind in (".keras", ".zip") and _list_members(first) == _list_members(second):
             return "identical", "the same members, apart from dates"
-        if kind in (".keras", ".h5", ".hdf5", ".npz", ".npy"):
+        if kind in (".keras", ".h5", ".hdf5", ".npz", ".npy", ".parquet"):
             verdict, detail = compare_arrays(first, second, tolerances.weight)
             if verdict == "identical" and kind in (".keras", ".h5", ".hdf5"):  # attributes or the architecture may be others
                 members = [_list_members(path) if kind == ".keras" else {} for path in (first, second)]
