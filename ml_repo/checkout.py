@@ -231,16 +231,16 @@ def _place_notebook(
     is_exact = hash_source(content["cells"]) == record.get("source_sha256")
     return place, True, [] if is_exact else ["The notebook is made from the executed copy, and its cells are not exactly those that ran: secrets were taken out, or a cell wrote into it."]
 
-# %% ../nbs/12_checkout.ipynb #c7c390b2
+# %% ../nbs/12_checkout.ipynb #970a06aa
 def list_inputs(
     record: Record,  # of a run
 ) -> list[dict[str, Any]]:  # path, size_bytes, sha256
-    "List all files that a run read, also where the record has only the first of them. Caches of this library are left out."
+    "List all files that a run read, also where the record has only the first of them. Caches of this library are left out, and the notebook, which is compared by its cells."
     inputs = record.get("inputs") or {}
     files = inputs.get("files", [])
     if "list" in inputs:
         files = [json.loads(line) for line in read_text(record.folder.parent, inputs["list"]).splitlines() if line]
-    return [one for one in files if not Path(one["path"]).name.startswith(".index.sqlite")]
+    return [one for one in files if not Path(one["path"]).name.startswith(".index.sqlite") and one["path"] != record.get("notebook")]
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 from conftest import ROOT, checked, run
 from test_causes import CELLS, ENVIRONMENT, FACTOR, FIRST, fill, git, install, train, write_notebook
+from test_record import Hand, make_repository
 
 from ml_repo.reading import find_records, read_record
 from ml_repo.verdict import EXIT_CODES, read_verdict
@@ -202,6 +203,19 @@ def test_all_that_is_not_as_it_was(first, capsys):
     with capsys.disabled():
         print("\n" + "\n".join(f"{name:<40}{wrong or 'right'}" for name, wrong in found.items()))
     assert not any(found.values())
+
+
+def test_a_run_by_hand(tmp_path):
+    """Cells that a person ran in another order are run from top to bottom, and the reader is told."""
+    folder = make_repository(tmp_path / "repository")
+    hand = Hand(folder / "explore.ipynb", "lr: float = 0.1", "from ml_repo.run import start_run\nrun = start_run()", "print(round(lr * 3, 3))", "run.log(split='test', loss=lr)")
+    try:
+        assert set(hand.run(0, 1, 3, 2)) == {"ok"}
+    finally:
+        (record,) = hand.leave()
+    result = run("ml-repo", "verify", record["id"], "--no-keep", "--json", cwd=folder)
+    (found,) = json.loads(result.stdout[result.stdout.index("["):])
+    assert found["verdict"] == "identical" and any("order" in note for note in found["notes"]), found
 
 
 def test_worktrees_are_gone(first):
