@@ -72,7 +72,7 @@ def calm_text(
     "Take out what a terminal would obey."
     return _COMMANDS.sub("", text)
 
-# %% ../nbs/08k_control.ipynb #fcb9d2e4
+# %% ../nbs/08k_control.ipynb #5a08fd14
 def follow_log(
     folder: str | PathLike,  # of a record
     lines: int | None = None,  # begin with that many of the last ones; None with all
@@ -85,9 +85,10 @@ def follow_log(
         while True:
             ended = not follow or read_record(folder)["state"] != "running"  # asked before the last look
             file = _reopen(path, file, start)
-            if file is not None and (text := decoder.decode(file.read(), ended)):
-                yield text
+            while file is not None and (data := file.read(1_000_000)):
+                yield decoder.decode(data)
             if ended:
+                yield decoder.decode(b"", True)
                 return
             time.sleep(PAUSE_S)
     finally:

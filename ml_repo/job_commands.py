@@ -40,7 +40,7 @@ def _say_end(
         click.echo(calm_text(text).rstrip("\n"), err=True)
     click.echo(f"{record['id']}: {record['state']} after {format_duration(record['duration_s'])}. {(record['cause'] or {}).get('text', '')}".rstrip(), err=True)
 
-# %% ../nbs/16e_job_commands.ipynb #0730a72d
+# %% ../nbs/16e_job_commands.ipynb #e7c28c93
 @click.command()
 @run_argument()
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended.")
@@ -64,18 +64,20 @@ def logs(
       ml-repo logs -f -n 20 7k3f
     """
     from ml_repo.control import calm_text, follow_log
+    from ml_repo.reading import read_record
     from ml_repo.results import find_run
 
     folder, printed = find_run(run, records), False
     try:
         for piece in follow_log(folder, lines, follow):
             click.echo(calm_text(piece), nl=False)
-            printed = True
+            printed = printed or bool(piece)
     except KeyboardInterrupt:
         click.echo(f"\nThe run goes on. Stop it with: ml-repo stop {folder.name}", err=True)
         sys.exit(130)
     if not printed and not follow:
-        click.echo(f"{folder.name} has printed nothing. (What a notebook prints that is run by hand, in JupyterLab, stays in the notebook.)", err=True)
+        by_hand = read_record(folder).get("door") == "interactive"
+        click.echo(f"{folder.name} is run by hand, and what it prints is in its notebook." if by_hand else f"{folder.name} has printed nothing so far.", err=True)
     _say_end(folder, briefly=not follow)
 
 # %% ../nbs/16e_job_commands.ipynb #7faf9c40
@@ -246,7 +248,7 @@ def stop(
         click.echo(text, err=not is_stopped)
     sys.exit(0 if all(is_stopped for is_stopped, _ in ends) else 1)
 
-# %% ../nbs/16e_job_commands.ipynb #1927c9fd
+# %% ../nbs/16e_job_commands.ipynb #6f152ec3
 @click.command()
 @run_argument(nargs=-1, required=True)
 @click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), metavar="SECONDS", help="The longest to wait; then the exit code is 124. Default: for ever.")
@@ -273,13 +275,14 @@ def wait(
     from ml_repo.results import find_run
 
     folders = list(dict.fromkeys(find_run(one, records) for one in runs))
-    until = None if timeout_s is None else time.monotonic() + timeout_s
+    until, shown = None if timeout_s is None else time.monotonic() + timeout_s, 0.0
     try:
         with _screen(sys.stderr) as show:
             while any(read_record(folder)["state"] == "running" for folder in folders):
                 if until is not None and time.monotonic() >= until:
                     raise TimeoutError
-                if not quiet:
+                if not quiet and time.monotonic() >= shown + 1:
+                    shown = time.monotonic()
                     show(_look(folders))
                 time.sleep(PAUSE_S)
     except KeyboardInterrupt:

@@ -6,7 +6,7 @@
 __all__ = ['TOTALS', 'PROGRESS_HEADER', 'Pace', 'measure_pace', 'Estimate', 'estimate_by_pace', 'estimate_by_others',
            'RunProgress', 'pick_metric', 'count_cells', 'read_progress']
 
-# %% ../nbs/10m_progress.ipynb #945714be
+# %% ../nbs/10m_progress.ipynb #fc751237
 import json
 import statistics
 import time
@@ -21,7 +21,7 @@ from typing import Any
 
 from .files import read_lines
 from .metrics import find_direction, metric_key, summarize_metrics
-from .reading import Record, read_record
+from .reading import read_record
 from .results import find_runs
 from .runs import format_duration
 from .summaries import SEED, RunSummary, summarize_record
@@ -176,16 +176,20 @@ def count_cells(
             return f"cell {max(begun, default=0)}/{len(cells)}"
     return ""
 
-# %% ../nbs/10m_progress.ipynb #f8f1f03c
+# %% ../nbs/10m_progress.ipynb #a406cb1f
+@lru_cache(64)
 def _find_earlier(
-    record: Record,  # of a run that goes on
+    notebook: str,  # path in the repository
+    records: Path,  # the folder of all records
+    host: str,  # name of the machine
+    minute: int,  # of now, so that it is asked once a minute
 ) -> list[RunSummary]:  # on the same machine, where there are any
-    "Find completed runs of the same notebook."
-    if "'" in record["notebook"]:
+    "Find completed runs of a notebook."
+    if "'" in notebook:
         return []
     with suppress(ValueError, OSError):
-        found = find_runs(f"notebook = '{record['notebook']}' and state = completed", limit=100, records=[record.folder.parent])
-        return [run for run in found if run.host == record["host"]["name"]] or list(found)
+        found = find_runs(f"notebook = '{notebook}' and state = completed", limit=100, records=[records])
+        return [run for run in found if run.host == host] or list(found)
     return []
 
 
@@ -207,7 +211,7 @@ def read_progress(
     if going:
         left = estimate_by_pace(pace, silent) if pace else left
         if pace is None or pace.total is None or not pace.is_sure:
-            others = estimate_by_others(_find_earlier(record), parameters, elapsed)
+            others = estimate_by_others(_find_earlier(record["notebook"], record.folder.parent, record["host"]["name"], int(now // 60)), parameters, elapsed)
             left = others if others.left_s is not None or left.left_s is None else left
     done = f"{pace.unit} {pace.done}{f'/{pace.total}' if pace.total else ''}" if pace else count_cells(record.folder) if going else ""
     state = f"running on {record['host']['name']}, seen {record['seen']}" if record.get("elsewhere") else record["state"]

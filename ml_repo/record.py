@@ -104,7 +104,17 @@ def _write_fields(
     shortened = facts | {"parameters": _shorten_values(facts["parameters"], folder.parent)}
     write_atomic(folder / "record.json", dump_json(shortened, indent=1) + "\n")
 
-# %% ../nbs/03_record.ipynb #6944ac1c
+# %% ../nbs/03_record.ipynb #3a95ae9b
+def _lock_folder(
+    folder: Path,  # of a record
+) -> Lock:  # which this process holds
+    "Lock a record. Raises `FileExistsError` where another process does."
+    lock = Lock(folder / ".lock")
+    if not lock.acquire():
+        raise FileExistsError(f"Another process writes the record {folder}.")
+    return lock
+
+# %% ../nbs/03_record.ipynb #03a77276
 class OpenRecord:
     "A record that is being written, by the process that holds its lock."
 
@@ -112,8 +122,9 @@ class OpenRecord:
         self,
         folder: Path,  # the new folder of the record
         facts: dict[str, Any],  # what is known at the start
-        lock: Lock,  # of the folder, which this process holds
+        lock: Lock | None = None,  # of the folder, where this process holds it already
     ):
+        lock = lock or _lock_folder(folder)
         age = datetime.now(timezone.utc) - datetime.fromisoformat(facts["started"])  # of a claim that another process has made
         self.folder, self.facts, self._lock, self._clock = folder, facts, lock, time.monotonic() - max(0.0, age.total_seconds())
         self.save()
@@ -189,7 +200,7 @@ class Claim:
                 "cause": None, "started": self.started, "ended": None, "duration_s": None, "host": read_host(),
                 "note": "", "tags": [], "parents": [], "parameters": {}, "metrics": [], "warnings": []}
 
-# %% ../nbs/03_record.ipynb #74441d6e
+# %% ../nbs/03_record.ipynb #faec7ccb
 def claim_record(
     experiments: str | PathLike,  # the folder of all records; it is made
     notebook: str,  # the notebook, as a path inside the repository
@@ -208,10 +219,7 @@ def claim_record(
             except FileExistsError:
                 continue
         (folder / "artifacts").mkdir()
-        lock = Lock(folder / ".lock")
-        if not lock.acquire():
-            raise FileExistsError(f"Another process writes the record {folder}.")
-        return Claim(folder, str(notebook), lock)
+        return Claim(folder, str(notebook), _lock_folder(folder))
     except OSError as error:
         raise _explain(error, notebook, experiments) from None
 
