@@ -1,6 +1,6 @@
 # Everything here needs Python 3.11-3.13, git and make; the rest is installed into .venv from the lock.
 .DEFAULT_GOAL := help
-.PHONY: help train test test-all verify lab params lock prepare hooks clean
+.PHONY: help train test test-all test-containers verify lab params lock prepare hooks clean
 SHELL := /bin/sh
 
 VERSION_FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
@@ -22,7 +22,7 @@ PARAMS ?=
 
 help: ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
-		printf '  make %-8s %s\n' "$$name" "$$text"; done
+		printf '  make %-15s %s\n' "$$name" "$$text"; done
 
 train: $(VENV) ## Train and keep the record: make train PARAMS="-p lr 0.01 -p epochs 5"
 	ml-repo run nbs/train.ipynb $(PARAMS)
@@ -40,6 +40,9 @@ test-all: $(VENV) ## Run the slow tests as well: the whole kill matrix, papermil
 
 verify: $(VENV) ## Run all recorded runs again and say whether they give the same (a quarter of a minute each)
 	ml-repo verify --all
+
+test-containers: $(VENV) ## Run the tests that need docker: an image of few packages, built, run, stopped, pushed (part of test-all)
+	pytest tests/test_containers.py -q -rs -p no:cacheprovider --durations=8 --slow
 
 lab: $(VENV) ## Open JupyterLab on the notebooks
 	jupyter lab --LabApp.default_url=/lab/tree/nbs

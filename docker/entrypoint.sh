@@ -7,7 +7,7 @@ folder=$PWD
 for mounted in "$PWD" /workspace /tmp; do
     if [ -f "$mounted/settings.ini" ] || mountpoint -q "$mounted"; then folder=$mounted; break; fi
 done
-export PYTHONPATH="$folder${ML_REPO_PATH:+:$ML_REPO_PATH}"
+if [ "${PYTHONPATH:-/workspace}" = /workspace ]; then export PYTHONPATH="$folder"; fi
 if [ "$folder" = /tmp ]; then export TMPDIR=/var/tmp; fi  # temporary files do not belong into the repository
 if [ "$PWD" = /workspace ]; then cd "$folder"; fi
 

@@ -5,17 +5,18 @@
 # %% auto #0
 __all__ = ['main', 'completion']
 
-# %% ../nbs/17_cli.ipynb #ab1745e6
+# %% ../nbs/17_cli.ipynb #178cebde
 import click
 
 from .console import Group
+from .image_commands import image
 from .job_commands import JOB_COMMANDS, doctor
 from .rerun_commands import RERUN_COMMANDS
 from .result_commands import best, compare, diff, export, ls, open_run, show
 from .run_commands import params, readme, run, schema
 from .upkeep_commands import UPKEEP_COMMANDS
 
-# %% ../nbs/17_cli.ipynb #08a40c7b
+# %% ../nbs/17_cli.ipynb #0d44e1b8
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="ml_repo", prog_name="ml-repo")
 def main() -> None:
@@ -35,7 +36,7 @@ main.add_section("Jobs", *JOB_COMMANDS)
 main.add_section("Look", ls, show, best, compare, diff, open_run, export)
 main.add_section("Reproduce", *RERUN_COMMANDS)
 main.add_section("Keep", *UPKEEP_COMMANDS)
-main.add_section("Repository", doctor, schema, readme)
+main.add_section("Repository", image, doctor, schema, readme)
 
 # %% ../nbs/17_cli.ipynb #f40b24ba
 @main.command()

@@ -149,7 +149,18 @@ def _name_user(
         return ["--user=0:0"]
     return [f"--user={user}:{group}"]
 
-# %% ../nbs/08i_image.ipynb #270bcd87
+# %% ../nbs/08i_image.ipynb #06ee3ed9
+_FETCHED = (".keras", ".cache/huggingface", ".cache/torch")
+
+
+def _mount_fetched(
+    owner: tuple[int, int],  # user and group of the container
+) -> list[str]:  # options
+    "Make what libraries keep in the home of this user reachable from the home of a container, if both are the same user."
+    folders = [name for name in _FETCHED if owner[0] == os.getuid() and (Path.home() / name).is_dir()]
+    return [f"--volume={(Path.home() / name).resolve()}:/tmp/{name}" for name in folders]
+
+
 def container_command(
     engine: str,  # "docker" or "podman"
     image: Image,  # exactly this one
@@ -161,8 +172,10 @@ def container_command(
     **variables: str,  # of the environment inside
 ) -> list[str]:
     "Write the command line that runs a program in a container, which knows its image."
+    first, *rest = command
     mounts = [f"--volume={folder}:{folder}{'' if can_write else ':ro'}" for folder, can_write in sorted(folders.items(), key=lambda one: str(one[0]))]
+    owner = owner or (os.getuid(), os.getgid())
     gpus = [] if not has_gpu else ["--device=nvidia.com/gpu=all"] if engine == "podman" else ["--gpus=all"]
     named = {"HOME": "/tmp", "ML_REPO_IMAGE": image.name, "ML_REPO_IMAGE_DIGEST": image.digest} | variables
-    return [engine, "run", "--rm", "--interactive", "--init", *_name_user(engine, *(owner or (os.getuid(), os.getgid()))), *mounts, *gpus, *options,
-            *(f"--env={name}={value}" for name, value in named.items() if value), image.reference, *command]
+    return [engine, "run", "--rm", "--interactive", "--init", *_name_user(engine, *owner), *mounts, *_mount_fetched(owner), *gpus, *options,
+            *(f"--env={name}={value}" for name, value in named.items() if value), f"--entrypoint={first}", image.reference, *rest]

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['VARIABLES', 'read_machine', 'read_gpus', 'read_cuda', 'read_image', 'read_environment']
 
-# %% ../nbs/01d_machine.ipynb #6cad07dc
+# %% ../nbs/01d_machine.ipynb #84b9818c
+import hashlib
 import os
 import platform
 import re
@@ -149,11 +150,11 @@ def read_cuda(
     return Facts({short: next((number for name, number in sorted(packages.items(), reverse=True) if re.fullmatch(rf"{long}(-cu\d+)?", name)), None)
                   for short, long in names.items()})
 
-# %% ../nbs/01d_machine.ipynb #811d0ddc
+# %% ../nbs/01d_machine.ipynb #d1896639
 def read_image(
     environ: Mapping[str, str] | None = None,  # variables, `os.environ` without
     root: str | PathLike = "/",  # where the file system begins
-) -> Facts:  # `is_container`, `engine` (such as docker), `image` (a name), `image_digest`; None where the inside does not know
+) -> Facts:  # `is_container`, `engine` (such as docker), `image` (a name), `image_digest`, `lock` (its SHA-256); None where the inside does not know
     "Read whether this is a container, and which image it was made from."
     environ = os.environ if environ is None else environ
 
@@ -173,6 +174,7 @@ def read_image(
         engine={"kubepods": "kubernetes", "libpod": "podman"}.get(engine, engine),
         image=environ.get("ML_REPO_IMAGE") or noted.get("image") or None,
         image_digest=environ.get("ML_REPO_IMAGE_DIGEST") or noted.get("imageid") or None,
+        lock=hashlib.sha256(lock.encode()).hexdigest() if (lock := read("opt/lock/requirements.txt")) else None,
     )
 
 # %% ../nbs/01d_machine.ipynb #370c9f78

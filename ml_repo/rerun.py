@@ -270,7 +270,7 @@ def _check_data(
         raise ValueError(f"The data is not that of {record['id']}:\n  {listed}\nBring the files back, or go on with --anyway.")
     return [f"The input {one}." for one in changes]
 
-# %% ../nbs/12b_rerun.ipynb #47940f26
+# %% ../nbs/12b_rerun.ipynb #c25aa6f7
 def _hand_over(
     folder: Path,  # that this process, which is root, made or wrote to
     owner: tuple[int, int],  # user and group
@@ -292,10 +292,11 @@ def _wrap(
     "Put a program into the container of the environment, if it has one."
     if environment.image is None:
         return command
-    owner, mounts = find_owner(records), _find_mounts(record, checkout, records)
+    records.mkdir(parents=True, exist_ok=True)  # an engine would make it for root
+    owner, mounts = find_owner(record.folder), _find_mounts(record, checkout, records)
     if owner[0] != os.getuid():
         for folder, can_write in mounts.items():
-            if can_write and folder != records:
+            if can_write and folder != record.folder.resolve().parent:
                 _hand_over(folder, owner)
     return container_command(environment.engine, environment.image, ["python", *command[1:]], mounts, owner, bool(record.get("gpus")))
 

@@ -5,8 +5,10 @@
 # %% auto #0
 __all__ = ['EXIT_CODES', 'params', 'run', 'schema', 'readme']
 
-# %% ../nbs/16a_run_commands.ipynb #4d7d3f56
+# %% ../nbs/16a_run_commands.ipynb #e254dab0
 import sys
+from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -46,28 +48,87 @@ def _start(
     if sys.stdout.isatty():
         click.echo(f"It runs in the background. What it prints: ml-repo logs -f {folder.name.rpartition('-')[2]}", err=True)
 
-# %% ../nbs/16a_run_commands.ipynb #c39ae184
+# %% ../nbs/16a_run_commands.ipynb #2f2558f2
+def _repeat(
+    context: click.Context,  # of a command
+    *left_out: str,  # names of options
+) -> list[str]:  # words
+    "Write the command line of a command again."
+    words = [context.command.name]
+    for one in context.command.params:
+        value = context.params[one.name]
+        if one.name in left_out or value in (None, "", (), False):
+            continue
+        if isinstance(one, click.Argument):
+            words.append(str(value))
+            continue
+        for given in value if one.multiple else (value,):
+            words += [one.opts[0], *([] if one.is_flag else map(str, given) if one.nargs > 1 else [str(given)])]
+    return words
+
+
+def _run_inside(
+    context: click.Context,  # of `run`
+    reference: str,  # of an image; empty for that of the repository
+    notebook: Path,  # to execute
+    file: Path | None,  # with values
+    has_gpu: bool | None,  # hand GPUs on
+) -> int:  # exit code
+    "Run this command in a container."
+    from ml_repo.container import run_in_container
+    from ml_repo.contract import find_asking
+    from ml_repo.provenance import find_repository
+
+    if context.params["detach"]:
+        raise ValueError("A container is not left to itself by --detach. Start it by hand: docker run --detach -v ${PWD}:/workspace IMAGE ml-repo run …")
+    words = ["ml-repo", *_repeat(context, "image", "has_gpu")]
+    return run_in_container(words, find_asking(notebook) or find_repository(), reference, [one for one in (notebook, file) if one], has_gpu)
+
+# %% ../nbs/16a_run_commands.ipynb #6c64f024
 EXIT_CODES = {"completed": 0, "failed": 1, "interrupted": 130, "killed": 138}
 
+_ABOUT = (
+    click.option("--experiment", metavar="NAME", help="The question that this run belongs to. Default: the name of the notebook."),
+    click.option("--note", default="", metavar="TEXT", help="Why this run, for whoever reads the record."),
+    click.option("--tag", "tags", multiple=True, metavar="WORD", help="A word to find the run by; may be repeated."),
+)
+_HOW = (
+    click.option("-k", "--kernel", metavar="NAME", help="Another kernel than the notebook asks for."),
+    click.option("--engine", metavar="NAME", help="Another engine of papermill to execute with."),
+    click.option("--timeout", "timeout_s", type=click.IntRange(min=1), metavar="SECONDS", help="The longest that a cell may take. Default: no limit."),
+    click.option("--quiet", is_flag=True, help="Show a progress bar instead of what the notebook prints."),
+    click.option("--require-gpu", is_flag=True, help="Stop before the first cell where TensorFlow, JAX or PyTorch sees no GPU."),
+)
+_WHERE = (
+    click.option("--image", is_flag=False, flag_value="default", metavar="[REF]", help="Run in a container: of this repository's image, or REF. Put it after NOTEBOOK."),
+    click.option("--gpu/--no-gpu", "has_gpu", default=None, help="With --image: hand GPUs on, or not. Default: if there are any."),
+)
 
+
+def _apply(
+    *options: Callable,  # decorators of click
+) -> Callable:  # one decorator
+    "Give a command several options, in this order."
+    return lambda command: reduce(lambda function, option: option(function), reversed(options), command)
+
+# %% ../nbs/16a_run_commands.ipynb #35ba471b
 @click.command()
 @click.argument("notebook", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("-p", "--parameter", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="Give a parameter; may be repeated.")
 @click.option("-f", "--file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Read parameters from a YAML or JSON file; -p comes after it.")
-@click.option("--experiment", metavar="NAME", help="The question that this run belongs to. Default: the name of the notebook.")
-@click.option("--note", default="", metavar="TEXT", help="Why this run, for whoever reads the record.")
-@click.option("--tag", "tags", multiple=True, metavar="WORD", help="A word to find the run by; may be repeated.")
-@click.option("-k", "--kernel", metavar="NAME", help="Another kernel than the notebook asks for.")
-@click.option("--engine", metavar="NAME", help="Another engine of papermill to execute with.")
-@click.option("--timeout", "timeout_s", type=click.IntRange(min=1), metavar="SECONDS", help="The longest that a cell may take. Default: no limit.")
-@click.option("--quiet", is_flag=True, help="Show a progress bar instead of what the notebook prints.")
-@click.option("--require-gpu", is_flag=True, help="Stop before the first cell where TensorFlow, JAX or PyTorch sees no GPU.")
+@_apply(*_ABOUT)
+@_apply(*_HOW)
 @click.option("--detach", is_flag=True, help="Leave it to itself in the background, and print its id.")
+@_apply(*_WHERE)
+@click.pass_context
 def run(
+    context: click.Context,  # to repeat the command in a container
     notebook: Path,  # to execute
     pairs: tuple[tuple[str, str], ...],  # names and values
     file: Path | None,  # with more of them
     detach: bool,  # do not wait for it
+    image: str | None,  # "default" or a reference
+    has_gpu: bool | None,  # of the container
     **options: Any,  # of `run_notebook`
 ) -> None:
     """Run a NOTEBOOK and keep its record.
@@ -79,7 +140,10 @@ def run(
       ml-repo run nbs/train.ipynb -p lr 0.01 -p epochs 5 --note "a smaller step"
       ml-repo run nbs/train.ipynb -f values.yaml --experiment step-size --tag first
       ml-repo run nbs/train.ipynb --detach
+      ml-repo run nbs/train.ipynb -p lr 0.01 --image
     """
+    if image:
+        sys.exit(_run_inside(context, "" if image == "default" else image, notebook, file, has_gpu))
     from ml_repo.launch import read_values, run_notebook
 
     values = read_values(notebook, pairs, file)

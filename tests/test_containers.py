@@ -4,6 +4,7 @@ These tests need a container engine. One that answers is used; else `dockerd` is
 own folder; else they are skipped, and say why. The base image is what docker/Dockerfile names, ML_REPO_TEST_BASE, or a
 stand-in made by mmdebstrap.
 """
+import hashlib
 import json
 import os
 import re
@@ -34,14 +35,16 @@ OWNER = 1234  # who has the repository in these tests; not root, and not the use
 # What the library imports without an example, and what a person works with; TensorFlow and the like are left out.
 SMALL = ("papermill", "ipykernel", "click", "detect-secrets", "psutil", "nvidia-ml-py", "nbdime", "pyyaml", "packaging", "fastcore", "rich",
          "bleach", "numpy", "setuptools", "jupyterlab", "nbdev", "pre-commit")
+TRUSTING = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}  # for root, in somebody's repository
 CONTRACT = "lr: float = 0.1  # step size, above 0\nwait_s: float = 0.0  # seconds, at least 0"
 WORK = """
 import os, time
 from pathlib import Path
+from ml_repo.provenance import find_repository
 from ml_repo.run import start_run
 import numpy
 run = start_run()
-print("data", open("data/prices.csv").read().strip(), "user", os.getuid(), flush=True)
+print("data", open(find_repository() / "data/prices.csv").read().strip(), "user", os.getuid(), flush=True)
 run.log(split="test", result=float(numpy.random.default_rng(0).normal() * lr))
 run.artifact_path("weights.bin").write_bytes(bytes(range(256)))
 time.sleep(wait_s)
@@ -84,6 +87,7 @@ def engine() -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(60)
+        run("umount", folder / "data")  # an engine that could not start leaves it mounted
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -161,10 +165,15 @@ def project(place, clone) -> Path:
 
 
 @pytest.fixture(scope="module")
-def image(engine, base, project) -> str:
-    """The image of the project, built by the literal command."""
+def image(engine, base, project) -> Iterator[str]:
+    """The image of the project, built by the literal command. Whoever has an image of this name gets it back."""
+    before = run("docker", "image", "inspect", "--format", "{{.Id}}", "example_ml")
     docker("build", "-t", "example_ml", "docker", "--build-arg", f"BASE_IMAGE={base}", "--build-arg", "GPU=0", cwd=project)
-    return "example_ml"
+    yield "example_ml"
+    if before.returncode == 0:
+        docker("tag", before.stdout.strip(), "example_ml")
+    for name in ("odd_ml", "own_ml", *docker("images", "--filter", "reference=localhost:5077/anna/*", "--format", "{{.ID}}").split()):
+        run("docker", "rmi", "--force", name)
 
 
 def as_owner(project: Path, *words: str | Path, owner: int = OWNER) -> subprocess.CompletedProcess:
@@ -208,6 +217,11 @@ def digest_of(image: str) -> str:
     return docker("image", "inspect", "--format", "{{.Id}}", image).strip()
 
 
+def containers(image: str) -> list[str]:
+    """Containers of an image, also those that have ended."""
+    return docker("ps", "--all", "--quiet", "--filter", f"ancestor={image}").split()
+
+
 @pytest.fixture(scope="module")
 def first(image, project) -> Record:
     """A run by papermill's own command in the container, which is told what it is."""
@@ -240,7 +254,7 @@ def test_it_is_made_again_in_the_same_image_from_outside(first, image, project):
     assert [one for one in again["outputs"]["files"] if "weights" in one["path"]] == [one for one in first["outputs"]["files"] if "weights" in one["path"]]
     assert again.folder.parent == first.folder.parent and strangers(project) == []
     assert len(ask(project, "worktree", "list").splitlines()) == 1
-    assert docker("ps", "--all", "--quiet") == ""
+    assert containers(image) == []
 
 
 def test_without_the_image_it_says_what_differs(first, image, project, tmp_path):
@@ -262,8 +276,7 @@ def test_without_the_image_it_says_what_differs(first, image, project, tmp_path)
 
 def test_root_leaves_the_files_to_their_owner(first, project):
     known = records(project)
-    trusting = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}
-    done = run(BIN / "ml-repo", "rerun", first["id"], "--image", "--quiet", "-p", "lr", "1.0", cwd=project, PYTHONPATH=str(project), **trusting)
+    done = run(BIN / "ml-repo", "rerun", first["id"], "--image", "--quiet", "-p", "lr", "1.0", cwd=project, PYTHONPATH=str(project), **TRUSTING)
     assert done.returncode == 0, done.stdout
     again = only_new(project, known)
     assert result(again) == 2 * result(first) and f"user {OWNER}" in (again.folder / "log.txt").read_text()
@@ -335,3 +348,285 @@ def test_a_pushed_image_is_pulled_by_its_digest(registry, first, image, project,
         again = only_new(project, known)
         assert again["image"]["image_digest"] == record["image"]["image_digest"] and result(again) == result(first)
     assert strangers(project) == []
+
+
+# The image and its literal commands
+
+
+def test_the_literal_commands(image, project):
+    known = records(project)
+    docker("run", "-v", f"{project}:/tmp", image, "python", "/tmp/train.py")
+    docker("run", "-v", f"{project}:/tmp", image, "python", "/tmp/train.py", "-p", "lr", "0.5", "--note", "by hand")
+    docker("run", "--rm", "-v", f"{project}:/workspace", image, "papermill", "nbs/train.ipynb", "out.ipynb", "-p", "lr", "0.5")
+    made = sorted((read_record(one) for one in records(project) - known), key=lambda one: one["id"])
+    assert [one["state"] for one in made] == ["completed"] * 3 and [one["parameters"]["lr"]["used"] for one in made] == [0.1, 0.5, 0.5]
+    assert result(made[1]) == result(made[2]) and made[1]["note"] == "by hand" and [one["warnings"] for one in made] == [[]] * 3
+    lock = Path(project, "docker", "requirements.txt")
+    for one in made:
+        assert one["image"]["is_container"] and one["image"]["lock"] == one["packages"]["lock"] == hashlib.sha256(lock.read_bytes()).hexdigest()
+        assert one["code"]["commit"] and not one["code"]["is_dirty"] and one["packages"]["matches_lock"]
+    assert strangers(project) == []
+    (project / "out.ipynb").unlink()
+    assert ask(project, "status", "--porcelain") == "?? experiments/"  # no temporary files, with /tmp mounted
+    docker("rm", *containers(image))
+
+
+def test_gpus_are_handed_on_or_the_cure_is_told(image, project):
+    known = records(project)
+    done = run("docker", "run", "--rm", "--gpus", "all", "-v", f"{project}:/tmp", image, "python", "/tmp/train.py")
+    ours = as_owner(project, BIN / "ml-repo", "run", "nbs/train.ipynb", "--gpu", "--image", image)
+    if done.returncode == 0:
+        assert ours.returncode == 0 and {read_record(one)["environment"]["NVIDIA_VISIBLE_DEVICES"] for one in records(project) - known} == {"all"}
+    else:
+        assert "could not select device driver" in done.stdout
+        assert ours.returncode == 2 and "install nvidia-container-toolkit" in ours.stdout and records(project) == known
+
+
+@pytest.mark.parametrize("owner", [1000, 1234, 70000])
+def test_files_belong_to_the_owner_of_the_folder(image, project, place, owner):
+    folder = place / f"of-{owner}"
+    shutil.copytree(project, folder, symlinks=True, ignore=shutil.ignore_patterns("experiments"))
+    give(folder, owner)
+    docker("run", "--rm", "-v", f"{folder}:/workspace", image, "papermill", "nbs/train.ipynb", "out.ipynb")
+    docker("run", "--rm", "-v", f"{folder}:/tmp", image, "python", "/tmp/train.py")
+    docker("run", "--rm", "--user", f"{owner}:{owner}", "-v", f"{folder}:/workspace", image, "papermill", "nbs/train.ipynb", "out.ipynb")
+    docker("run", "--rm", "--user", f"{owner}", "-v", f"{folder}:/workspace", "-w", "/workspace/nbs", image, "papermill", "train.ipynb", "../out.ipynb")
+    made = [read_record(one) for one in records(folder)]
+    assert [one["state"] for one in made] == ["completed"] * 4 and strangers(folder, owner) == []
+    assert all(f"user {owner}" in (one.folder / "log.txt").read_text() for one in made)
+
+
+def test_no_process_of_the_image_is_root(image, place):
+    assert docker("run", "--rm", image, "id", "-u").strip() == "1000"
+    folder = place / "plain"
+    folder.mkdir()
+    give(folder, 4321)
+    assert docker("run", "--rm", "-v", f"{folder}:/workspace", image, "sh", "-c", "id -u; touch new; git init -q here; pwd").split() == ["4321", "/workspace"]
+    assert strangers(folder, 4321) == []
+
+
+@pytest.mark.parametrize("words", [["papermill", "nbs/train.ipynb", "out.ipynb"], ["python", "train.py"]])
+def test_docker_stop_keeps_what_was_there(image, project, words):
+    known = records(project)
+    name = docker("run", "--detach", "-v", f"{project}:/workspace", image, *words, "-p", "wait_s", "100").strip()
+    end = time.monotonic() + 60
+    while "user" not in "".join((one / "log.txt").read_text() for one in records(project) - known if (one / "log.txt").exists()):
+        assert time.monotonic() < end, docker("logs", name)
+        time.sleep(0.2)
+    start = time.monotonic()
+    docker("stop", name)
+    duration_s = time.monotonic() - start
+    record = only_new(project, known)
+    assert record["state"] == "interrupted" and record["metrics"] and duration_s < 8
+    cells = json.loads((record.folder / "train.ipynb").read_text())["cells"]
+    assert "data 1,2" in str(cells[-1]["outputs"]) and [one["path"] for one in record["outputs"]["files"] if "weights" in one["path"]]
+    docker("rm", name)
+    (project / "out.ipynb").unlink(missing_ok=True)
+
+
+def test_a_change_of_a_notebook_installs_nothing(image, base, project):
+    notebook = project / "nbs" / "00_fingerprint.ipynb"
+    text = notebook.read_text()
+    notebook.write_text(text.replace("fingerprint", "finger print"))
+    try:
+        start = time.monotonic()
+        said = docker("build", "-t", image, "docker", "--build-arg", f"BASE_IMAGE={base}", "--build-arg", "GPU=0", cwd=project)
+        assert time.monotonic() - start < 30 and "Downloading" not in said and "Installed" not in said
+    finally:
+        notebook.write_text(text)
+
+
+# Our own commands
+
+
+def test_build_check_and_digest(engine, base, image, project):
+    done = as_owner(project, BIN / "ml-repo", "image", "build", "own_ml", "--no-gpu", "--base", base)
+    assert done.returncode == 0, done.stdout
+    labels = json.loads(docker("image", "inspect", "--format", "{{json .Config.Labels}}", "own_ml"))
+    assert labels["org.opencontainers.image.revision"] == ask(project, "rev-parse", "HEAD")
+    assert labels["ml_repo.lock"] == hashlib.sha256((project / "docker" / "requirements.txt").read_bytes()).hexdigest()
+    assert done.stdout.splitlines()[-1] == digest_of("own_ml") == as_owner(project, BIN / "ml-repo", "image", "digest", "own_ml").stdout.strip()
+    about = json.loads(as_owner(project, BIN / "ml-repo", "image", "check", "own_ml", "--json").stdout)
+    assert about["is_lock_of_today"] and about["commit"] == labels["org.opencontainers.image.revision"] and not about["is_pushed"]
+    lock = project / "docker" / "requirements.txt"
+    text = lock.read_text()
+    lock.write_text(text + "# later\n")
+    try:
+        done = as_owner(project, BIN / "ml-repo", "image", "check", "own_ml")
+        assert done.returncode == 1 and "Build it again" in done.stdout
+    finally:
+        lock.write_text(text)
+
+
+def test_run_in_the_image(first, image, project, place):
+    known = records(project)
+    done = as_owner(project, BIN / "ml-repo", "run", "nbs/train.ipynb", "-p", "lr", "0.5", "--note", "two words", "--tag", "one", "--tag", "two", "--image", image)
+    assert done.returncode == 0, done.stdout
+    record = only_new(project, known)
+    assert (record["image"]["image"], record["image"]["image_digest"]) == (image, digest_of(image)) and result(record) == result(first)
+    assert (record["note"], record["tags"], record["door"]) == ("two words", ["one", "two"], "ml-repo run") and "-p lr 0.5" in record["command"]
+    assert record["warnings"] == [] and record["code"]["commit"] and strangers(project) == []
+
+    known = records(project)
+    (place / "values.yaml").write_text("lr: 0.25\n")
+    done = as_owner(project, BIN / "python", "train.py", "-f", "../values.yaml", "--image")  # the name of the repository's image
+    assert done.returncode == 0, done.stdout
+    record = only_new(project, known)
+    assert result(record) == result(first) / 2 and record["image"]["image_digest"] == digest_of(image)
+
+    done = as_owner(project, BIN / "ml-repo", "run", "nbs/train.ipynb", "-p", "lrr", "0.5", "--image")
+    assert done.returncode == 2 and "Did you mean lr?" in done.stdout
+    done = as_owner(project, BIN / "ml-repo", "run", "nbs/train.ipynb", "--image", "no_such_ml")
+    assert done.returncode == 2 and "ml-repo image build no_such_ml" in done.stdout
+
+
+def test_data_and_records_elsewhere(image, project, place):
+    disk = place / "disk"
+    (disk / "data").mkdir(parents=True)
+    (disk / "data" / "prices.csv").write_text("3,4\n")
+    give(disk, OWNER)
+    (project / "data").rename(project / "other")
+    (project / "data").symlink_to(disk / "data")
+    try:
+        done = as_owner(project, "env", f"ML_REPO_RECORDS={disk}/runs", "OMP_NUM_THREADS=1", BIN / "ml-repo", "run", "nbs/train.ipynb", "--image", image)
+        assert done.returncode == 0, done.stdout
+        [record] = map(read_record, find_records(disk / "runs"))
+        assert "data 3,4" in (record.folder / "log.txt").read_text() and record["environment"]["OMP_NUM_THREADS"] == "1"
+        assert strangers(disk) == []
+    finally:
+        (project / "data").unlink()
+        (project / "other").rename(project / "data")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_run_in_its_container(image, project, number):
+    known = records(project)
+    process = subprocess.Popen([BIN / "ml-repo", "run", "nbs/train.ipynb", "-p", "wait_s", "100", "--image", image], cwd=project, stdout=subprocess.DEVNULL,
+                               env=os.environ | TRUSTING | {"PYTHONPATH": str(project)})
+    end = time.monotonic() + 60
+    while "user" not in "".join((one / "log.txt").read_text() for one in records(project) - known if (one / "log.txt").exists()):
+        assert time.monotonic() < end and process.poll() is None
+        time.sleep(0.2)
+    process.send_signal(number)
+    assert process.wait(20) == 128 + number
+    assert only_new(project, known)["state"] == "interrupted" and strangers(project) == []
+    assert containers(image) == []
+
+
+def test_verified_in_its_image(first, project):
+    known = records(project)
+    done = as_owner(project, BIN / "ml-repo", "verify", first["id"], "--image")
+    assert done.returncode == 0 and "identical" in done.stdout, done.stdout
+    done = run(BIN / "ml-repo", "verify", first["id"], "--image", cwd=project, PYTHONPATH=str(project), **TRUSTING)  # root, of somebody's run
+    assert done.returncode == 0 and "identical" in done.stdout, done.stdout
+    assert records(project) == known
+
+
+def test_verified_within_a_container(first, image, project):
+    known = docker("run", "--rm", "-v", f"{project}:/workspace", "-e", f"ML_REPO_IMAGE_DIGEST={digest_of(image)}", image, "ml-repo", "verify", first["id"])
+    assert "identical" in known and strangers(project) == []
+
+
+def test_in_a_folder_of_root_root_is_the_owner(image, project, place):
+    folder = place / "of-root"
+    shutil.copytree(project, folder, symlinks=True, ignore=shutil.ignore_patterns("experiments"))
+    give(folder, 0)
+    variables = {"PYTHONPATH": str(folder)}
+    checked(BIN / "ml-repo", "run", "nbs/train.ipynb", "--image", image, cwd=folder, **variables)
+    assert "identical" in checked(BIN / "ml-repo", "verify", "latest", "--image", cwd=folder, **variables)
+    docker("run", "--rm", "-v", f"{folder}:/workspace", image, "papermill", "nbs/train.ipynb", "out.ipynb")
+    assert [read_record(one)["state"] for one in records(folder)] == ["completed"] * 2 and strangers(folder, 0) == []
+
+
+def test_push_and_pull(registry, image, project, tmp_path):
+    (tmp_path / "Dockerfile").write_text(f"FROM {image}\nLABEL made={time.time()}\n")
+    name = f"{registry}/anna/own_ml:1"
+    docker("build", "--tag", name, tmp_path)
+    assert "says nothing of a registry" in as_owner(project, BIN / "ml-repo", "image", "push").stdout
+    done = as_owner(project, BIN / "ml-repo", "image", "push", name)
+    reference = done.stdout.strip()
+    assert done.returncode == 0 and re.fullmatch(rf"{registry}/anna/own_ml@sha256:[0-9a-f]{{64}}", reference), done.stdout
+    docker("rmi", name)
+    assert as_owner(project, BIN / "ml-repo", "image", "pull", reference).stdout.strip() == reference
+    known = records(project)
+    assert as_owner(project, BIN / "ml-repo", "run", "nbs/train.ipynb", "--image", reference).returncode == 0
+    assert "@".join(only_new(project, known)["image"][key] for key in ("image", "image_digest")) == reference
+
+
+# JupyterLab and the devcontainer
+
+
+def ask_lab(folder_words: list[str | Path], token: str, port: int) -> str:
+    """Ask JupyterLab for its state from inside of a container; returns the status."""
+    code = f"from urllib.request import urlopen as o; from urllib.error import HTTPError as e\ntry: print(o('http://127.0.0.1:{port}/api/kernelspecs?token={token}').read().decode())\nexcept e as x: print(x.code)"
+    return checked(*folder_words, "python", "-c", code).strip().splitlines()[-1]
+
+
+def test_the_image_opens_jupyterlab(image, project):
+    name = docker("run", "--detach", "--rm", "--publish", "127.0.0.1:8899:8888", "-v", f"{project}:/workspace", image).strip()
+    try:
+        wait_for("http://127.0.0.1:8899/api")
+        assert wait_for("http://127.0.0.1:8899/api/kernelspecs") == 403
+        token = re.search(r"token=(\w+)", docker("logs", name))[1]
+        assert json.load(urlopen(f"http://127.0.0.1:8899/api/kernelspecs?token={token}"))["default"] == "python3"
+        assert docker("exec", name, "stat", "-c", "%u", "/proc/1").strip() == str(OWNER)
+    finally:
+        start = time.monotonic()
+        docker("stop", name)
+        assert time.monotonic() - start < 8
+
+
+@pytest.fixture(scope="session")
+def devcontainer(tmp_path_factory) -> Path:
+    """The program that opens devcontainers without an editor."""
+    if found := shutil.which("devcontainer"):
+        return Path(found)
+    folder = tmp_path_factory.mktemp("npm")
+    done = run("npm", "install", "--prefix", folder, "@devcontainers/cli@0.89.0") if shutil.which("npm") else None
+    if done is None or done.returncode:
+        pytest.skip(f"the devcontainer CLI is not installed, and cannot be: {done.stdout[-300:] if done else 'there is no npm'}")
+    return folder / "node_modules" / ".bin" / "devcontainer"
+
+
+def test_the_devcontainer_opens(devcontainer, image, base, project, place):
+    folder = place / "dev"
+    shutil.copytree(project, folder, symlinks=True, ignore=shutil.ignore_patterns("experiments"))
+    text = "\n".join(line for line in (folder / ".devcontainer.json").read_text().splitlines() if not line.strip().startswith("//"))
+    settings = json.loads(text)
+    settings["build"] = settings["build"] | {"args": {"GPU": "0", "BASE_IMAGE": base}}
+    (place / "devcontainer.json").write_text(json.dumps(settings))
+    give(folder, OWNER)
+    shim = place / "bin" / "id"  # this user has no name here, and the program asks for it
+    shim.parent.mkdir()
+    shim.write_text('#!/bin/sh\n[ "$*" = "-u -n" ] && echo anna || exec /usr/bin/id "$@"\n')
+    shim.chmod(0o755)
+    program = ["env", f"PATH={shim.parent}:{os.environ['PATH']}", devcontainer]
+    options = ["--workspace-folder", folder, "--override-config", place / "devcontainer.json"]
+    read = json.loads(as_owner(folder, *program, "read-configuration", "--workspace-folder", folder).stdout.splitlines()[-1])
+    assert read["configuration"]["remoteUser"] == "dev" and read["configuration"]["hostRequirements"] == {"gpu": "optional"}
+    done = as_owner(folder, *program, "up", *options)
+    assert done.returncode == 0, done.stdout[-3000:]
+    container = json.loads(done.stdout.splitlines()[-1])["containerId"]
+
+    def inside(*words: str) -> str:
+        done = as_owner(folder, *program, "exec", *options, *words)
+        assert done.returncode == 0, done.stdout
+        return done.stdout.strip()
+
+    try:
+        assert inside("id", "-u").splitlines()[-1] == str(OWNER)
+        where = inside("python", "-c", "import ml_repo; print(ml_repo.__file__)").splitlines()[-1]
+        assert where.endswith("dev/ml_repo/__init__.py") and "Editable project location" in inside("uv", "pip", "show", "ml_repo")
+        assert (folder / ".git" / "hooks" / "pre-commit").is_file() and "nbdev" in (folder / ".git" / "config").read_text() + (folder / ".gitconfig").read_text()
+        inside("papermill", "nbs/train.ipynb", "out.ipynb", "-p", "lr", "0.5")
+        inside("pre-commit", "run", "nbdev_export", "--all-files")
+        assert read_record(find_records(folder / "experiments")[0])["state"] == "completed"
+        token = re.search(r"token=(\w+)", inside("jupyter", "lab", "list"))[1]
+        ask_lab_words = ["docker", "exec", "--user", "dev", container]
+        assert json.loads(ask_lab(ask_lab_words, token, 8888))["default"] == "python3"
+        assert ask_lab(ask_lab_words, "wrong", 8888) == "403"
+        assert strangers(folder) == []
+    finally:
+        made = docker("inspect", "--format", "{{.Config.Image}}", container).strip()
+        docker("rm", "--force", container)
+        run("docker", "rmi", made, made.removesuffix("-uid"))

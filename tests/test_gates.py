@@ -133,7 +133,7 @@ def test_every_module_has_its_notebook():
 
 @pytest.mark.parametrize("module", ["fingerprint", "tables", "provenance", "bounds", "code", "secrets", "machine", "parameters", "metrics",
                                     "files", "probe", "store", "record", "reading", "facts", "interactive", "schema", "run", "usage", "verdict", "summaries", "runs", "filters", "index",
-                                    "results", "repetitions", "cells", "patches", "checkout", "image", "environments", "rerun", "rerun_commands", "contrasts", "differences", "texts", "figures", "judgement", "divergence", "verify", "causes", "site", "overview", "console", "run_commands", "result_commands", "edits", "editing", "disk", "bin", "garbage", "upkeep_commands", "devices", "contract", "launch", "detach", "control", "doctor", "progress", "job_commands", "cli"])
+                                    "results", "repetitions", "cells", "patches", "checkout", "image", "container", "image_commands", "environments", "rerun", "rerun_commands", "contrasts", "differences", "texts", "figures", "judgement", "divergence", "verify", "causes", "site", "overview", "console", "run_commands", "result_commands", "edits", "editing", "disk", "bin", "garbage", "upkeep_commands", "devices", "contract", "launch", "detach", "control", "doctor", "progress", "job_commands", "cli"])
 def test_the_lower_floors_are_light(module):
     heavy = {"tensorflow", "keras", "sklearn", "pandas", "matplotlib", "papermill", "mlflow", "nbdev", "detect_secrets", "pynvml", "requests", "numpy",
              "scipy", "nbformat", "nbdime", "rich", "tqdm", "bleach", "nbconvert"}

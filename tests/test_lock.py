@@ -1,7 +1,8 @@
 """The lock is what `make lock` makes of settings.ini, and what is installed is the lock."""
 import importlib.util
 import re
-from importlib.metadata import version
+from configparser import ConfigParser
+from importlib.metadata import distribution, version
 
 import pytest
 from conftest import BIN, ROOT, checked, run
@@ -57,6 +58,20 @@ def test_the_dockerfile_names_no_package():
     assert [words[-1] for words in installs] == [f"/opt/lock/{name}" for name in ("uv.txt", "requirements-cuda.txt", "requirements.txt")]
     assert all(words[-2] == "-r" and "--require-hashes" in words for words in installs)
     assert not [word for words in installs for word in words[:-2] if not word.startswith("--")]
+
+
+def test_the_image_has_no_line_that_some_builder_does_not_know():
+    text = (DOCKER / "Dockerfile").read_text()
+    assert not re.search(r"^# *syntax|--mount|<<|--link|--exclude|--checksum|--chmod", text, re.MULTILINE)
+    assert re.search(r"^ARG BASE_IMAGE=python:3\.11\.\d+-slim-bookworm@sha256:[0-9a-f]{64}$", text, re.MULTILINE)
+
+
+def test_the_image_knows_the_commands_of_setup_py():
+    listed = (DOCKER / "entry_points.txt").read_text()
+    found = ConfigParser(delimiters=["="])
+    found.read_string(listed)
+    assert {(group, *pair) for group in found.sections() for pair in found[group].items()} == {
+        (one.group, one.name, one.value) for one in distribution("ml_repo").entry_points}
 
 
 def test_locking_again_gives_the_same_files(tmp_path):
