@@ -29,7 +29,7 @@ DEFAULT_IMAGE = "example_ml"
 
 def name_image(
     root: str | PathLike,  # of the repository
-) -> str:  # such as "ghcr.io/anna/example_ml"
+) -> str:  # such as "ghcr.io/you/example_ml"
     "Say how the image of a repository is called."
     return read_settings(root).get("image", "").strip() or DEFAULT_IMAGE
 
@@ -76,14 +76,14 @@ def build_image(
 # %% ../nbs/08j_container.ipynb #76f76523
 def push_image(
     root: str | PathLike,  # of the repository
-    target: str = "",  # where to, such as "ghcr.io/anna/example_ml:1"; the name of the repository's image without it
+    target: str = "",  # where to, such as "ghcr.io/you/example_ml:1"; the name of the repository's image without it
 ) -> Image:
     "Push the image of a repository to a registry. Raises `ValueError` when that does not work."
     name = name_image(root)
     target = target or name
     if "/" not in target:
-        raise ValueError(f"{target} says nothing of a registry. Name one, such as: ml-repo image push ghcr.io/anna/{split_reference(target)[0]}, "
-                         "or for good in settings.ini: image = ghcr.io/anna/…")
+        raise ValueError(f"{target} says nothing of a registry. Name one, such as: ml-repo image push ghcr.io/you/{split_reference(target)[0]}, "
+                         "or for good in settings.ini: image = ghcr.io/you/…")
     engine = find_engine(name)
     source = read_local_image(engine, target) or read_local_image(engine, name)
     if source is None:

@@ -53,7 +53,7 @@ def find_engine(
 class Image:
     "An image that is on this machine."
 
-    name: str  # without tag, such as "ghcr.io/anna/example_ml"
+    name: str  # without tag, such as "ghcr.io/you/example_ml"
     digest: str  # of the pushed image, or the id of one that was never pushed; "sha256:" and 64 hexadecimal digits
     is_pushed: bool = False  # whether other machines can have it by this digest
     labels: Mapping[str, str] = field(default_factory=dict)  # such as the commit that it was built from

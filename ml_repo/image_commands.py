@@ -43,7 +43,7 @@ def build(
     \b
     Example:
       ml-repo image build
-      ml-repo image build ghcr.io/anna/example_ml:1 --gpu
+      ml-repo image build ghcr.io/you/example_ml:1 --gpu
     """
     from ml_repo.container import build_image
     from ml_repo.provenance import find_repository
@@ -60,7 +60,7 @@ def push(
 
     \b
     Example:
-      ml-repo image push ghcr.io/anna/example_ml:1
+      ml-repo image push ghcr.io/you/example_ml:1
     """
     from ml_repo.container import push_image
     from ml_repo.provenance import find_repository
@@ -77,7 +77,7 @@ def pull(
 
     \b
     Example:
-      ml-repo image pull ghcr.io/anna/example_ml:1
+      ml-repo image pull ghcr.io/you/example_ml:1
     """
     from ml_repo.container import name_image
     from ml_repo.image import ask_engine, find_engine, read_local_image
