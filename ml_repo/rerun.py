@@ -5,15 +5,17 @@
 # %% auto #0
 __all__ = ['read_given', 'find_folder', 'supervise_task', 'open_place', 'rerun_run']
 
-# %% ../nbs/12b_rerun.ipynb #66d182b4
+# %% ../nbs/12b_rerun.ipynb #0e4ddc02
 import ctypes
 import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -108,7 +110,7 @@ def _set_up(
             doubts.append(f"The run had {task['threads']} processors to itself, and here are {len(free)}.")
     return doubts
 
-# %% ../nbs/12b_rerun.ipynb #cdca6f61
+# %% ../nbs/12b_rerun.ipynb #ada58549
 def supervise_task() -> None:
     "Do what standard input says, and tell on the last line of standard output how it went; for a process of its own."
     task = json.load(sys.stdin)
@@ -121,7 +123,7 @@ def supervise_task() -> None:
         os.dup2(2, 1)  # what the notebook prints is shown, and the answer stays alone
     from ml_repo.launch import run_notebook
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=task["scratch"]) as folder:
         doubts = _set_up(task)
         _write_kernel(task, Path(folder))
         before = os.environ.get("JUPYTER_PATH")
@@ -137,35 +139,67 @@ def supervise_task() -> None:
         except (ValueError, OSError, RuntimeError) as error:
             tell(problem=str(error))
 
-# %% ../nbs/12b_rerun.ipynb #c03cfb9f
+# %% ../nbs/12b_rerun.ipynb #486f170a
 _PREFIX = "ml-repo-rerun-"
+
+
+def _remove_place(
+    folder: Path,  # temporary
+) -> None:
+    "Remove a folder with what lies in it, its lock last."
+    remove_checkout(folder / "files")
+    for one in folder.iterdir():
+        if one.name != ".lock":
+            shutil.rmtree(one, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _clear_away() -> None:
     "Remove the checkouts of reruns that were killed."
     for folder in Path(tempfile.gettempdir()).resolve().glob(f"{_PREFIX}*"):
         with suppress(OSError):
-            lock = Lock(folder / ".lock")
-            if folder.stat().st_uid != os.getuid() or not (folder / ".lock").exists() or not lock.acquire():
+            about, lock = folder.lstat(), Lock(folder / ".lock")
+            if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid():
                 continue
-            remove_checkout(folder / "files")
-            shutil.rmtree(folder, ignore_errors=True)
+            if set(os.listdir(folder)) <= {".lock"} and time.time() - about.st_mtime < 60 or not lock.acquire():
+                continue
+            _remove_place(folder)
             lock.release()
 
-
+# %% ../nbs/12b_rerun.ipynb #77f330a7
 @contextmanager
 def open_place() -> Iterator[tuple[Path, Lock]]:  # a folder, and the lock that says that it is in use
-    "Make a temporary folder that may hold a checkout in `files`, and remove both at the end."
-    _clear_away()
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX)).resolve()
-    lock = Lock(folder / ".lock")
-    lock.acquire()
-    try:
-        yield folder, lock
-    finally:
-        remove_checkout(folder / "files")
-        shutil.rmtree(folder, ignore_errors=True)
-        lock.release()
+    "Make a temporary folder that may hold a checkout in `files`, and remove both at the end, also when a signal asks for the end."
+    from ml_repo.supervisor import catch_signals
+
+    caught: list[int] = []
+    is_open = False
+
+    def stop(number: int) -> None:
+        caught.append(number)
+        if is_open and len(caught) == 1:
+            raise KeyboardInterrupt
+
+    with catch_signals(stop):
+        _clear_away()
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX)).resolve()
+        lock = Lock(folder / ".lock")
+        lock.acquire()
+        try:
+            is_open = True
+            if caught:
+                raise KeyboardInterrupt
+            yield folder, lock
+        except KeyboardInterrupt:
+            if not caught:
+                raise
+        finally:
+            is_open = False
+            _remove_place(folder)
+            lock.release()
+    if caught:
+        signal.raise_signal(caught[0])
+        raise KeyboardInterrupt
 
 # %% ../nbs/12b_rerun.ipynb #9a05e7c2
 def _make_task(
@@ -300,7 +334,7 @@ def _wrap(
                 _hand_over(folder, owner)
     return container_command(environment.engine, environment.image, ["python", *command[1:]], mounts, owner, bool(record.get("gpus")))
 
-# %% ../nbs/12b_rerun.ipynb #11fc6e51
+# %% ../nbs/12b_rerun.ipynb #041d703a
 def rerun_run(
     run: str | PathLike,  # the folder of its record
     parameters: Mapping[str, Any] = {},  # value by name, for those that are to be others than then
@@ -330,7 +364,7 @@ def rerun_run(
         doubts += [f"Another environment than recorded: {one}." for one in environment.differences if one.decides and environment.kind == "anyway"][:20]
         about = {"of": record["id"], "code": "today's" if here else "recorded", "is_exact": checkout.is_exact, "environment": environment.kind, "changed": sorted(parameters)}
         facts = {"experiment": record["experiment"], "note": note, "tags": tags, "parents": [record["id"]], "door": door, "rerun": about, "warnings": doubts}
-        task = _make_task(record, checkout, environment, records=str(target), parameters=given, quiet=quiet, facts=facts)
+        task = _make_task(record, checkout, environment, records=str(target), scratch=None if environment.image else str(place), parameters=given, quiet=quiet, facts=facts)
         told, stopped = _run_task(task, partial(_wrap, record, checkout, environment, target), lock)
     if stopped is not None:
         signal.raise_signal(stopped)
