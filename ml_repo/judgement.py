@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Tolerances', 'Item', 'Judgement', 'compare_arrays', 'compare_files', 'judge_cell', 'find_origin', 'judge_runs']
 
-# %% ../nbs/12e_judgement.ipynb #98dc75db
+# %% ../nbs/12e_judgement.ipynb #cc3bc621
 import hashlib
 import json
 import math
@@ -27,7 +27,7 @@ from .metrics import metric_key
 from .reading import Record, read_record
 from .repetitions import Spread
 from .tables import Tabular
-from .texts import CLOCKS, Origin, Verdict, compare_texts, is_timing, relative_difference, tell_apart
+from .texts import CLOCKS, Origin, Verdict, compare_texts, drop_logs, is_timing, relative_difference, tell_apart
 from .verdict import EXIT_CODES, WORST_FIRST, find_worst
 
 if TYPE_CHECKING:  # records are judged without NumPy unless there are weights
@@ -367,7 +367,7 @@ def _read_shown(
                 shown.setdefault(kind, []).append("".join(value) if isinstance(value, list) and all(isinstance(one, str) for one in value) else value)
     return shown
 
-# %% ../nbs/12e_judgement.ipynb #ffd8a702
+# %% ../nbs/12e_judgement.ipynb #ad21faa7
 def _compare_shown(
     kind: str,  # stdout, stderr, error, or a media type
     first: Any,  # what was shown
@@ -383,6 +383,9 @@ def _compare_shown(
 
         return compare_figures(b64decode(first), b64decode(second), tolerances.pixel_share, tolerances.pixel_step)
     texts = [value if isinstance(value, str) else json.dumps(value, indent=1, sort_keys=True) for value in (first, second)]
+    if kind == "stderr" and (plain := [drop_logs(text) for text in texts]) != texts:
+        verdict, detail = compare_texts(*plain, tolerances.text, origins)
+        return verdict, f"{detail}; set aside: log lines of libraries" if plain[0] != plain[1] else "apart from log lines of libraries"
     return (compare_drawings if kind == "image/svg+xml" else compare_texts)(*texts, tolerances.text, origins)
 
 # %% ../nbs/12e_judgement.ipynb #e1345ef5
@@ -394,7 +397,7 @@ def _draws_time(
     named = re.findall(r"\b\w+[ _]time\b|\b\w*(?:duration|elapsed|runtime)\w*", code)
     return bool(re.search(r"(?:\{[^{}\n]*:\.?\d*[fg]\}|%\.?\d*[fg]) ?(?:[nuµm]?s|sec(?:ond)?s?|min)\b", code)) or any(is_timing(name.replace(" ", "_")) for name in named)
 
-# %% ../nbs/12e_judgement.ipynb #05727cea
+# %% ../nbs/12e_judgement.ipynb #93367a4e
 def judge_cell(
     first: Cell,  # of a run
     second: Cell,  # of its repetition
@@ -406,7 +409,7 @@ def judge_cell(
     shown, repeated = _read_shown(first), _read_shown(second)
     origins = tuple(replace(origin, is_timed=bool(CLOCKS.search(first.source))) for origin in origins)
     verdict, detail = "identical", ""
-    for kind in shown | repeated:
+    for kind in sorted(shown | repeated, key=lambda kind: kind != "text/plain"):  # the one that a person can read comes first
         nothing = [""] if kind in ("stdout", "stderr") else []
         one, other = shown.get(kind, nothing), repeated.get(kind, nothing)
         if len(one) != len(other):

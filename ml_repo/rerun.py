@@ -91,12 +91,13 @@ def _write_kernel(
     (folder / "kernels" / task["kernel"].lower()).mkdir(parents=True)
     (folder / "kernels" / task["kernel"].lower() / "kernel.json").write_text(json.dumps(about))
 
-# %% ../nbs/12b_rerun.ipynb #2ae7d3a2
+# %% ../nbs/12b_rerun.ipynb #3a1d63c1
 def _set_up(
     task: Mapping[str, Any],  # see `_make_task`
 ) -> list[str]:  # what could not be had; sentences
     "Make this process as the one of the first run was."
     doubts = []
+    os.environ.pop("PYTEST_CURRENT_TEST", None)  # with it, a kernel does not catch what C code prints
     if task["variables"] is not None:
         for name in read_environment():
             os.environ.pop(name, None)

@@ -133,7 +133,7 @@ def test_a_values_error_is_told(first):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_removes_the_worktree_and_is_in_the_record(first, number, tmp_path):
     known = set(find_records(first.folder.parent))
-    code = f"from ml_repo.rerun import rerun_run; rerun_run({str(first.folder)!r}, {{'wait_s': 60.0}})"
+    code = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from ml_repo.rerun import rerun_run; rerun_run({str(first.folder)!r}, {{'wait_s': 60.0}})"
     process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"TMPDIR": str(tmp_path)}, stderr=subprocess.DEVNULL)
     while not (new := set(find_records(first.folder.parent)) - known):
         time.sleep(0.05)
