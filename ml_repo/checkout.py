@@ -26,7 +26,7 @@ from .parameters import parse_parameters
 from .reading import Record, read_record
 from .store import read_text
 
-# %% ../nbs/12_checkout.ipynb #21fc291a
+# %% ../nbs/12_checkout.ipynb #e186890c
 def _find_top(
     folder: str | PathLike,  # anywhere
 ) -> Path | None:  # the root of the working tree, None outside of one
@@ -61,8 +61,8 @@ def find_clone(
         if _has_commit(clone, code["commit"]):
             return clone
     origin = f"git fetch {code['remote']} {code['commit']}" if code.get("remote") else "git fetch --all, or a fetch from the machine that made the run"
-    where = f"not in {', '.join(map(str, clones))}" if clones else "and there is no git repository here"
-    raise ValueError(f"The run {record['id']} was made with the commit {code['commit'][:12]}, which is {where}. Fetch it first: {origin}")
+    where = f"which is not in {', '.join(map(str, clones))}" if clones else "and there is no git repository here"
+    raise ValueError(f"The run {record['id']} was made with the commit {code['commit'][:12]}, {where}. Fetch it first: {origin}")
 
 # %% ../nbs/12_checkout.ipynb #d69fbf4d
 def _find_project(

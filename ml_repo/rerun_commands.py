@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['RERUN_COMMANDS', 'checkout', 'rerun', 'Judging', 'verify_options', 'verify']
 
-# %% ../nbs/16d_rerun_commands.ipynb #3368e90b
+# %% ../nbs/16d_rerun_commands.ipynb #f40bd690
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from typing import Any
 import click
 
 from .console import echo_json, echo_record, records_option, run_argument, terminal_width
+from .record import utc_now
 from .run_commands import EXIT_CODES
 from .tables import visible_text
 
@@ -98,7 +100,7 @@ def rerun(
     echo_record(record)
     sys.exit(EXIT_CODES[record["state"]])
 
-# %% ../nbs/16d_rerun_commands.ipynb #b16579ff
+# %% ../nbs/16d_rerun_commands.ipynb #46dc5b8c
 class Judging(click.Command):
     "A command whose exit code is a verdict."
 
@@ -121,23 +123,51 @@ class Judging(click.Command):
         "Do what the command does."
         try:
             return super().invoke(context)
+        except KeyboardInterrupt:
+            click.echo("Stopped. The verdicts so far are kept.", err=True)
+            sys.exit(130)
         except BrokenPipeError:
+            sys.stdout = open(os.devnull, "w")  # where Python empties its buffer at the end
+            sys.exit(3)
+        except click.exceptions.Exit:
             raise
-        except (ValueError, OSError) as error:
-            problem = click.ClickException(str(error))
+        except Exception as error:
+            problem = error if isinstance(error, click.ClickException) else click.ClickException(_describe(error))
             problem.exit_code = 3
             raise problem from error
 
-# %% ../nbs/16d_rerun_commands.ipynb #d370ce51
+
+def _describe(
+    error: Exception,  # any
+) -> str:
+    "Say what went wrong; for an error that nobody expected with its class."
+    return str(error) if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {error}"
+
+# %% ../nbs/16d_rerun_commands.ipynb #1469ab81
+def _find_claim(
+    name: str,  # of a run
+    records: tuple[str, ...],  # folders
+) -> Path:  # the folder of a record
+    "Find a run; where it is named by what it is, pass over repetitions that were kept."
+    from ml_repo.reading import read_record
+    from ml_repo.results import find_run, find_runs
+
+    record = read_record(folder := find_run(name, records))
+    if record.get("door") == "verify" and name in ("latest", "last"):
+        return next((run.folder for run in find_runs(records=records) if run.read().get("door") != "verify"), folder)
+    parent = folder.parent / next(iter(record["parents"]), "")
+    return parent if record.get("door") == "verify" and name.startswith("best:") and (parent / "record.json").is_file() else folder
+
+
 def _choose_runs(
     runs: tuple[str, ...],  # their names
     condition: str | None,  # a filter; "" for all
     records: tuple[str, ...],  # folders
 ) -> list[Path]:  # folders of records
     "Find the runs that are to be verified, the oldest first. Raises `ValueError` when there are none."
-    from ml_repo.results import find_run, find_runs
+    from ml_repo.results import find_runs
 
-    chosen = [find_run(name, records) for name in runs]
+    chosen = [_find_claim(name, records) for name in runs]
     if condition is not None:
         found = find_runs(condition, records=records)
         chosen += [run.folder for run in found[::-1] if run.read().get("door") != "verify"]
@@ -154,6 +184,9 @@ def _echo_verdict(
     seconds = f" ({found.rerun_s:.0f} s, with checkout and judging {found.duration_s:.0f} s)" if found.rerun_s else ""
     click.echo(f"{found.run}: {click.style(found.verdict, fg=color)}{seconds} {found.problem}".rstrip())
     if found.verdict == "identical" or not found.items:
+        for note in found.notes:
+            if not note.startswith("Set aside"):
+                click.echo(f"  {note}")
         return
     _, rows, caption = found.table()
     formatter = click.HelpFormatter(width=terminal_width() or 160)
@@ -187,7 +220,7 @@ def verify_options(
         command = option(command)
     return command
 
-# %% ../nbs/16d_rerun_commands.ipynb #aa23dfa0
+# %% ../nbs/16d_rerun_commands.ipynb #aba3576a
 def _verify_each(
     folders: list[Path],  # of records
     pairs: tuple[tuple[str, str], ...],  # secrets
@@ -196,12 +229,14 @@ def _verify_each(
 ) -> Iterator[Any]:  # a `Verification` each
     "Verify runs one after the other."
     from ml_repo.launch import read_values
-    from ml_repo.verify import verify_run
+    from ml_repo.verify import Verification, verify_run
 
     for number, folder in enumerate(folders, 1):
         click.echo(f"{number}/{len(folders)} {folder.name}: running it again ...", err=True)
-        secrets = read_values(next(iter(sorted(folder.glob("*.ipynb"))), folder), pairs)
-        found = verify_run(folder, secrets=secrets, **options)
+        try:
+            found = verify_run(folder, secrets=read_values(next(iter(sorted(folder.glob("*.ipynb"))), folder), pairs), **options)
+        except Exception as error:  # the runs after it are verified all the same
+            found = Verification(folder.name, "cannot be judged", problem=_describe(error), when=utc_now())
         if is_told:
             _echo_verdict(found)
         yield found
@@ -222,7 +257,7 @@ def _report(
     elif len(found) > 1:
         click.echo(f"{len(found)} runs: " + ", ".join(f"{count} {verdict}" for verdict, count in Counter(one.verdict for one in found).items()))
 
-# %% ../nbs/16d_rerun_commands.ipynb #35ecaa8b
+# %% ../nbs/16d_rerun_commands.ipynb #7a9e5a91
 @click.command(cls=Judging)
 @run_argument(nargs=-1, metavar="[RUN]...")
 @verify_options
@@ -255,7 +290,9 @@ def verify(
     """
     from ml_repo.judgement import Tolerances
     from ml_repo.verdict import EXIT_CODES, find_worst
+    from ml_repo.verify import check_kinds
 
+    check_kinds(options["only"])
     folders = _choose_runs(runs, "" if is_all else condition, records)
     options["tolerances"] = Tolerances(metric=options.pop("metric_tolerance"), weight=options.pop("weight_tolerance"), noise_share=options.pop("noise"))
     found: list[Any] = []
