@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 from conftest import ROOT, checked, run
-from test_causes import CELLS, ENVIRONMENT, FACTOR, FIRST, fill, git, install, train, write_notebook
+from test_causes import CELLS, ENVIRONMENT, FACTOR, FIRST, fill, git, install, started, write_notebook  # noqa: F401 (a fixture)
 from test_record import Hand, make_repository
 
 from ml_repo.reading import find_records, read_record
@@ -55,18 +55,6 @@ def test_a_shipped_record_holds(tmp_path):
         assert verdict["verdict"] == "identical" or any(cause["kind"] == "cpu" for cause in verdict["causes"]), result.stdout
     assert "identical" in checked("ml-repo", "ls", "--records", folder.parent, "--columns", "verified") or verdict["verdict"] != "identical"
     assert verdict["verdict"] in checked("ml-repo", "show", folder)
-
-
-@pytest.fixture(scope="module")
-def first(tmp_path_factory) -> tuple[Path, Path]:
-    """A project with one commit, and the record of one run; everybody puts it back."""
-    root = tmp_path_factory.mktemp("verify")
-    fill(root)
-    git(root, "init", "--quiet", "--initial-branch", "main")
-    git(root, "add", "--all")
-    git(root, "commit", "--quiet", "--message", "Begin")
-    git(root, "tag", "begin")
-    return root, train(root)
 
 
 def verify(root: Path, record: Path, *options: str, **environment: str) -> dict:
@@ -193,13 +181,13 @@ def carry_out(first: tuple[Path, Path], planted: Planted) -> str:
 
 
 @pytest.mark.parametrize("planted", [one for one in PLANTED if one.is_quick], ids=lambda one: one.name)
-def test_what_is_not_as_it_was(first, planted):
-    assert carry_out(first, planted) == ""
+def test_what_is_not_as_it_was(started, planted):
+    assert carry_out(started, planted) == ""
 
 
 @pytest.mark.slow
-def test_all_that_is_not_as_it_was(first, capsys):
-    found = {planted.name: carry_out(first, planted) for planted in PLANTED if not planted.is_quick}
+def test_all_that_is_not_as_it_was(started, capsys):
+    found = {planted.name: carry_out(started, planted) for planted in PLANTED if not planted.is_quick}
     with capsys.disabled():
         print("\n" + "\n".join(f"{name:<40}{wrong or 'right'}" for name, wrong in found.items()))
     assert not any(found.values())
@@ -218,6 +206,6 @@ def test_a_run_by_hand(tmp_path):
     assert found["verdict"] == "identical" and any("order" in note for note in found["notes"]), found
 
 
-def test_worktrees_are_gone(first):
+def test_worktrees_are_gone(started):
     """Git keeps no entry of a checkout, and no folder is left."""
-    assert git(first[0], "worktree", "list").count("\n") == 0
+    assert git(started[0], "worktree", "list").count("\n") == 0
