@@ -6,13 +6,15 @@
 __all__ = ['find_clone', 'Checkout', 'strip_notebook', 'list_inputs', 'ChangedInput', 'check_inputs', 'hide_beside',
            'checkout_run', 'remove_checkout']
 
-# %% ../nbs/12_checkout.ipynb #ae4330cc
+# %% ../nbs/12_checkout.ipynb #213ed4e9
 import hashlib
+import io
 import json
 import os
 import re
 import shutil
 import subprocess
+import tarfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from os import PathLike
@@ -111,7 +113,28 @@ def _call(
     except subprocess.CalledProcessError as error:
         raise ValueError(f"{problem} Git says: {error.stderr.decode(errors='replace').strip()[:500]}") from None
 
-# %% ../nbs/12_checkout.ipynb #a530cb67
+# %% ../nbs/12_checkout.ipynb #2e4c164b
+def _fill_submodules(
+    clone: Path,  # that has the submodules
+    target: Path,  # the worktree
+) -> list[str]:  # doubts
+    "Write the files of submodules."
+    doubts = []
+    for line in os.fsdecode(ask_git(target, "ls-files", "--stage", "-z")).split("\0"):
+        about, _, path = line.partition("\t")
+        if not about.startswith("160000 "):
+            continue
+        try:
+            if (_find_top(clone / path) or clone) == clone:
+                raise FileNotFoundError
+            packed = ask_git(clone / path, "archive", "--format=tar", about.split()[1])
+            with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+                archive.extractall(target / path, filter="data")
+        except (OSError, subprocess.CalledProcessError, tarfile.TarError):
+            doubts.append(f"The submodule {path} is not here with the commit {about.split()[1][:12]}. Fetch it first: git submodule update --init")
+    return doubts
+
+# %% ../nbs/12_checkout.ipynb #f83081cd
 def _make_tree(
     record: Record,  # of a run
     clone: Path,  # that has its commit
@@ -132,9 +155,10 @@ def _make_tree(
                 doubts.append("The patch does not apply to its commit, so what was not committed is missing.")
     tree = _call(f"The tree of {name} cannot be made.", target, "write-tree", "--missing-ok")
     _call(f"The files of {name} cannot be written.", target, "checkout-index", "--all", "--force", "-u")
+    doubts += _fill_submodules(clone, target)
     if not code.get("patch_is_exact", True):
         doubts.append("Secrets were taken out of the patch, so the lines that held them are not those that ran.")
-    elif tree != code.get("tree") and not doubts:
+    elif tree != code.get("tree") and not any("patch" in doubt.lower() for doubt in doubts):
         doubts.append("Commit and patch give another tree than the record names. Somebody has edited one of the two.")
     if left := [one["path"] for one in code.get("left_out", [])]:
         more = f" and {code['left_out_count'] - 5} more" if code.get("left_out_count", len(left)) > 5 else ""
@@ -313,6 +337,52 @@ def _link_inputs(
             links.append(link.as_posix())
     return links
 
+# %% ../nbs/12_checkout.ipynb #67d30d1f
+_COPIED_BYTES = 2**26  # files up to this size are copied, larger ones linked
+
+
+def _is_as_read(
+    file: Path,  # perhaps there
+    one: Mapping[str, Any],  # path, size_bytes and sha256 of an input
+) -> bool:
+    "Say whether a file is what a run read."
+    return file.is_file() and file.stat().st_size == one["size_bytes"] and (not one["sha256"] or _hash(file) == one["sha256"])
+
+
+def _turn_line_ends(
+    file: Path,  # a text, perhaps
+    one: Mapping[str, Any],  # path, size_bytes and sha256 of an input
+) -> bytes | None:  # None where the line ends are not the reason
+    "Give a text the line ends that a run read."
+    if not one["sha256"] or file.stat().st_size > _COPIED_BYTES:
+        return None
+    text = file.read_bytes().replace(b"\r\n", b"\n")
+    return next((other for other in (text, text.replace(b"\n", b"\r\n")) if hashlib.sha256(other).hexdigest() == one["sha256"]), None)
+
+
+def _restore_inputs(
+    record: Record,  # of a run
+    source: Path,  # the project in the repository
+    project: Path,  # in the checkout
+) -> list[str]:  # files, from the project
+    "Give files of the checkout the content that the run read."
+    restored = []
+    for one in list_inputs(record):
+        place, present = project / one["path"], source / one["path"]
+        if place.is_symlink() or not place.is_file() or not place.resolve().is_relative_to(project) or _is_as_read(place, one):
+            continue
+        is_here = _is_as_read(present, one)
+        text = None if is_here else _turn_line_ends(place, one)
+        if is_here and one["size_bytes"] > _COPIED_BYTES:
+            place.unlink()
+            place.symlink_to(present.resolve())
+        elif is_here or text is not None:
+            place.write_bytes(present.read_bytes() if is_here else text)
+        else:
+            continue
+        restored.append(place.resolve().relative_to(project).as_posix() if not place.is_symlink() else one["path"])
+    return restored
+
 # %% ../nbs/12_checkout.ipynb #82e8430c
 def hide_beside(
     checkout: Checkout,  # of a run
@@ -329,7 +399,7 @@ def hide_beside(
     count = int(os.environ.get("GIT_CONFIG_COUNT") or 0)
     return {"GIT_CONFIG_COUNT": str(count + 1), f"GIT_CONFIG_KEY_{count}": "core.excludesFile", f"GIT_CONFIG_VALUE_{count}": str(listed)}
 
-# %% ../nbs/12_checkout.ipynb #a57277dc
+# %% ../nbs/12_checkout.ipynb #4992624f
 def checkout_run(
     run: str | PathLike,  # the folder of its record
     target: str | PathLike,  # a new or empty folder
@@ -353,7 +423,7 @@ def checkout_run(
         project = (target / part).resolve()
         project.mkdir(parents=True, exist_ok=True)
         notebook, is_made, more = _place_notebook(record, project)
-        links = _link_inputs(record, clone / part, project)
+        links = _link_inputs(record, clone / part, project) + _restore_inputs(record, clone / part, project)
     except BaseException:
         remove_checkout(target)
         raise

@@ -143,7 +143,7 @@ def _describe(
     "Say what went wrong; for an error that nobody expected with its class."
     return str(error) if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {error}"
 
-# %% ../nbs/16d_rerun_commands.ipynb #1469ab81
+# %% ../nbs/16d_rerun_commands.ipynb #64174352
 def _find_claim(
     name: str,  # of a run
     records: tuple[str, ...],  # folders
@@ -152,11 +152,14 @@ def _find_claim(
     from ml_repo.reading import read_record
     from ml_repo.results import find_run, find_runs
 
-    record = read_record(folder := find_run(name, records))
+    folder = find_run(name, records)
+    if name not in ("latest", "last") and not name.startswith("best:"):
+        return folder
+    record = read_record(folder)
     if record.get("door") == "verify" and name in ("latest", "last"):
         return next((run.folder for run in find_runs(records=records) if run.read().get("door") != "verify"), folder)
     parent = folder.parent / next(iter(record["parents"]), "")
-    return parent if record.get("door") == "verify" and name.startswith("best:") and (parent / "record.json").is_file() else folder
+    return parent if record.get("door") == "verify" and (parent / "record.json").is_file() else folder
 
 
 def _choose_runs(
