@@ -143,7 +143,7 @@ def _describe(
     "Say what went wrong; for an error that nobody expected with its class."
     return str(error) if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {error}"
 
-# %% ../nbs/16d_rerun_commands.ipynb #64174352
+# %% ../nbs/16d_rerun_commands.ipynb #238d6413
 def _find_claim(
     name: str,  # of a run
     records: tuple[str, ...],  # folders
@@ -178,7 +178,7 @@ def _choose_runs(
         raise ValueError("No run is named, and none matches. Name one, or take --all: ml-repo verify latest")
     return list(dict.fromkeys(chosen))
 
-
+# %% ../nbs/16d_rerun_commands.ipynb #3b16b957
 def _echo_verdict(
     found: Any,  # a `Verification`
 ) -> None:
