@@ -34,6 +34,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def run(*command: str | Path, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
     """Run a command as a user would, with the tools of this environment first on the path."""
     variables = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"} | environment
+    variables.pop("PYTEST_CURRENT_TEST", None)  # with it, a kernel does not catch what C code prints
     return subprocess.run([str(part) for part in command], cwd=cwd, env=variables, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
 
