@@ -174,6 +174,27 @@ def test_a_project_within_a_repository_that_was_moved(tmp_path):
     assert again["code"]["tree"] == record["code"]["tree"] and printed(again) == printed(record) and again["notebook"] == "train.ipynb"
 
 
+def test_line_ends_and_a_submodule_are_those_of_the_run(tmp_path):
+    """Git keeps texts with other line ends than lie in the folder, and a worktree has no files of a submodule."""
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library" / "constants.py").write_text("VALUE = 5\n")
+    make_repository(tmp_path / "library")
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    (folder / ".gitattributes").write_text("* text=auto\n")
+    (folder / "prices.csv").write_bytes(b"1,2\r\n")
+    write_notebook(folder / "train.ipynb", CONTRACT, "from library.constants import VALUE\nprint(VALUE, open('prices.csv', 'rb').read())")
+    make_repository(folder)
+    git(folder, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(tmp_path / "library"), "library")
+    git(folder, "commit", "--quiet", "--all", "--message", "Add a library")
+    record = run_once(folder)
+    assert "5 b'1,2\\r\\n'" in printed(record)
+    again = rerun_run(record.folder)
+    assert printed(again) == printed(record) and again["rerun"]["is_exact"] and again["code"]["tree"] == record["code"]["tree"]
+    shutil.rmtree(folder / "library")
+    assert "git submodule update" in rerun_run(record.folder)["warnings"][0]
+
+
 def test_a_notebook_from_elsewhere_and_a_working_folder(tmp_path):
     folder = make_project(tmp_path / "repository")
     (folder / "nbs").mkdir()

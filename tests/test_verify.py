@@ -2,15 +2,19 @@
 import json
 import os
 import shutil
+import signal
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
 import pytest
-from conftest import ROOT, checked, run
+from conftest import BIN, ROOT, checked, run
 from test_causes import CELLS, ENVIRONMENT, FACTOR, FIRST, fill, git, install, started, write_notebook  # noqa: F401 (a fixture)
 from test_record import Hand, make_repository
+from test_record import write_notebook as write_cells
 
 from ml_repo.reading import find_records, read_record
 from ml_repo.verdict import EXIT_CODES, read_verdict
@@ -204,6 +208,61 @@ def test_a_run_by_hand(tmp_path):
     result = run("ml-repo", "verify", record["id"], "--no-keep", "--json", cwd=folder)
     (found,) = json.loads(result.stdout[result.stdout.index("["):])
     assert found["verdict"] == "identical" and any("order" in note for note in found["notes"]), found
+
+
+UNSTEADY = "import random, time\ntime.sleep(wait_s)\nprint(random.random())"
+
+
+@pytest.fixture(scope="module")
+def unsteady(tmp_path_factory) -> Path:
+    """The record of a run that never gives the same twice."""
+    folder = tmp_path_factory.mktemp("unsteady") / "repository"
+    folder.mkdir()
+    write_cells(folder / "train.ipynb", "wait_s: float = 1.0  # seconds, at least 0", UNSTEADY)
+    make_repository(folder)
+    checked("ml-repo", "run", "train.ipynb", "--quiet", cwd=folder)
+    return find_records(folder / "experiments")[0]
+
+
+def test_the_latest_run_is_no_repetition_that_was_kept(unsteady):
+    """Who asks again after a verdict gets the run, and not its repetition."""
+    for _ in range(2):
+        result = run("ml-repo", "verify", "latest", "--keep", cwd=unsteady.parent)
+        assert result.returncode == 2 and f"{unsteady.name}: differs" in result.stdout
+    assert len(find_records(unsteady.parent)) == 3
+
+
+def test_a_verdict_on_chosen_kinds_is_not_taken_for_the_whole(unsteady):
+    before = read_verdict(unsteady)
+    result = run("ml-repo", "verify", unsteady, "--only", "state", cwd=unsteady.parent)
+    assert result.returncode == 0 and "Only some items counted (state)" in result.stdout and read_verdict(unsteady) == before
+    result = run("ml-repo", "verify", unsteady, "--only", "metrix", cwd=unsteady.parent)
+    assert result.returncode == 3 and "metrix" in result.stdout
+    result = run("ml-repo", "verify", unsteady, "--only", "weights", cwd=unsteady.parent)  # there are none
+    assert result.returncode == 3 and "cannot be judged" in result.stdout and "Error" not in result.stdout
+
+
+def test_a_run_that_cannot_be_verified_does_not_stop_the_others(unsteady):
+    broken = unsteady.parent / "broken-1"
+    shutil.copytree(unsteady, broken)
+    (broken / "record.json").write_text("{")
+    result = run("sh", "-c", '"$@" 2> /dev/null', "sh", "ml-repo", "verify", "broken-1", unsteady.name, "--only", "state", "--json", cwd=unsteady.parent)
+    assert [one["verdict"] for one in json.loads(result.stdout)] == ["cannot be judged", "identical"] and result.returncode == 3
+    shutil.rmtree(broken)
+
+
+@pytest.mark.parametrize(("number", "after_s"), [(signal.SIGINT, 2.5), (signal.SIGTERM, 2.5), pytest.param(signal.SIGHUP, 1.2, marks=pytest.mark.slow),
+                                                 *(pytest.param(signal.SIGTERM, after_s / 4, marks=pytest.mark.slow) for after_s in range(2, 24))])
+def test_a_signal_at_any_moment_leaves_nothing_and_is_no_verdict(unsteady, tmp_path, number, after_s):
+    before = read_bytes(unsteady)
+    command = ["ml-repo", "verify", str(unsteady), "--no-keep"]
+    process = subprocess.Popen(command, cwd=unsteady.parent, env=os.environ | {"TMPDIR": str(tmp_path), "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"},
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+    time.sleep(after_s)
+    process.send_signal(number)
+    assert process.wait(20) in (130 if number == signal.SIGINT else -number, 2)  # 2 where it was faster
+    assert list(tmp_path.iterdir()) == [] and checked("git", "worktree", "list", cwd=unsteady.parent).count("\n") == 1
+    assert read_bytes(unsteady) == before
 
 
 def test_worktrees_are_gone(started):
