@@ -178,7 +178,7 @@ def _choose_runs(
         raise ValueError("No run is named, and none matches. Name one, or take --all: ml-repo verify latest")
     return list(dict.fromkeys(chosen))
 
-# %% ../nbs/16d_rerun_commands.ipynb #3b16b957
+# %% ../nbs/16d_rerun_commands.ipynb #665e8bdc
 def _echo_verdict(
     found: Any,  # a `Verification`
 ) -> None:
@@ -193,7 +193,8 @@ def _echo_verdict(
         return
     _, rows, caption = found.table()
     formatter = click.HelpFormatter(width=terminal_width() or 160)
-    formatter.write_dl([(f"  {name}  {verdict}", visible_text(detail) or " ") for name, verdict, detail in rows], col_max=44)
+    if rows:
+        formatter.write_dl([(f"  {name}  {verdict}", visible_text(detail) or " ") for name, verdict, detail in rows], col_max=44)
     click.echo(formatter.getvalue() + caption.partition("\n")[2])
 
 # %% ../nbs/16d_rerun_commands.ipynb #e3493bad
