@@ -54,7 +54,7 @@ def _read_assignment(
     type_ = ast.unparse(node.annotation)
     if not _ANNOTATION.fullmatch(type_):
         raise ParameterError(f"{line!r} has the type {type_}, which papermill cannot read. Use int, float, str or bool, "
-                             "list[...] or dict[str, ...] of one of them, or Optional[...] around it.")
+                             "list[...] or dict[str, ...] of one of them, or Optional[...] around it, imported in a cell above.")
     try:
         return node.target.id, type_, ast.literal_eval(node.value)
     except ValueError:
