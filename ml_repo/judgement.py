@@ -397,7 +397,7 @@ def _draws_time(
     named = re.findall(r"\b\w+[ _]time\b|\b\w*(?:duration|elapsed|runtime)\w*", code)
     return bool(re.search(r"(?:\{[^{}\n]*:\.?\d*[fg]\}|%\.?\d*[fg]) ?(?:[nuµm]?s|sec(?:ond)?s?|min)\b", code)) or any(is_timing(name.replace(" ", "_")) for name in named)
 
-# %% ../nbs/12e_judgement.ipynb #93367a4e
+# %% ../nbs/12e_judgement.ipynb #99f4dd99
 def judge_cell(
     first: Cell,  # of a run
     second: Cell,  # of its repetition
@@ -409,7 +409,7 @@ def judge_cell(
     shown, repeated = _read_shown(first), _read_shown(second)
     origins = tuple(replace(origin, is_timed=bool(CLOCKS.search(first.source))) for origin in origins)
     verdict, detail = "identical", ""
-    for kind in sorted(shown | repeated, key=lambda kind: kind != "text/plain"):  # the one that a person can read comes first
+    for kind in sorted(shown | repeated, key=("image/png", "text/plain").__contains__, reverse=True):  # what a person sees comes first
         nothing = [""] if kind in ("stdout", "stderr") else []
         one, other = shown.get(kind, nothing), repeated.get(kind, nothing)
         if len(one) != len(other):
