@@ -52,7 +52,7 @@ class Group(click.Group):
                 with formatter.section(title):
                     formatter.write_dl([(name, self.commands[name].get_short_help_str(60)) for name in names])
 
-# %% ../nbs/16_console.ipynb #dd97290b
+# %% ../nbs/16_console.ipynb #ee1b0750
 def terminal_width() -> int | None:  # None in a pipe
     "Say how many letters a line has."
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
@@ -63,15 +63,14 @@ def fit_columns(
     rows: Sequence[Sequence[object]],  # one value a column
     width: int | None,  # letters of a line; None for no limit
     least: int = 4,  # columns that are shown in any case
+    first: Sequence[str] = (),  # names of columns that matter most
 ) -> tuple[list[str], list[list[object]], list[str]]:  # header and rows that fit, and the names of columns that do not
-    "Leave out columns on the right that do not fit into a line."
-    count, used = 0, 0
-    for place, name in enumerate(header):
-        used += max([len(str(name)), *(min(len(str(row[place])), 40) for row in rows)]) + 3
-        if width is not None and used - 3 > width and place >= least:
-            break
-        count += 1
-    return list(header[:count]), [list(row[:count]) for row in rows], list(header[count:])
+    "Leave out columns that do not fit into a line: those on the right, but neither the one on the left nor those that matter most."
+    widths = [max([len(str(name)), *(min(len(str(row[place])), 40) for row in rows)]) + 3 for place, name in enumerate(header)]
+    order = sorted(range(len(header)), key=lambda place: (place != 0, header[place] not in first, place))
+    count = next((count for count in range(least, len(order)) if width is not None and sum(widths[place] for place in order[:count + 1]) - 3 > width), len(order))
+    kept = sorted(order[:count])
+    return [header[place] for place in kept], [[row[place] for place in kept] for row in rows], [header[place] for place in sorted(order[count:])]
 
 
 def echo_table(

@@ -186,7 +186,7 @@ def examine_libraries(
             found.append(Finding(name, f"{sight.version} sees no GPU, though the driver does", "warning", "Install the GPU libraries (make params GPU=1), and look at CUDA_VISIBLE_DEVICES and LD_LIBRARY_PATH"))
     return found
 
-# %% ../nbs/08j_doctor.ipynb #f9dda8ac
+# %% ../nbs/08j_doctor.ipynb #4538e583
 def examine_engine(
     has_gpu: bool,  # whether the driver sees one
 ) -> list[Finding]:  # docker or podman, and NVIDIA's toolkit where there is a GPU
@@ -198,7 +198,7 @@ def examine_engine(
     if not answers:
         return [Finding("container", "neither docker nor podman is installed", "warning", "Runs in the image (--image) need one of them; all else works without")]
     if working is None:
-        said = "; ".join(f"{name}: {text.splitlines()[-1] if text else 'no word'}" for name, (_, text) in answers.items())
+        said = "; ".join(f"{name}: {next((line for line in text.splitlines() if 'connect' in line.lower() or 'denied' in line.lower()), text.splitlines()[-1] if text else 'no word')}" for name, (_, text) in answers.items())
         return [Finding("container", f"no engine works: {said}", "warning", "Start it (systemctl start docker), or take the right to use it: sudo usermod -aG docker $USER, then log in again")]
     found = [Finding("container", f"{working} works")]
     if has_gpu:

@@ -43,7 +43,7 @@ def _describe_packages(
         return ""
     return "as locked" if packages["matches_lock"] else "not as locked: " + ", ".join(str(one) for name in ("differ", "missing", "extra") for one in packages.get(name, []))[:200]
 
-# %% ../nbs/15a_overview.ipynb #a14f3a15
+# %% ../nbs/15a_overview.ipynb #360442db
 def _describe_verdict(
     record: Record,  # as `read_record` gives it
 ) -> list[tuple[str, str]]:  # what, and how it is; empty where nobody has verified it
@@ -63,8 +63,9 @@ def _describe_end(
     duration = format_duration(record["duration_s"])
     rows = [("run", record["id"]), ("state", record["state"] + (f" after {duration}" if duration else "")), ("why", (record["cause"] or {}).get("text", "")),
             ("last seen", elsewhere), ("experiment", record["experiment"]), ("started", record["started"]), ("note", record["note"]), ("tags", " ".join(record["tags"])),
-            ("archived", record.get("archived") or ""), *_describe_verdict(record), ("notebook", record["notebook"]), ("code", _describe_code(record.get("code") or {})),
-            ("packages", _describe_packages(record.get("packages") or {})), ("machine", _describe_place(record))]
+            ("archived", record.get("archived") or ""), ("rerun of", (record.get("rerun") or {}).get("of", "")), *_describe_verdict(record), ("notebook", record["notebook"]), ("code", _describe_code(record.get("code") or {})),
+            ("packages", _describe_packages(record.get("packages") or {})), ("machine", _describe_place(record)),
+            ("image", " ".join(str(value) for key in ("image", "image_digest") if (value := (record.get("image") or {}).get(key))))]
     return [(name, str(value)) for name, value in rows if value]
 
 # %% ../nbs/15a_overview.ipynb #61771330

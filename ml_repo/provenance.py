@@ -28,13 +28,14 @@ class Facts(Tabular, dict):
         "Say what is in the table: a fact a row."
         return ("", ""), [(name, "unknown" if value is None else value) for name, value in self.items()], ""
 
-# %% ../nbs/01_provenance.ipynb #d903dd4e
+# %% ../nbs/01_provenance.ipynb #54310e6b
 def find_repository(
     start: str | PathLike = ".",  # where to begin; its parents are tried in turn
 ) -> Path:  # the root of the repository, or `start` itself where there is none
     "Find the nearest folder from `start` upwards that holds a settings.ini, or the one that this module was loaded from."
     start = Path(start).resolve()
-    candidates = (start, *start.parents, Path(find_spec("ml_repo").origin).parent.parent)
+    loaded = find_spec("ml_repo")  # without an origin where a folder of that name, such as a clone, hides the module
+    candidates = (start, *start.parents, *([Path(loaded.origin).parent.parent] if loaded and loaded.origin else []))
     return next((folder for folder in candidates if (folder / "settings.ini").is_file()), start)
 
 # %% ../nbs/01_provenance.ipynb #788e114b

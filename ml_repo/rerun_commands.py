@@ -20,7 +20,7 @@ from .record import utc_now
 from .run_commands import EXIT_CODES
 from .tables import visible_text
 
-# %% ../nbs/16d_rerun_commands.ipynb #291427c4
+# %% ../nbs/16d_rerun_commands.ipynb #c8e0f061
 @click.command()
 @run_argument()
 @click.argument("folder", type=click.Path(path_type=Path))
@@ -55,6 +55,8 @@ def checkout(
         return
     made = checkout_run(place, folder)
     click.echo(f"{made.folder}: {f'tree {made.tree[:12]}, ' if made.tree else ''}{'exactly as it was' if made.is_exact else 'not exactly as it was'}")
+    if made.tree:
+        click.echo(f"  It is a worktree of git. Remove it with: ml-repo checkout {run} {folder} --remove", err=True)
     for line in [*made.doubts, *([f"Beside the tree: {', '.join(made.beside)}"] if made.beside else [])]:
         click.echo(f"  {line}")
 
@@ -178,14 +180,14 @@ def _choose_runs(
         raise ValueError("No run is named, and none matches. Name one, or take --all: ml-repo verify latest")
     return list(dict.fromkeys(chosen))
 
-# %% ../nbs/16d_rerun_commands.ipynb #665e8bdc
+# %% ../nbs/16d_rerun_commands.ipynb #9d7f1746
 def _echo_verdict(
     found: Any,  # a `Verification`
 ) -> None:
     "Print what was found: one line where all is well."
     color = {"identical": "green", "within tolerance": "yellow", "differs": "red"}.get(found.verdict, "magenta")
     seconds = f" ({found.rerun_s:.0f} s, with checkout and judging {found.duration_s:.0f} s)" if found.rerun_s else ""
-    click.echo(f"{found.run}: {click.style(found.verdict, fg=color)}{seconds} {found.problem}".rstrip())
+    click.echo(f"{found.run}: {click.style(found.verdict, fg=color)}{seconds}{': ' if found.problem else ''}{found.problem}")
     if found.verdict == "identical" or not found.items:
         for note in found.notes:
             if not note.startswith("Set aside"):
@@ -224,7 +226,7 @@ def verify_options(
         command = option(command)
     return command
 
-# %% ../nbs/16d_rerun_commands.ipynb #aba3576a
+# %% ../nbs/16d_rerun_commands.ipynb #e8033534
 def _verify_each(
     folders: list[Path],  # of records
     pairs: tuple[tuple[str, str], ...],  # secrets
@@ -236,7 +238,7 @@ def _verify_each(
     from ml_repo.verify import Verification, verify_run
 
     for number, folder in enumerate(folders, 1):
-        click.echo(f"{number}/{len(folders)} {folder.name}: running it again ...", err=True)
+        click.echo(f"{number}/{len(folders)} {folder.name} ...", err=True)
         try:
             found = verify_run(folder, secrets=read_values(next(iter(sorted(folder.glob("*.ipynb"))), folder), pairs), **options)
         except Exception as error:  # the runs after it are verified all the same

@@ -15,13 +15,37 @@ import click
 from .console import (echo_json, echo_record, echo_table, fit_columns, format_options, records_option, run_argument,
                              terminal_width)
 
-# %% ../nbs/16b_result_commands.ipynb #d6f43514
+# %% ../nbs/16b_result_commands.ipynb #bbcdc9b5
+def _find_main(
+    header: list[str],  # names of columns
+    sort: str,  # a column, perhaps with a minus
+) -> list[str]:  # one name, or none
+    "Find the column that matters most."
+    name = sort.removeprefix("-").removeprefix("metrics.").removeprefix("params.")
+    named = [one for one in header if one == name]
+    return named or [one for one in header if one.startswith("val_")][:1] or [one for one in header if one.startswith(("test_", "train_"))][:1]
+
+
+def _pick_columns(
+    header: list[str],  # of a table of settings; the last one is a mark
+    rows: list[list[Any]],  # of the same
+    wanted: str | None,  # columns, with commas between
+) -> tuple[list[str], list[list[Any]]]:  # without the mark
+    "Choose columns. Raises `ValueError` for one that there is not."
+    names = [name.strip() for name in wanted.split(",") if name.strip()] if wanted and wanted != "all" else header[1:-1]
+    if missing := [name for name in names if name not in header[:-1]]:
+        raise ValueError(f"There is no column {missing[0]!r} of settings. There are: {', '.join(header[1:-1])}.")
+    places = [0, *(header.index(name) for name in names if name != header[0])]
+    return [header[place] for place in places], [[row[place] for place in places] for row in rows]
+
+# %% ../nbs/16b_result_commands.ipynb #c1bfdcf4
 LIMIT = 30  # runs in a table, unless the user says another number
 
 
 def _echo_runs(
     runs: Any,  # `Runs`
     condition: str,  # the filter that they match
+    sort: str,  # a column
     wanted: str | None,  # columns, with commas between
     form: str | None,  # "json" or "csv"
 ) -> None:
@@ -36,7 +60,7 @@ def _echo_runs(
         click.echo(runs.to_csv(chosen), nl=False)
     elif runs:
         columns = chosen or choose_columns(runs)
-        header, rows, hidden = fit_columns(runs.header(columns), runs.rows(columns), None if chosen else terminal_width())
+        header, rows, hidden = fit_columns(runs.header(columns), runs.rows(columns), None if chosen else terminal_width(), first=_find_main(runs.header(columns), sort))
         more = f"\nNot shown for want of room: {', '.join(hidden)}. Choose with --columns" if hidden else ""
         echo_table(header, rows, "\n" + runs.caption(columns) + more)
     else:
@@ -55,7 +79,7 @@ def _echo_damaged(
         if len(damaged) > 50:
             click.echo(f"  and {len(damaged) - 50} more", err=True)
 
-# %% ../nbs/16b_result_commands.ipynb #a59c077c
+# %% ../nbs/16b_result_commands.ipynb #ab7b8dc2
 @click.command()
 @click.argument("condition", metavar="[FILTER]", default="")
 @click.option("--sort", default="started", metavar="COLUMN", help="Best first for a metric, smallest first otherwise; -COLUMN turns it round. Default: newest first.")
@@ -95,16 +119,17 @@ def ls(
     most = None if seeds else limit if limit is not None else None if form else LIMIT
     runs = find_runs(condition, sort, most or None, records, archived, direction or "")
     if seeds and (runs or form):
-        _echo_groups(runs, sort, limit, form)
+        _echo_groups(runs, sort, limit, wanted, form)
     else:
-        _echo_runs(runs, condition, wanted, form)
+        _echo_runs(runs, condition, sort, wanted, form)
     _echo_damaged(runs.damaged)
 
-# %% ../nbs/16b_result_commands.ipynb #7f1188b6
+# %% ../nbs/16b_result_commands.ipynb #88c636c4
 def _echo_groups(
     runs: Any,  # `Runs`
     sort: str,  # a column
     limit: int | None,  # settings at most
+    wanted: str | None,  # columns, with commas between
     form: str | None,  # "json" or "csv"
 ) -> None:
     "Print runs that differ in their seed as one line each."
@@ -118,13 +143,13 @@ def _echo_groups(
         direction = next((run.directions[key] for run in runs if key in run.directions), find_direction(key))
         groups = rank_groups(groups, key, (direction == "higher") is not sort.startswith("-"))
     comparison = Comparison(groups[:limit or (None if form else LIMIT)])
-    header, rows, _ = comparison.table()
+    header, rows = _pick_columns(*comparison.table()[:2], wanted)
     if form == "json":
         echo_json(comparison.to_rows())
     elif form == "csv":
-        _echo_csv(header[:-1], [row[:-1] for row in rows])
+        _echo_csv(header, rows)
     else:
-        header, rows, hidden = fit_columns(header[:-1], [row[:-1] for row in rows], terminal_width())
+        header, rows, hidden = fit_columns(header, rows, None if wanted else terminal_width(), first=["n", *_find_main(header, sort)])
         echo_table(header, rows, (f"\nNot shown for want of room: {', '.join(hidden)}." if hidden else "") + f"\n{len(comparison.groups)} of {len(groups)} settings, {len(runs)} runs. Mean ± standard deviation over n seeds.")
 
 
@@ -196,7 +221,7 @@ def best(
     record = best_run(metric, condition, direction or "", records).read()
     echo_json(record) if form else echo_record(record)
 
-# %% ../nbs/16b_result_commands.ipynb #f2ec7df9
+# %% ../nbs/16b_result_commands.ipynb #de4e41cc
 @click.command()
 @run_argument(nargs=-1, required=True)
 @click.option("--metric", default="", metavar="NAME", help="The metric that decides. Default: the first validation metric with a direction.")
@@ -233,7 +258,7 @@ def compare(
     elif form == "csv":
         _echo_csv(header, rows)
     else:
-        header, rows, hidden = fit_columns(header, rows, terminal_width())
+        header, rows, hidden = fit_columns(header, rows, terminal_width(), first=["n", "", *_find_main(header, metric)])
         more = f"\nNot shown for want of room: {', '.join(filter(None, hidden))}." if any(hidden) else ""
         echo_table(header, rows, more + (f"\n{caption}" if caption else ""))
     if plot:
