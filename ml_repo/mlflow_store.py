@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['connect', 'hide_password', 'Progress', 'Store', 'hold_view', 'read_new']
 
-# %% ../nbs/13a_mlflow_store.ipynb #c5d8dfa1
+# %% ../nbs/13a_mlflow_store.ipynb #01f1c35f
 import json
 import os
 import shutil
@@ -23,7 +23,7 @@ from fastcore.basics import patch
 from .files import read_lines
 from .mirror import FOLDER, make_folder, name_embedded
 from .reading import Record, read_record
-from .record import utc_now
+from .record import read_told, utc_now
 from .store import hold_folder
 from .tracking import (Point, find_status, list_datasets, list_files, list_parameters, list_points, list_tags, list_usage, make_digest,
                               name_study, to_ms)
@@ -63,7 +63,7 @@ def hide_password(
     parts = urlparse(uri)
     return uri.replace(f"{parts.netloc.rpartition('@')[0]}@", "") if "@" in parts.netloc else uri
 
-# %% ../nbs/13a_mlflow_store.ipynb #0392d8b0
+# %% ../nbs/13a_mlflow_store.ipynb #6bed1a57
 @dataclass
 class Progress:
     "What MLflow has of one run."
@@ -77,7 +77,7 @@ class Progress:
     steps: dict[str, int] = field(default_factory=dict)  # last step by metric
     usage: int = -1  # ms since 1970 of the last sample that was sent
     files: dict[str, tuple[int, int]] = field(default_factory=dict)  # time and size by name
-    has_data: bool = False  # whether the data sets are there
+    data: list[dict[str, str]] = field(default_factory=list)  # inputs that were sent
 
 
 _opened: dict[str, tuple[int, str]] = {}  # by URI: a descriptor of the file, and a way around
@@ -158,7 +158,7 @@ def hold_view(
     with hold_folder(folder):
         yield
 
-# %% ../nbs/13a_mlflow_store.ipynb #f4dad2a5
+# %% ../nbs/13a_mlflow_store.ipynb #ec8a4a30
 @patch
 def find_experiment(
     self: Store,
@@ -171,7 +171,7 @@ def find_experiment(
     if found is None:
         place = {"artifact_location": (self.home / FOLDER / "artifacts").as_uri()} if self.is_embedded else {}
         with suppress(Exception):  # another one may make it now
-            self.client.create_experiment(name[:500], **place)
+            self.client.create_experiment(name[:500], tags={"mlflow.experimentKind": "custom_model_development"}, **place)
         found = self.client.get_experiment_by_name(name[:500])
         if found is None:
             raise OSError(f"MLflow at {hide_password(self.uri)} takes no experiment of the name {name[:100]!r}.")
@@ -314,7 +314,7 @@ def push_metrics(
     self.push_points(progress, samples)
     progress.usage = max((point[2] for point in samples), default=progress.usage)
 
-# %% ../nbs/13a_mlflow_store.ipynb #41f06fd6
+# %% ../nbs/13a_mlflow_store.ipynb #25e109fa
 _PERIOD_NS = 30_000_000_000  # between two uploads of a file that grows
 
 
@@ -362,10 +362,11 @@ def push_data(
     "Push the fingerprints of data, as inputs of the run."
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    if not progress.has_data and (found := list_datasets(record)):
-        inputs = [DatasetInput(Dataset(source_type="code", source=json.dumps({"tags": {"ml_repo.run": record["id"]}}), **one), [InputTag("mlflow.data.context", "training")]) for one in found]
+    told = read_told(record.folder) if record["state"] == "running" else {}
+    if new := [one for one in list_datasets({**record, **told}) if one not in progress.data]:
+        inputs = [DatasetInput(Dataset(source_type="code", source=json.dumps({"tags": {"ml_repo.run": record["id"]}}), **one), [InputTag("mlflow.data.context", "training")]) for one in new]
         self.client.log_inputs(progress.run, inputs)
-        progress.has_data = True
+        progress.data += new
 
 # %% ../nbs/13a_mlflow_store.ipynb #9c2b2d80
 @patch
