@@ -139,7 +139,7 @@ def _restore(
         shutil.move(folder, home / name)
     return True
 
-# %% ../nbs/13d_import_mlflow.ipynb #ba285e19
+# %% ../nbs/13d_import_mlflow.ipynb #617fc212
 def _list_runs(
     client: "MlflowClient",  # of MLflow
     experiments: Iterable[str],  # names; all without any
@@ -161,7 +161,7 @@ def _list_runs(
             if not (token := page.token):
                 break
 
-
+# %% ../nbs/13d_import_mlflow.ipynb #30a2ed20
 def _import_one(
     client: "MlflowClient",  # of MLflow
     run: Any,  # one of its runs
@@ -181,7 +181,7 @@ def _import_one(
     name, is_new = write_foreign(home, foreign, fill)
     return name, is_new, "".join(notes)
 
-
+# %% ../nbs/13d_import_mlflow.ipynb #87b7a4b4
 def import_mlflow(
     uri: str,  # of a server or a store
     home: str | PathLike,  # folder of all records; it is made

@@ -52,7 +52,7 @@ def list_numbers(
             lines.append({"values": numbers})
     return lines
 
-# %% ../nbs/13e_import_papermill.ipynb #5ff07fb5
+# %% ../nbs/13e_import_papermill.ipynb #92f2d61d
 def read_defaults(
     content: dict[str, Any],  # of a notebook
 ) -> dict[str, Any]:  # value by name
@@ -67,7 +67,7 @@ def read_defaults(
                         found |= {one.id: ast.literal_eval(node.value) for one in targets if isinstance(one, ast.Name)}
     return found
 
-
+# %% ../nbs/13e_import_papermill.ipynb #80fadf98
 def read_executed(
     notebook: str | PathLike,  # a file
 ) -> ForeignRun:
@@ -95,7 +95,7 @@ def read_executed(
                "cells": {"duration_s": [None if one is None else max(0.0, round(one, 2)) for one in cells]}},
         unknown="the code outside of the notebook, the packages, the machine and the data")
 
-
+# %% ../nbs/13e_import_papermill.ipynb #d78926f3
 def import_papermill(
     folder: str | PathLike,  # with executed notebooks, also in folders inside; or one notebook
     home: str | PathLike,  # folder of all records; it is made

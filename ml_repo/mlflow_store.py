@@ -63,7 +63,7 @@ def hide_password(
     parts = urlparse(uri)
     return uri.replace(f"{parts.netloc.rpartition('@')[0]}@", "") if "@" in parts.netloc else uri
 
-# %% ../nbs/13a_mlflow_store.ipynb #6bed1a57
+# %% ../nbs/13a_mlflow_store.ipynb #7996d38b
 @dataclass
 class Progress:
     "What MLflow has of one run."
@@ -79,7 +79,7 @@ class Progress:
     files: dict[str, tuple[int, int]] = field(default_factory=dict)  # time and size by name
     data: list[dict[str, str]] = field(default_factory=list)  # inputs that were sent
 
-
+# %% ../nbs/13a_mlflow_store.ipynb #2c85aa46
 _opened: dict[str, tuple[int, str]] = {}  # by URI: a descriptor of the file, and a way around
 
 
@@ -120,7 +120,7 @@ def _connect_embedded(
         _opened[uri] = (descriptor, around)
     return client, descriptor
 
-
+# %% ../nbs/13a_mlflow_store.ipynb #2bcb6135
 class Store:
     "MLflow, as a place to push records to. Raises `OSError` where it cannot be reached or made."
 
@@ -142,7 +142,7 @@ class Store:
         "Say whether the embedded store is still the one that was opened; a server always is."
         return not self.is_embedded or _is_file(self._descriptor, self._file)
 
-
+# %% ../nbs/13a_mlflow_store.ipynb #bded3ac3
 @contextmanager
 def hold_view(
     home: Path,  # folder of all records
@@ -158,7 +158,7 @@ def hold_view(
     with hold_folder(folder):
         yield
 
-# %% ../nbs/13a_mlflow_store.ipynb #ec8a4a30
+# %% ../nbs/13a_mlflow_store.ipynb #68358e4b
 @patch
 def find_experiment(
     self: Store,
@@ -180,7 +180,7 @@ def find_experiment(
     self._experiments[name] = found.experiment_id
     return found.experiment_id
 
-
+# %% ../nbs/13a_mlflow_store.ipynb #30cca38b
 def _to_progress(
     run: Any,  # of MLflow
 ) -> Progress:
@@ -227,7 +227,7 @@ def find_parent(
     found = self.find({"experiment": record["experiment"], "id": parent}) if parent else None
     return found.run if found else ""
 
-# %% ../nbs/13a_mlflow_store.ipynb #60eae455
+# %% ../nbs/13a_mlflow_store.ipynb #ff5e9ed3
 def _is_same(
     first: str,  # a value as text
     second: str,  # another
@@ -237,7 +237,7 @@ def _is_same(
         return first == second or float(first) == float(second)
     return False
 
-
+# %% ../nbs/13a_mlflow_store.ipynb #396bbf69
 @patch
 def begin(
     self: Store,
@@ -266,7 +266,7 @@ def begin(
     progress.tags |= tags
     return progress
 
-# %% ../nbs/13a_mlflow_store.ipynb #ee2561f3
+# %% ../nbs/13a_mlflow_store.ipynb #1944be0b
 def read_new(
     path: Path,  # a file of JSON lines, which may grow
     offset: int,  # bytes that were read before
@@ -285,7 +285,7 @@ def read_new(
             found.append(json.loads(line))
     return [line for line in found if isinstance(line, dict)], offset + len(whole)
 
-
+# %% ../nbs/13a_mlflow_store.ipynb #64547ec5
 @patch
 def push_points(
     self: Store,
@@ -314,7 +314,7 @@ def push_metrics(
     self.push_points(progress, samples)
     progress.usage = max((point[2] for point in samples), default=progress.usage)
 
-# %% ../nbs/13a_mlflow_store.ipynb #25e109fa
+# %% ../nbs/13a_mlflow_store.ipynb #90f6cfbc
 _PERIOD_NS = 30_000_000_000  # between two uploads of a file that grows
 
 
@@ -333,7 +333,7 @@ def _place(
     except OSError:
         shutil.copyfile(source, target)
 
-
+# %% ../nbs/13a_mlflow_store.ipynb #56b74379
 @patch
 def push_files(
     self: Store,
@@ -352,7 +352,7 @@ def push_files(
             self.client.log_artifact(progress.run, str(file), os.path.dirname(name) or None)
         progress.files[name] = stamp
 
-
+# %% ../nbs/13a_mlflow_store.ipynb #8f8c721e
 @patch
 def push_data(
     self: Store,

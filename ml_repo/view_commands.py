@@ -68,7 +68,7 @@ def sync_with_mlflow(
     echo_table(*done.table())
     sys.exit(1 if done.failed else 0)
 
-# %% ../nbs/16h_view_commands.ipynb #3eb70b42
+# %% ../nbs/16h_view_commands.ipynb #7f3b3b66
 @click.group("import", cls=Group)
 def import_runs() -> None:
     """Make records of runs that others have kept.
@@ -90,7 +90,7 @@ def _end(
                f"{sum(row[1] == 'there already' for row in done)} there already, {sum(row[1] in ('left out', 'failed') for row in done)} left out")
     sys.exit(1 if any(row[1] == "failed" for row in done) else 0)
 
-
+# %% ../nbs/16h_view_commands.ipynb #94a6415b
 @import_runs.command("mlflow")
 @click.argument("uri")
 @click.option("--experiment", "experiments", multiple=True, metavar="NAME", help="Only runs of this experiment; may be repeated.")
@@ -119,7 +119,7 @@ def import_from_mlflow(
     home = find_records_folders(find_repository(), records)[0]
     _end(import_mlflow(uri, home, experiments, not skip_artifacts, show=lambda runs: tqdm(runs, desc="MLflow", unit=" runs", leave=False, disable=None)))
 
-
+# %% ../nbs/16h_view_commands.ipynb #86670436
 @import_runs.command("papermill")
 @click.argument("folder", type=click.Path(path_type=Path, exists=True))
 @records_option
@@ -138,5 +138,5 @@ def import_from_papermill(
 
     _end(import_papermill(folder, find_records_folders(find_repository(), records)[0]))
 
-
+# %% ../nbs/16h_view_commands.ipynb #c5174e92
 VIEW_COMMANDS = (sync, import_runs)
