@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['main', 'completion']
 
-# %% ../nbs/17_cli.ipynb #178cebde
+# %% ../nbs/17_cli.ipynb #8983e045
 import click
 
 from .console import Group
@@ -15,8 +15,9 @@ from .rerun_commands import RERUN_COMMANDS
 from .result_commands import best, compare, diff, export, ls, open_run, show
 from .run_commands import params, readme, run, schema
 from .upkeep_commands import UPKEEP_COMMANDS
+from .view_commands import VIEW_COMMANDS
 
-# %% ../nbs/17_cli.ipynb #0d44e1b8
+# %% ../nbs/17_cli.ipynb #d3328876
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="ml_repo", prog_name="ml-repo")
 def main() -> None:
@@ -35,6 +36,7 @@ main.add_section("Run", run, params)
 main.add_section("Jobs", *JOB_COMMANDS)
 main.add_section("Look", ls, show, best, compare, diff, open_run, export)
 main.add_section("Reproduce", *RERUN_COMMANDS)
+main.add_section("Views", *VIEW_COMMANDS)
 main.add_section("Keep", *UPKEEP_COMMANDS)
 main.add_section("Repository", image, doctor, schema, readme)
 

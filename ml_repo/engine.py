@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Job', 'UnkeptRecord', 'execute_recorded']
 
-# %% ../nbs/08e_engine.ipynb #16dec842
+# %% ../nbs/08e_engine.ipynb #5a0bc964
 import os
 import shlex
 import signal
@@ -28,6 +28,7 @@ from .devices import check_gpu
 from .facts import gather_facts, gather_results
 from .fingerprint import hash_source
 from .kernel import KernelClient, KernelError, check_kernel
+from .mirror import is_live, start_mirror
 from .parameters import Parameter
 from .provenance import find_records_folders
 from .record import OpenRecord, name_folder, open_record
@@ -246,7 +247,7 @@ def _takes_gpu(
         check_gpu()
     return required
 
-# %% ../nbs/08e_engine.ipynb #e4bc94d5
+# %% ../nbs/08e_engine.ipynb #56c9de23
 def execute_recorded(
     nb: nbformat.NotebookNode,  # with the given values in it
     kernel_name: str,  # of the kernel
@@ -280,6 +281,8 @@ def execute_recorded(
     with nullcontext() if engine else catch_signals(stopped.append):
         job = _open(nb, root, name, parameters, output, {"door": "papermill", "folder": name_folder(root), **{key: value for key, value in about.items() if value}}, kernel_name)
         announce(job.record.folder)
+        if is_live(root):
+            start_mirror(root, job.record.folder.parent)
         if engine:
             outcome = _run_other(job, engine, kernel_name, {"input_path": input_path, "progress_bar": progress_bar, "log_output": log_output, **options})
         else:

@@ -50,7 +50,7 @@ _CAUSE = _object("why a run did not complete", ["text"], kind=_text("exception, 
                  text=_text("a sentence"), cell={"type": "integer", "minimum": 1, "description": "number of the cell"},
                  signal=_text("such as SIGKILL"), exception=_text("its class"), peak_memory_gb={"type": "number"})
 
-# %% ../nbs/03c_schema.ipynb #ccb71650
+# %% ../nbs/03c_schema.ipynb #22cf6d49
 RECORD_SCHEMA: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "title": "The record of a run",
@@ -59,7 +59,7 @@ RECORD_SCHEMA: dict[str, Any] = {
         ["schema", "id", "experiment", "notebook", "state", "cause", "started", "ended", "duration_s", "host", "note", "tags", "parents",
          "parameters", "metrics", "warnings"],
         schema={"const": SCHEMA}, id=_text("name of the run and of its folder"), experiment=_text("the question that it belongs to"),
-        notebook=_text("path in the repository"), door=_text("papermill, ml-repo run, python, interactive, rerun or verify"), state={"enum": list(STATES)},
+        notebook=_text("path in the repository"), door=_text("papermill, ml-repo run, python, interactive, rerun, verify or import"), state={"enum": list(STATES)},
         cause={"oneOf": [_CAUSE, {"type": "null"}]}, started=_text("time in UTC"), ended=_text("time in UTC", True), duration_s=_SECONDS,
         host=_object("where its process ran", ["name", "boot", "pid"], name=_text("of the machine"), boot=_text("id of the running system", True), machine=_text("hash of the machine's id", True),
                      pid={"type": "integer"}),
@@ -68,6 +68,8 @@ RECORD_SCHEMA: dict[str, Any] = {
         parameters={"type": "object", "additionalProperties": _PARAMETER}, metrics={"type": "array", "items": _METRIC},
         warnings={"type": "array", "items": {"type": "string"}, "description": "what a reader should know before trusting the result"},
         command=_text("as it was typed"), places=_object("folders on the machine of the run, so that paths in outputs can be told apart", [], root=_text("of the repository"), prefix=_text("of the environment")), folder=_text("where the kernel worked: a path in the repository, or a whole one", True),
+        imported=_object("where the run was kept before it became a record", [], by=_text("mlflow or papermill"), uri=_text("of its server, without credentials"),
+                         run=_text("its id there"), name=_text("its name there"), file=_text("its notebook there"), tags={"type": "object", "additionalProperties": {"type": "string"}}),
         rerun=_object("how an earlier run was run again", [], of=_text("its id"), code=_text("recorded, or today's"), is_exact={"type": "boolean"},
                       environment=_text("this one, venv, image, or anyway: another one than recorded"), changed={"type": "array", "items": {"type": "string"}}), source_sha256=_HASH, repaired=_text("when a reader wrote the end of a killed run"),
         code=_object("the state of the repository", [], commit=_text("40 digits", True), branch=_text("", True), remote=_text("without credentials", True),

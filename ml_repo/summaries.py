@@ -113,7 +113,7 @@ def summarize_record(
         parameters, metrics, directions, fields["tags"], fields["note"], code.get("commit") or "", code.get("branch") or "",
         str(fields["host"].get("name") or ""), str(fields.get("archived") or ""), str(fields.get("seen") or ""), _name_repetition(fields, parameters))
 
-# %% ../nbs/10_summaries.ipynb #9618a3d8
+# %% ../nbs/10_summaries.ipynb #8492e226
 def summarize_folder(
     folder: Path,  # of a record
 ) -> RunSummary:
@@ -125,7 +125,7 @@ def summarize_folder(
         fields = read_record(folder)
         if fields["state"] == "running":
             fields = fields | {"metrics": summarize_metrics(read_lines(folder / "metrics.jsonl"))}
-    if fields["state"] in ("completed", "failed") and not any(name.endswith(".ipynb") for name in os.listdir(folder)):
+    if fields["state"] in ("completed", "failed") and fields.get("door") != "import" and not any(name.endswith(".ipynb") for name in os.listdir(folder)):
         raise ValueError("the executed notebook is missing")
     return dataclasses.replace(summarize_record(folder, fields), verified=read_verdict(folder).get("verdict", ""))
 
