@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Job', 'UnkeptRecord', 'execute_recorded']
 
-# %% ../nbs/08e_engine.ipynb #5a0bc964
+# %% ../nbs/08e_engine.ipynb #7f8b092d
 import os
 import shlex
 import signal
@@ -28,7 +28,7 @@ from .devices import check_gpu
 from .facts import gather_facts, gather_results
 from .fingerprint import hash_source
 from .kernel import KernelClient, KernelError, check_kernel
-from .mirror import is_live, start_mirror
+from .mirror import start_mirror
 from .parameters import Parameter
 from .provenance import find_records_folders
 from .record import OpenRecord, name_folder, open_record
@@ -62,7 +62,7 @@ class Job:
             print(f"{self.record.folder / 'record.json'} cannot be written: {error}. The run goes on.", file=sys.stderr, flush=True)
             return False
 
-# %% ../nbs/08e_engine.ipynb #1470e141
+# %% ../nbs/08e_engine.ipynb #415d6527
 def _open(
     nb: nbformat.NotebookNode,  # with the given values in it
     root: Path,  # of the repository
@@ -89,6 +89,7 @@ def _open(
         raise RefusedRun(str(error)) from None
     executed = record.folder / (Path(name).name if Path(name).suffix == ".ipynb" else "notebook.ipynb")
     nb.metadata["ml_repo"] = {"run": record.folder.name}
+    start_mirror(root, record.folder.parent)  # where the repository wants it; nothing waits for it
     transcript = Transcript(nb, [executed, *([output] if output and output != executed else [])], redactor)
     return Job(nb, root, record, redactor, transcript, list(values))
 
@@ -247,7 +248,7 @@ def _takes_gpu(
         check_gpu()
     return required
 
-# %% ../nbs/08e_engine.ipynb #56c9de23
+# %% ../nbs/08e_engine.ipynb #0aaf3664
 def execute_recorded(
     nb: nbformat.NotebookNode,  # with the given values in it
     kernel_name: str,  # of the kernel
@@ -281,8 +282,6 @@ def execute_recorded(
     with nullcontext() if engine else catch_signals(stopped.append):
         job = _open(nb, root, name, parameters, output, {"door": "papermill", "folder": name_folder(root), **{key: value for key, value in about.items() if value}}, kernel_name)
         announce(job.record.folder)
-        if is_live(root):
-            start_mirror(root, job.record.folder.parent)
         if engine:
             outcome = _run_other(job, engine, kernel_name, {"input_path": input_path, "progress_bar": progress_bar, "log_output": log_output, **options})
         else:

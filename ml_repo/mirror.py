@@ -61,7 +61,7 @@ def find_mirror(
     "Say whether a process keeps MLflow up to date."
     return is_held(Path(home) / FOLDER / "live.lock") is True
 
-# %% ../nbs/08d_mirror.ipynb #077c104a
+# %% ../nbs/08d_mirror.ipynb #a42d5cdc
 WORDS = "mirror.log"  # in the folder of the view: what went wrong
 _COMMAND = "from ml_repo.sync import main; main()"
 
@@ -70,10 +70,10 @@ def start_mirror(
     root: str | PathLike,  # of the repository
     home: str | PathLike,  # folder of all records
     command: str = _COMMAND,  # what the process does
-) -> subprocess.Popen | None:  # None where one is there already, or none could be started
-    "Start the process that keeps MLflow up to date, unless one lives."
+) -> subprocess.Popen | None:  # None where it is not wanted, one is there already, or none could be started
+    "Start the process that keeps MLflow up to date, where the repository wants it and none lives."
     with suppress(OSError):
-        if find_mirror(home):
+        if not is_live(root) or find_mirror(home):
             return None
         words = make_folder(home) / WORDS
         mode = "ab" if words.exists() and words.stat().st_size < 1_000_000 else "wb"
