@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['connect', 'hide_password', 'Progress', 'Store', 'hold_view', 'read_new']
 
-# %% ../nbs/13a_mlflow_store.ipynb #c9709618
+# %% ../nbs/13a_mlflow_store.ipynb #c5d8dfa1
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -62,7 +63,7 @@ def hide_password(
     parts = urlparse(uri)
     return uri.replace(f"{parts.netloc.rpartition('@')[0]}@", "") if "@" in parts.netloc else uri
 
-# %% ../nbs/13a_mlflow_store.ipynb #084c7fd8
+# %% ../nbs/13a_mlflow_store.ipynb #0392d8b0
 @dataclass
 class Progress:
     "What MLflow has of one run."
@@ -92,6 +93,16 @@ def _is_file(
     return False
 
 
+def _make_database(
+    file: Path,  # that does not exist
+) -> None:
+    "Make an empty database of MLflow, which takes a second, under another name: whoever looks meanwhile would find half of it, and repair it."
+    with tempfile.TemporaryDirectory(dir=file.parent, prefix=".new-", ignore_cleanup_errors=True) as place:
+        connect(f"sqlite:///{place}/{file.name}")
+        shutil.copyfile(f"{place}/{file.name}", f"{place}/whole")  # MLflow keeps the other one open
+        os.replace(f"{place}/whole", file)
+
+
 def _connect_embedded(
     uri: str,  # of the store beside the records
     file: Path,  # the same
@@ -100,6 +111,8 @@ def _connect_embedded(
     descriptor, around = _opened.get(uri, (None, ""))
     if is_new := descriptor is None or not _is_file(descriptor, file):
         around += "" if descriptor is None else "./"
+    if not file.exists():
+        _make_database(file)
     folder, _, name = uri.rpartition("/")
     client = connect(f"{folder}/{around}{name}")
     if is_new:

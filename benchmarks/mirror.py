@@ -1,0 +1,82 @@
+"""What a training pays for being shown in MLflow while it goes on.
+
+    .venv/bin/python benchmarks/mirror.py [--rounds 5] [--seconds 20]
+
+The same notebook, which computes and logs a metric 20 times a second, is run with the mirror and without it, side by side:
+in each round once so and once so, in turns. Each run has a folder of records of its own, so that each pays for the start of
+the mirror, for the import of MLflow and for the making of its database. Told is the time of the cell that computes.
+"""
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nbformat
+
+from ml_repo.mirror import find_mirror
+from ml_repo.reading import find_records, read_record
+
+TRAINING = """
+import time
+import numpy
+from ml_repo.run import start_run
+run, matrix = start_run(), numpy.random.default_rng(0).random((120, 120))
+since = time.perf_counter()
+for step in range(steps):
+    for _ in range(inner):
+        matrix = matrix @ matrix / numpy.linalg.norm(matrix)
+    run.log(step=step, split="train", loss=float(matrix[0, 0]), norm=1.0, accuracy=0.5)
+run.log(step=steps, training_s=time.perf_counter() - since)
+"""
+
+
+def make_project(folder: Path) -> Path:
+    """Make a repository with a notebook that computes."""
+    folder.mkdir()
+    (folder / "settings.ini").write_text("[DEFAULT]\npapermill_engine = ml_repo\n")
+    cells = [nbformat.v4.new_code_cell("steps: int = 100  # at least 1\ninner: int = 100  # products a step", metadata={"tags": ["parameters"]}), nbformat.v4.new_code_cell(TRAINING)]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}), folder / "train.ipynb")
+    for command in (["init", "--quiet"], ["add", "--all"], ["-c", "user.name=x", "-c", "user.email=x@localhost", "commit", "--quiet", "--message", "Begin"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+    return folder
+
+
+def train(folder: Path, mirror: bool, steps: int, inner: int) -> float:
+    """Run the notebook in a project of its own; returns seconds."""
+    project = make_project(folder)
+    environment = os.environ | {"ML_REPO_MIRROR": str(int(mirror)), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", "from ml_repo.cli import main; main()", "run", "train.ipynb", "--quiet", "-p", "steps", str(steps), "-p", "inner", str(inner)]
+    subprocess.run(command, cwd=project, env=environment, check=True, capture_output=True)
+    record = read_record(find_records(project / "experiments")[0])
+    while find_mirror(project / "experiments"):  # so that it does not disturb the next run
+        time.sleep(0.5)
+    return next(one["value"] for one in record["metrics"] if one["name"] == "training_s")
+
+
+def main() -> None:
+    words = argparse.ArgumentParser(description="Compare trainings with and without the mirror.")
+    words.add_argument("--rounds", type=int, default=5)
+    words.add_argument("--seconds", type=float, default=20, help="of one training, about")
+    given = words.parse_args()
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    with tempfile.TemporaryDirectory() as place:
+        took = train(Path(place, "calibration"), False, 20, 500)
+        steps = max(1, round(given.seconds * 20))
+        inner = max(1, round(500 * 20 / took / 20))
+        rounds = []
+        for number in range(given.rounds):
+            order = (True, False) if number % 2 else (False, True)
+            rounds.append({mirror: train(Path(place, f"{number}-{mirror}"), mirror, steps, inner) for mirror in order})
+            print(json.dumps({"with": round(rounds[-1][True], 2), "without": round(rounds[-1][False], 2), "ratio": round(rounds[-1][True] / rounds[-1][False], 3)}), flush=True)
+    ratios = [one[True] / one[False] for one in rounds]
+    print(f"with the mirror {statistics.median(one[True] for one in rounds):.2f} s, without {statistics.median(one[False] for one in rounds):.2f} s, "
+          f"ratio {statistics.median(ratios):.3f} (median of {len(ratios)}, {min(ratios):.3f} to {max(ratios):.3f}), goal 1.02")
+
+
+if __name__ == "__main__":
+    main()
