@@ -62,12 +62,12 @@ class EventFile:
         "Close the file."
         self._writer.close()
 
-# %% ../nbs/13c_tensorboard.ipynb #95b814db
+# %% ../nbs/13c_tensorboard.ipynb #5e3dd085
 _TENSOR, _BLOB = 2, 3  # TensorBoard's data classes: how a value is kept
 
 
 def _strings(
-    plugin: str,  # of TensorBoard: "text", "images", "graph_keras_model"
+    plugin: str,  # of TensorBoard: "text", "images"
     kind: int,  # its data class
     values: list[str | bytes],  # what it holds
 ) -> dict[str, Any]:  # for `EventFile.add`
@@ -75,6 +75,14 @@ def _strings(
     values = [value.encode() if isinstance(value, str) else value for value in values]
     return {"metadata": {"plugin_data": {"plugin_name": plugin}, "data_class": kind},
             "tensor": {"dtype": 7, "string_val": values, "tensor_shape": {"dim": [{"size": len(values)}]}}}
+
+
+def _describe_graph(
+    graph: str,  # JSON, as Keras describes a model
+) -> dict[str, Any]:  # for `EventFile.add`
+    "Describe a graph as Keras' own callback does: TensorBoard knows it by the scalar and by the content, not by a data class."
+    return {"tensor": {"dtype": 7, "string_val": [graph.encode()], "tensor_shape": {}},
+            "metadata": {"plugin_data": {"plugin_name": "graph_keras_model", "content": b"1"}}}
 
 
 def _values(
@@ -217,7 +225,7 @@ def _seconds(
     "Read a time of a record."
     return datetime.fromisoformat(text).timestamp() if text else 0.0
 
-# %% ../nbs/13c_tensorboard.ipynb #d79eb4a4
+# %% ../nbs/13c_tensorboard.ipynb #e9ed2867
 _STATUS = {"completed": 1, "running": 3}  # in the words of the HParams plugin: success, running; 2 is failure
 
 
@@ -240,7 +248,7 @@ def _add_end(self: RunEvents, record: Record) -> None:
         width, height = struct.unpack(">II", content[16:24])
         file.add(ended, 0, tag=name, **_strings("images", _BLOB, [str(width), str(height), content]))
     if graph := find_graph(self.folder):
-        file.add(ended, 0, tag="keras", **_strings("graph_keras_model", _BLOB, [graph]))
+        file.add(ended, 0, tag="keras", **_describe_graph(graph))
     rows = [f"| {name} | {_plain(value)} |" for name, value, *_ in record.table()[1]]
     file.add(ended, 0, tag="record", **_strings("text", _TENSOR, ["\n".join(["| | |", "|---|---|", *rows])]))
     file.add(ended, 0, **_session(session_end_info={"status": _STATUS.get(record["state"], 2), "end_time_secs": ended}))

@@ -1,10 +1,12 @@
 """The views: real servers, started and ended in every way, and looked at in a browser."""
+import base64
 import json
 import os
 import signal
 import subprocess
 import time
 import urllib.request
+import zipfile
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from conftest import BIN, checked, run
 from ml_repo.record import open_record
 from ml_repo.run import Run
 from ml_repo.servers import find_port
+from ml_repo.tensorboard import EventFile
 
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 needs_browser = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
@@ -109,6 +112,36 @@ def folders_of_views() -> set[Path]:
     import tempfile
 
     return set(Path(tempfile.gettempdir()).glob("ml_repo-views-*"))
+
+
+PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNkYPgPAAEEAQBC8HT8AAAAAElFTkSuQmCC")
+
+
+def add_artifacts(folder: Path) -> None:
+    """A figure, a model of one layer, and an event file of its own."""
+    (folder / "artifacts/loss.png").write_bytes(PNG)
+    layer = {"class_name": "Dense", "config": {"name": "head", "dtype": "float32"}}
+    with zipfile.ZipFile(folder / "artifacts/model.keras", "w") as archive:
+        archive.writestr("config.json", json.dumps({"class_name": "Sequential", "config": {"name": "net", "layers": [layer]}}))
+    own = EventFile(folder / "artifacts/tensorboard/train", "events.out.tfevents.1.host.v2")
+    own.add(1e9, 1, tag="epoch_loss", simple_value=0.5)
+    own.close()
+
+
+def test_figures_layers_and_own_events_are_shown(tmp_path):
+    home = tmp_path / "experiments"
+    name = add_run(home, 0.5, "sgd")
+    add_artifacts(home / name)
+    before = snapshot(home)
+    ui = Ui(tmp_path, "tensorboard", "--records", str(home))
+    try:
+        assert "epoch_loss" in ui.await_runs(1)[f"{name}/tensorboard/train"]
+        assert list(ui.ask("data/plugin/images/tags")[f"{name}/final"]) == ["artifacts/loss.png"]
+        assert ui.ask("data/plugin/graphs/info")[f"{name}/final"]["tags"]["keras"]["conceptual_graph"] is True
+        assert list(ui.ask("data/plugin/text/tags")[f"{name}/final"]) == ["record"]
+    finally:
+        assert ui.end() == 0
+    assert snapshot(home) == before
 
 
 def test_tensorboard_shows_runs_that_wrote_no_events(project):
