@@ -106,7 +106,7 @@ class Guard:
             self._process.stdin.close()
         self._process.wait()
 
-# %% ../nbs/13d_servers.ipynb #a594b43a
+# %% ../nbs/13d_servers.ipynb #757238bb
 UPDATE_S = 5.0  # seconds from one update of the views to the next
 
 
@@ -118,7 +118,7 @@ class Server:
     port: int  # the usual one
     command: Callable[[int], list[str]] | None = None  # the command, by port; None for a server that runs elsewhere
     environment: dict[str, str] = field(default_factory=dict)  # in addition
-    sync: Callable[[], Any] = lambda: None  # brings the data up to date
+    sync: Callable[[], bool] = lambda: False  # brings the data up to date; True where more is to be done
     link: str = ""  # where it runs
     process: subprocess.Popen | None = None  # once it is started
     log: Path | None = None  # what it prints
@@ -133,7 +133,7 @@ def run_tensorboard() -> None:
 
     run_main()
 
-# %% ../nbs/13d_servers.ipynb #31a623a7
+# %% ../nbs/13d_servers.ipynb #f8f4c83e
 @dataclass
 class Choice:
     "Which runs are shown."
@@ -153,10 +153,15 @@ def _tensorboard(
     from ml_repo.tensorboard import Board
 
     board = Board(guard.make_folder())
+
+    def sync() -> bool:
+        folders = choice.folders()
+        return board.sync(folders, patience_s=2) < len({folder.name for folder in folders})
+
     program = "from ml_repo.servers import run_tensorboard; run_tensorboard()"
     command = [sys.executable, "-c", program, "--logdir", str(board.folder), "--host", "127.0.0.1", "--reload_interval", "5",
                "--samples_per_plugin", "scalars=5000,images=200", "--window_title", "TensorBoard: ml_repo"]
-    return Server("tensorboard", "TensorBoard", 6006, lambda port: [*command, "--port", str(port)], sync=lambda: board.sync(choice.folders()))
+    return Server("tensorboard", "TensorBoard", 6006, lambda port: [*command, "--port", str(port)], sync=sync)
 
 # %% ../nbs/13d_servers.ipynb #644f5b44
 def run_mlflow() -> None:
@@ -245,7 +250,7 @@ def _end_in_order() -> None:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, stop)
 
-# %% ../nbs/13d_servers.ipynb #e77db226
+# %% ../nbs/13d_servers.ipynb #56512c15
 def _start(
     names: Iterable[str],  # of VIEWS
     guard: Guard,  # ends them
@@ -272,15 +277,14 @@ def _keep_up(
     lives: Callable[[], bool],  # whether somebody still wants them
 ) -> None:
     "Bring the views up to date again and again. Raises `ValueError` when a server ends by itself."
-    updated = time.monotonic()
+    updated = 0.0  # at once
     while lives():
         if ended := [server for server in servers if server.process and server.process.poll() is not None]:
             raise ValueError(f"{ended[0].title} has ended by itself, with code {ended[0].process.returncode}.")
         if time.monotonic() - updated > UPDATE_S:
-            for server in servers:
-                server.sync()
-            updated = time.monotonic()
-        time.sleep(0.25)
+            is_behind = any([server.sync() for server in servers])
+            updated = 0.0 if is_behind else time.monotonic()
+        time.sleep(0.05 if updated == 0.0 else 0.25)
 
 # %% ../nbs/13d_servers.ipynb #2957b393
 def show_views(

@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['EventFile', 'list_parameters', 'list_images', 'find_graph', 'find_events', 'RunEvents', 'Board']
 
-# %% ../nbs/13c_tensorboard.ipynb #17f9fed4
+# %% ../nbs/13c_tensorboard.ipynb #b0a26ec3
 import base64
 import hashlib
 import json
-import os
+import math
 import shutil
 import struct
+import time
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -298,7 +299,7 @@ def _link_events(self: RunEvents) -> None:
                 (below / path.name).symlink_to(path.resolve())
             self._linked.add(path)
 
-# %% ../nbs/13c_tensorboard.ipynb #d8a03a1e
+# %% ../nbs/13c_tensorboard.ipynb #ce709224
 class Board:
     "A folder of event files for TensorBoard, made from records."
 
@@ -312,13 +313,17 @@ class Board:
     def sync(
         self,
         records: Iterable[Path],  # the folders of the runs to show
+        patience_s: float = math.inf,  # seconds after which the rest is left for the next time
     ) -> int:  # how many are shown
-        "Bring the event files up to date. Raises `OSError` when they cannot be written."
+        "Bring the event files up to date, in the order of `records`. Raises `OSError` when they cannot be written."
+        end = time.monotonic() + patience_s
         wanted = {path.name: path for path in records}
         for name in [name for name in self._runs if name not in wanted]:
             del self._runs[name]
             shutil.rmtree(self.folder / name, ignore_errors=True)
         for name, path in wanted.items():
+            if time.monotonic() > end:
+                break
             run = self._runs.setdefault(name, RunEvents(path, self.folder / name))
             if not run.is_complete:
                 run.sync()
