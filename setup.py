@@ -26,12 +26,14 @@ setup(
     license="Apache-2.0",
     url=settings["git_url"],
     packages=[settings["lib_path"]],
+    package_data={settings["lib_path"]: ["icons/*.svg"]},
     python_requires=f">={settings['min_python']},<{settings['below_python']}",
     install_requires=packages("requirements"),
     extras_require={"dev": packages("dev_requirements"), "cuda": packages("cuda_requirements")},
     entry_points={
         "console_scripts": ["ml-repo=ml_repo.cli:main"],
         "papermill.engine": ["ml_repo=ml_repo.door:AskedEngine"],
+        "jupyter_serverproxy_servers": [f"{name}=ml_repo.servers:{name}_tile" for name in ("mlflow", "tensorboard", "results")],
         "nbdev": [f"{settings['lib_path']}={settings['lib_path']}._modidx:d"],
     },
 )

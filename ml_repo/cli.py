@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['main', 'completion']
 
-# %% ../nbs/17_cli.ipynb #8983e045
+# %% ../nbs/17_cli.ipynb #f37b861e
 import click
 
 from .console import Group
@@ -14,10 +14,11 @@ from .job_commands import JOB_COMMANDS, doctor
 from .rerun_commands import RERUN_COMMANDS
 from .result_commands import best, compare, diff, export, ls, open_run, show
 from .run_commands import params, readme, run, schema
+from .ui_commands import ui
 from .upkeep_commands import UPKEEP_COMMANDS
 from .view_commands import VIEW_COMMANDS
 
-# %% ../nbs/17_cli.ipynb #d3328876
+# %% ../nbs/17_cli.ipynb #a54b0d66
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="ml_repo", prog_name="ml-repo")
 def main() -> None:
@@ -33,10 +34,10 @@ def main() -> None:
 
 
 main.add_section("Run", run, params)
-main.add_section("Jobs", *JOB_COMMANDS)
+main.add_section("Watch", *JOB_COMMANDS)
 main.add_section("Look", ls, show, best, compare, diff, open_run, export)
 main.add_section("Reproduce", *RERUN_COMMANDS)
-main.add_section("Views", *VIEW_COMMANDS)
+main.add_section("Views", ui, *VIEW_COMMANDS)
 main.add_section("Keep", *UPKEEP_COMMANDS)
 main.add_section("Repository", image, doctor, schema, readme)
 

@@ -1,0 +1,81 @@
+"""A headless Chromium, spoken to in its own language (the Chrome DevTools Protocol)."""
+import base64
+import json
+import shutil
+import subprocess
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+import websocket
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+# Finds elements inside of web components and frames, too, where a plain selector does not look.
+FIND = """(() => { const all = [], walk = (root) => { for (const one of root.querySelectorAll('*')) { all.push(one);
+  if (one.shadowRoot) walk(one.shadowRoot); if (one.tagName === 'IFRAME' && one.contentDocument) walk(one.contentDocument); } };
+  walk(document); return all; })()"""
+
+
+class Browser:
+    """One page of a browser."""
+
+    def __init__(self, width: int = 1500, height: int = 1000):
+        self.folder = Path(tempfile.mkdtemp())
+        self.process = subprocess.Popen(
+            [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0", "--remote-allow-origins=*", "--no-proxy-server",
+             f"--user-data-dir={self.folder}", f"--window-size={width},{height}", "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        file, end = self.folder / "DevToolsActivePort", time.monotonic() + 30
+        while not (file.exists() and file.read_text().strip()):
+            assert time.monotonic() < end and self.process.poll() is None, "Chromium does not start"
+            time.sleep(0.1)
+        self.port, self.number = int(file.read_text().split()[0]), 0
+        self.socket = websocket.create_connection(self.list_pages()[0]["webSocketDebuggerUrl"], timeout=60)
+
+    def list_pages(self) -> list[dict]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/json/list", timeout=10) as answer:
+            return [page for page in json.load(answer) if page["type"] == "page"]
+
+    def call(self, method: str, **parameters) -> dict:
+        self.number += 1
+        self.socket.send(json.dumps({"id": self.number, "method": method, "params": parameters}))
+        while (answer := json.loads(self.socket.recv())).get("id") != self.number:
+            pass
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    def ask(self, script: str):
+        """The value of a piece of JavaScript."""
+        result = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in result, result["exceptionDetails"]
+        return result["result"].get("value")
+
+    def open(self, link: str) -> None:
+        self.call("Page.navigate", url=link)
+
+    def text(self) -> str:
+        """All that can be read on the page, in its frames and components, too."""
+        return self.ask(f"{FIND}.filter(one => !one.children.length || one.tagName === 'P').map(one => one.textContent).join('\\n')")
+
+    def wait(self, words: str, patience_s: float = 60) -> str:
+        """Wait until `words` stand on the page."""
+        end = time.monotonic() + patience_s
+        while words not in (text := self.text()):
+            assert time.monotonic() < end, f"{words!r} does not appear in:\n{text[-2000:]}"
+            time.sleep(0.3)
+        return text
+
+    def click(self, words: str, kind: str = "*") -> None:
+        """Click the innermost element that says `words`."""
+        assert self.ask(f"""(() => {{ const hit = {FIND}.filter(one => one.matches('{kind}') && one.textContent.trim().toLowerCase() === {json.dumps(words.lower())}).pop();
+            if (hit) hit.click(); return !!hit; }})()"""), f"nothing says {words!r}"
+
+    def shoot(self, path: Path) -> Path:
+        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
+        return path
+
+    def close(self) -> None:
+        self.socket.close()
+        self.process.terminate()
+        self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,320 @@
+"""The views: real servers, started and ended in every way, and looked at in a browser."""
+import base64
+import json
+import os
+import signal
+import subprocess
+import time
+import urllib.request
+import zipfile
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import psutil
+import pytest
+from browser import CHROMIUM, Browser
+from conftest import BIN, checked, run
+
+from ml_repo.record import open_record
+from ml_repo.run import Run
+from ml_repo.servers import find_port
+from ml_repo.tensorboard import EventFile
+
+QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+needs_browser = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+def add_run(home: Path, lr: float, optimizer: str, end: str = "completed") -> str:
+    """A run of five steps, without a kernel."""
+    record = open_record(home, "nbs/train.ipynb", experiment="step-size",
+                         parameters={"lr": {"default": 0.003, "given": lr, "used": lr}, "optimizer": {"used": optimizer}, "epochs": {"used": 5}})
+    (record.folder / "train.ipynb").write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
+    log = Run(record.folder)
+    for step in range(1, 6):
+        log.log(step=step, split="train", loss=lr / step)
+        log.log(step=step, split="validation", loss=2 * lr / step)
+    if end:
+        record.close(end, metrics=[{"name": "accuracy", "split": "test", "value": 1 - lr, "direction": "higher"}, {"name": "fit_duration_s", "value": 3.5}])
+    return record.folder.name
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A repository with four runs."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "settings.ini").write_text("[DEFAULT]\npapermill_engine = ml_repo\n")
+    (folder / "nbs").mkdir()
+    (folder / "nbs/results.ipynb").write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
+    checked("git", "init", "--quiet", cwd=folder)
+    for lr, optimizer, end in ((0.1, "sgd", "completed"), (0.01, "adam", "completed"), (0.001, "adam", "failed"), (0.03, "adam", "completed")):
+        add_run(folder / "experiments", lr, optimizer, end)
+    return folder
+
+
+def snapshot(home: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file of every record, with its time."""
+    return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for folder in home.glob("[!.]*") for path in folder.rglob("*") if path.is_file()}
+
+
+class Ui:
+    """`ml-repo ui` as a person starts it."""
+
+    def __init__(self, folder: Path, *words: str, count: int = 1, before: tuple[str, ...] = (), **environment: str):
+        self.log = folder / f"ui-{time.monotonic_ns()}.txt"
+        variables = {key: value for key, value in os.environ.items() if key != "SSH_CONNECTION"} | QUIET | environment
+        with self.log.open("w") as file:
+            self.process = subprocess.Popen([*before, str(BIN / "ml-repo"), "ui", *words], cwd=folder, env=variables, stdout=file, stderr=file)
+        end = time.monotonic() + 120
+        while "Ctrl-C" not in self.printed() and self.process.poll() is None:
+            assert time.monotonic() < end, self.printed()
+            time.sleep(0.1)
+        self.links = [line.split()[1] for line in self.printed().splitlines() if " http://" in line]
+        assert len(self.links) == count, self.printed()
+
+    def printed(self) -> str:
+        return self.log.read_text()
+
+    def ask(self, path: str, body: dict | None = None):
+        """What the first view answers."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.links[0] + path, data, {"Content-Type": "application/json"})
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=20) as answer:
+            return json.load(answer)
+
+    def await_runs(self, count: int) -> dict:
+        """The scalars of TensorBoard, once it has read `count` runs to their end."""
+        end = time.monotonic() + 40
+        while True:
+            tags = self.ask("data/plugin/scalars/tags")
+            if sum(name.endswith("/final") for name in tags) >= count:
+                return tags
+            assert time.monotonic() < end, tags
+            time.sleep(0.3)
+
+    def family(self) -> list[psutil.Process]:
+        """All processes that belong to it; those of the servers are no children of each other, but of this one."""
+        found = psutil.Process(self.process.pid).children(recursive=True)
+        assert found
+        return found
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+
+def await_end(processes: list[psutil.Process], patience_s: float = 15) -> None:
+    _, alive = psutil.wait_procs(processes, patience_s)
+    assert not alive, alive
+
+
+def folders_of_views() -> set[Path]:
+    import tempfile
+
+    return set(Path(tempfile.gettempdir()).glob("ml_repo-views-*"))
+
+
+PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNkYPgPAAEEAQBC8HT8AAAAAElFTkSuQmCC")
+
+
+def add_artifacts(folder: Path) -> None:
+    """A figure, a model of one layer, and an event file of its own."""
+    (folder / "artifacts/loss.png").write_bytes(PNG)
+    layer = {"class_name": "Dense", "config": {"name": "head", "dtype": "float32"}}
+    with zipfile.ZipFile(folder / "artifacts/model.keras", "w") as archive:
+        archive.writestr("config.json", json.dumps({"class_name": "Sequential", "config": {"name": "net", "layers": [layer]}}))
+    own = EventFile(folder / "artifacts/tensorboard/train", "events.out.tfevents.1.host.v2")
+    own.add(1e9, 1, tag="epoch_loss", simple_value=0.5)
+    own.close()
+
+
+def test_figures_layers_and_own_events_are_shown(tmp_path):
+    home = tmp_path / "experiments"
+    name = add_run(home, 0.5, "sgd")
+    add_artifacts(home / name)
+    before = snapshot(home)
+    ui = Ui(tmp_path, "tensorboard", "--records", str(home))
+    try:
+        assert "epoch_loss" in ui.await_runs(1)[f"{name}/tensorboard/train"]
+        assert list(ui.ask("data/plugin/images/tags")[f"{name}/final"]) == ["artifacts/loss.png"]
+        assert ui.ask("data/plugin/graphs/info")[f"{name}/final"]["tags"]["keras"]["conceptual_graph"] is True
+        assert list(ui.ask("data/plugin/text/tags")[f"{name}/final"]) == ["record"]
+    finally:
+        assert ui.end() == 0
+    assert snapshot(home) == before
+
+
+def test_tensorboard_shows_runs_that_wrote_no_events(project):
+    home, there = project / "experiments", folders_of_views()
+    before = snapshot(home)
+    ui = Ui(project, "tensorboard")
+    tags = ui.await_runs(4)
+    try:
+        for name in os.listdir(home):
+            if name.startswith("train-"):
+                assert set(tags[f"{name}/train"]) == set(tags[f"{name}/validation"]) == {"loss"}
+        name = next(one for one in tags if one.endswith("/train"))
+        points = ui.ask(f"data/plugin/scalars/scalars?run={name}&tag=loss")
+        logged = [json.loads(line)["values"]["loss"] for line in (home / name.split("/")[0] / "metrics.jsonl").read_text().splitlines() if '"train"' in line]
+        assert [step for _, step, _ in points] == [1, 2, 3, 4, 5] and [value for *_, value in points] == pytest.approx(logged, rel=1e-6)
+
+        about = ui.ask("experiment/defaultExperimentId/data/plugin/hparams/experiment", {})
+        assert [one["name"] for one in about["hparamInfos"]] == ["lr", "optimizer", "epochs"], "those that differ come first"
+        assert [one["name"]["tag"] for one in about["metricInfos"]] == ["test_accuracy", "without direction/fit_duration_s"]
+        groups = ui.ask("experiment/defaultExperimentId/data/plugin/hparams/session_groups",
+                        {"colParams": [{"hparam": "lr", "includeInResult": True}, {"metric": {"tag": "test_accuracy", "group": ""}}], "startIndex": 0, "sliceSize": 10,
+                         "allowedStatuses": ["STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_UNKNOWN", "STATUS_RUNNING"]})
+        rows = groups["sessionGroups"]
+        assert sorted((one["hparams"]["lr"], round(one["metricValues"][0]["value"], 6)) for one in rows) == [
+            (0.001, 0.999), (0.01, 0.99), (0.03, 0.97), (0.1, 0.9)]
+        assert sorted(one["sessions"][0]["status"] for one in rows) == ["STATUS_FAILURE"] + ["STATUS_SUCCESS"] * 3
+        family = ui.family()
+    finally:
+        assert ui.end() == 0
+    await_end(family)
+    assert snapshot(home) == before and folders_of_views() <= there
+
+
+def test_a_filter_chooses_and_a_running_run_is_followed(project, tmp_path):
+    home = tmp_path / "experiments"
+    add_run(home, 0.5, "sgd")
+    add_run(home, 0.25, "adam")
+    name = add_run(home, 0.125, "adam", end="")
+    ui = Ui(tmp_path, "tensorboard", "optimizer = adam", "--records", str(home))
+    try:
+        tags = ui.await_runs(1)
+        assert len({run.split("/")[0] for run in tags} | {name}) == 2
+        with (home / name / "metrics.jsonl").open("a") as file:
+            file.write('{"time_s": 9, "step": 6, "split": "train", "values": {"loss": 0.0625}}\n')
+        end = time.monotonic() + 40
+        while (points := ui.ask(f"data/plugin/scalars/scalars?run={name}/train&tag=loss"))[-1][1] != 6:
+            assert time.monotonic() < end, points
+            time.sleep(0.5)
+    finally:
+        assert ui.end(signal.SIGINT) == 0
+
+
+def test_what_cannot_be_shown_is_said_in_one_line(project):
+    result = run("ml-repo", "ui", "lr > 7", cwd=project)
+    assert result.returncode == 2 and result.stdout == "Error: No run matches 'lr > 7', so there is nothing to show. `ml-repo ls` lists the runs.\n"
+    import socket
+
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        result = run("ml-repo", "ui", "tensorboard", "--port", str(other.getsockname()[1]), cwd=project)
+    assert result.returncode == 2 and "is taken by another program" in result.stdout and "Traceback" not in result.stdout
+
+
+def test_over_ssh_it_prints_the_tunnel(project):
+    ui = Ui(project, "tensorboard", "--open", SSH_CONNECTION="192.0.2.7 50122 192.0.2.1 2222")
+    port = ui.links[0].rstrip("/").rpartition(":")[2]
+    assert f"ssh -N -L {port}:127.0.0.1:{port} -p 2222 " in ui.printed() and ui.printed().split("On your own")[1].count("@192.0.2.1\n") == 1
+    assert {one.laddr.ip for process in ui.family() for one in process.net_connections() if one.status == "LISTEN"} == {"127.0.0.1"}
+    assert ui.end(signal.SIGHUP) == 0
+
+
+@pytest.mark.parametrize("view", ["tensorboard", pytest.param("all", marks=pytest.mark.slow)])
+def test_nothing_is_left_when_it_is_killed(project, view):
+    there = folders_of_views()
+    ui = Ui(project, view, count=2 if view == "all" else 1)
+    family = ui.family()
+    assert ui.end(signal.SIGKILL) == -signal.SIGKILL
+    await_end(family)
+    end = time.monotonic() + 5
+    while not folders_of_views() <= there:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_it_ends_with_the_one_who_started_it(project):
+    """A shell that is killed, as by a terminal that is gone without a word."""
+    ui = Ui(project, "tensorboard", before=("sh", "-c", '"$@"; true', "sh"))
+    family = ui.family()
+    assert ui.end(signal.SIGKILL) == -signal.SIGKILL
+    await_end(family)
+
+
+@pytest.mark.slow
+def test_both_views_with_one_command(project):
+    before = snapshot(project / "experiments")
+    ui = Ui(project, "optimizer = adam", count=2)
+    try:
+        ui.await_runs(3)
+        ui.links = ui.links[1:]
+        end = time.monotonic() + 60
+        while len(found := ui.ask("ajax-api/2.0/mlflow/runs/search", {"experiment_ids": ["1"], "max_results": 10}).get("runs", [])) < 3:
+            assert time.monotonic() < end, found
+            time.sleep(0.5)
+        family = ui.family()
+    finally:
+        assert ui.end() == 0
+    await_end(family)
+    assert snapshot(project / "experiments") == before
+
+
+def save(browser: Browser, name: str, folder: Path) -> None:
+    """Keep a picture, to be looked at; ML_REPO_PICTURES says where."""
+    browser.shoot(Path(os.environ.get("ML_REPO_PICTURES", folder)) / name)
+
+
+@needs_browser
+@pytest.mark.slow
+def test_tensorboard_in_a_browser(project, tmp_path):
+    ui, browser = Ui(project, "tensorboard"), Browser()
+    try:
+        ui.await_runs(4)
+        browser.open(ui.links[0] + "#scalars")
+        browser.wait("loss")
+        time.sleep(3)
+        save(browser, "scalars.png", tmp_path)
+        browser.open("about:blank")
+        browser.open(ui.links[0] + "#hparams")
+        browser.wait("test_accuracy")
+        browser.click("Parallel Coordinates View")
+        time.sleep(3)
+        assert browser.ask("document.querySelectorAll('*').length") and "optimizer" in browser.text()
+        save(browser, "parallel.png", tmp_path)
+    finally:
+        browser.close()
+        assert ui.end() == 0
+
+
+@needs_browser
+@pytest.mark.slow
+def test_tiles_in_jupyterlab(project, tmp_path):
+    tiles = {entry.name for entry in entry_points(group="jupyter_serverproxy_servers")}
+    if not {"mlflow", "tensorboard", "results"} <= tiles:
+        pytest.skip("this environment was made before setup.py had tiles: run make test")
+    port, browser = find_port(8899), Browser()
+    log = (tmp_path / "lab.txt").open("w")
+    lab = subprocess.Popen([str(BIN / "jupyter"), "lab", "--no-browser", "--allow-root", f"--port={port}", "--IdentityProvider.token=secret"], cwd=project,
+                           env=os.environ | QUIET | {"PATH": f"{BIN}:{os.environ['PATH']}", "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path)}, stdout=log, stderr=log)
+    try:
+        link, end = f"http://127.0.0.1:{port}/", time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(link + "api", timeout=5).close()
+                break
+            except OSError:
+                assert time.monotonic() < end and lab.poll() is None
+                time.sleep(0.3)
+        assert "/login?" in urllib.request.urlopen(link + "tensorboard/data/environment", timeout=60).url, "without the token there is no view"
+        browser.open(link + "lab?token=secret")
+        browser.wait("MLflow")
+        time.sleep(2)
+        save(browser, "launcher.png", tmp_path)
+        for title, sign in (("TensorBoard", "test_accuracy"), ("MLflow", "step-size")):
+            browser.click(title, "p, .jp-LauncherCard-label *")
+            browser.wait(sign, 120)
+            time.sleep(3)
+            save(browser, f"lab-{title}.png", tmp_path)
+            browser.open(link + "lab?reset")
+            browser.wait("MLflow")
+        family = psutil.Process(lab.pid).children(recursive=True)
+    finally:
+        browser.close()
+        lab.send_signal(signal.SIGTERM)
+        lab.wait(30)
+        log.close()
+    await_end(family)
