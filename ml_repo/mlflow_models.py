@@ -42,7 +42,7 @@ def make_signature(
 
     return ModelSignature(inputs=describe(list(model.inputs)), outputs=describe(list(model.outputs)))
 
-# %% ../nbs/13f_mlflow_models.ipynb #fc8c43c5
+# %% ../nbs/13f_mlflow_models.ipynb #624bf422
 def push_model(
     store: Store,  # MLflow
     folder: Path,  # of a record
@@ -58,6 +58,7 @@ def push_model(
     from mlflow.models import Model
 
     mlflow.set_tracking_uri(store.client.tracking_uri)
+    mlflow.set_experiment(experiment_id=store.client.get_run(progress.run).info.experiment_id)  # a model goes where its run is
     for name, file in models.items():
         model = keras.saving.load_model(file, compile=False, safe_mode=True)
         flavor = mlflow.tensorflow if keras.backend.backend() == "tensorflow" else mlflow.keras
