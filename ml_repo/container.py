@@ -11,7 +11,6 @@ import hashlib
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from importlib.util import find_spec

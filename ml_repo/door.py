@@ -7,7 +7,6 @@ __all__ = ['RecordingEngine', 'AskedEngine']
 
 # %% ../nbs/08g_door.ipynb #1e30d8c3
 import os
-from os import PathLike
 from pathlib import Path
 from typing import Any
 

@@ -28,7 +28,7 @@ from .reading import Record, read_record
 from .repetitions import Spread
 from .tables import Tabular
 from .texts import CLOCKS, Origin, Verdict, compare_texts, drop_logs, is_timing, relative_difference, tell_apart
-from .verdict import EXIT_CODES, WORST_FIRST, find_worst
+from .verdict import EXIT_CODES, find_worst
 
 if TYPE_CHECKING:  # records are judged without NumPy unless there are weights
     import numpy as np

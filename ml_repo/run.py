@@ -8,7 +8,6 @@ __all__ = ['RUN_VARIABLE', 'Run', 'settle_lines', 'current_run', 'start_run', 'n
 # %% ../nbs/04_run.ipynb #5ae47f8d
 import os
 import shutil
-import sys
 import time
 import warnings
 from collections.abc import Iterable

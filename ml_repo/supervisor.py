@@ -7,7 +7,6 @@ __all__ = ['GRACE_S', 'Outcome', 'catch_signals', 'Supervisor']
 
 # %% ../nbs/08c_supervisor.ipynb #32e4d938
 import asyncio
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -28,7 +27,6 @@ from .kernel import KernelClient, ask, describe_death
 from .machine import read_gpus
 from .probe import ask_kernel, watch_files
 from .run import RUN_VARIABLE
-from .secrets import Redactor
 from .transcript import Log, Transcript
 from .usage import UsageMeter
 
