@@ -166,6 +166,7 @@ def test_what_a_killed_rerun_leaves_is_removed_by_the_next(first, tmp_path, monk
     assert not list(tmp_path.glob("ml-repo-rerun-*")) and worktrees(first.folder) == 1
 
 
+@pytest.mark.slow
 def test_a_project_within_a_repository_that_was_moved(tmp_path):
     record = run_once(make_project(tmp_path / "before" / "part", top=tmp_path / "before"))
     (tmp_path / "before").rename(tmp_path / "after")
@@ -174,6 +175,7 @@ def test_a_project_within_a_repository_that_was_moved(tmp_path):
     assert again["code"]["tree"] == record["code"]["tree"] and printed(again) == printed(record) and again["notebook"] == "train.ipynb"
 
 
+@pytest.mark.slow
 def test_line_ends_and_a_submodule_are_those_of_the_run(tmp_path):
     """Git keeps texts with other line ends than lie in the folder, and a worktree has no files of a submodule."""
     (tmp_path / "library").mkdir()
@@ -195,6 +197,7 @@ def test_line_ends_and_a_submodule_are_those_of_the_run(tmp_path):
     assert "git submodule update" in rerun_run(record.folder)["warnings"][0]
 
 
+@pytest.mark.slow
 def test_a_notebook_from_elsewhere_and_a_working_folder(tmp_path):
     folder = make_project(tmp_path / "repository")
     (folder / "nbs").mkdir()

@@ -144,9 +144,9 @@ PLANTED = [
     Planted("byte of data", "cannot be judged", "data/values.bin is changed", edit=change_data, is_quick=True),
     Planted("byte of data, anyway", "differs", "data/values.bin has other content", 5, ANYWAY, edit=change_data),
     Planted("data is gone", "cannot be judged", "data/notes.bin is missing", edit=lambda root, record: (root / "project/data/notes.bin").unlink()),
-    Planted("precision that no record holds", "within tolerance", "precision float64 → float32", 1, environment={"PROJECT_FLOAT": "float32"}, is_quick=True),
+    Planted("precision that no record holds", "within tolerance", "precision float64 → float32", 1, environment={"PROJECT_FLOAT": "float32"}),
     Planted("chance", "differs", "operations True → False", 2, environment={"PROJECT_CHANCE": "1", "PROJECT_LOOSE": "1"}),
-    Planted("final metric was made better", "differs", edit=change_json(metrics=better), is_quick=True),
+    Planted("final metric was made better", "differs", edit=change_json(metrics=better)),
     Planted("curve was changed", "differs", step=4, edit=change_log(4, 0.01)),
     Planted("curve was changed in the last digit", "within tolerance", step=4, edit=change_log(4, 1e-15)),
     Planted("output was changed", "differs", edit=change_output("weight ", "weight -")),
@@ -224,6 +224,7 @@ def unsteady(tmp_path_factory) -> Path:
     return find_records(folder / "experiments")[0]
 
 
+@pytest.mark.slow
 def test_the_latest_run_is_no_repetition_that_was_kept(unsteady):
     """Who asks again after a verdict gets the run, and not its repetition."""
     for _ in range(2):
@@ -232,6 +233,7 @@ def test_the_latest_run_is_no_repetition_that_was_kept(unsteady):
     assert len(find_records(unsteady.parent)) == 3
 
 
+@pytest.mark.slow
 def test_a_verdict_on_chosen_kinds_is_not_taken_for_the_whole(unsteady):
     before = read_verdict(unsteady)
     result = run("ml-repo", "verify", unsteady, "--only", "state", cwd=unsteady.parent)
@@ -242,6 +244,7 @@ def test_a_verdict_on_chosen_kinds_is_not_taken_for_the_whole(unsteady):
     assert result.returncode == 3 and "cannot be judged" in result.stdout and "Error" not in result.stdout
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_be_verified_does_not_stop_the_others(unsteady):
     broken = unsteady.parent / "broken-1"
     shutil.copytree(unsteady, broken)
@@ -251,7 +254,7 @@ def test_a_run_that_cannot_be_verified_does_not_stop_the_others(unsteady):
     shutil.rmtree(broken)
 
 
-@pytest.mark.parametrize(("number", "after_s"), [(signal.SIGINT, 2.5), (signal.SIGTERM, 2.5), pytest.param(signal.SIGHUP, 1.2, marks=pytest.mark.slow),
+@pytest.mark.parametrize(("number", "after_s"), [pytest.param(signal.SIGINT, 2.5, marks=pytest.mark.slow), (signal.SIGTERM, 2.5), pytest.param(signal.SIGHUP, 1.2, marks=pytest.mark.slow),
                                                  *(pytest.param(signal.SIGTERM, after_s / 4, marks=pytest.mark.slow) for after_s in range(2, 24))])
 def test_a_signal_at_any_moment_leaves_nothing_and_is_no_verdict(unsteady, tmp_path, number, after_s):
     before = read_bytes(unsteady)

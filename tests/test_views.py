@@ -175,6 +175,7 @@ def test_tensorboard_shows_runs_that_wrote_no_events(project):
     assert snapshot(home) == before and folders_of_views() <= there
 
 
+@pytest.mark.slow
 def test_a_filter_chooses_and_a_running_run_is_followed(project, tmp_path):
     home = tmp_path / "experiments"
     add_run(home, 0.5, "sgd")
@@ -227,6 +228,7 @@ def test_nothing_is_left_when_it_is_killed(project, view):
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_it_ends_with_the_one_who_started_it(project):
     """A shell that is killed, as by a terminal that is gone without a word."""
     ui = Ui(project, "tensorboard", before=("sh", "-c", '"$@"; true', "sh"))
