@@ -7,16 +7,17 @@ VERSION_FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 
 PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
 	$$name -c '$(VERSION_FITS)' 2>/dev/null && echo $$name && break; done)
 GPU ?= $(if $(shell command -v nvidia-smi),1,0)
-LOCKS := docker/uv.txt docker/requirements.txt $(if $(filter 1,$(GPU)),docker/requirements-cuda.txt)
+RAY ?= $(if $(wildcard .venv/bin/ray),1,0)
+LOCKS := docker/uv.txt docker/requirements.txt $(if $(filter 1,$(GPU)),docker/requirements-cuda.txt) $(if $(filter 1,$(RAY)),docker/requirements-ray.txt)
 # The name of this file says what .venv was made from: while that stands, nothing is installed again.
 VENV := .venv/made-from-$(shell cat $(LOCKS) settings.ini setup.py | cksum | cut -d ' ' -f 1)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 # A misspelt variable (make train lr=0.01) would be ignored in silence, and the run would use the defaults.
-KNOWN := PARAMS PYTHON GPU LOCK_FLAGS PATH MAKEFLAGS SHELL
+KNOWN := PARAMS PYTHON GPU RAY LOCK_FLAGS PATH MAKEFLAGS SHELL
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 $(foreach name,$(filter-out $(KNOWN),$(GIVEN)),$(error There is no variable $(name). Parameters of the notebook are given \
-	as in: make train PARAMS="-p lr 0.01". Variables: PARAMS, PYTHON, GPU, LOCK_FLAGS))
+	as in: make train PARAMS="-p lr 0.01". Variables: PARAMS, PYTHON, GPU, RAY, LOCK_FLAGS))
 
 PARAMS ?=
 

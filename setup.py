@@ -29,7 +29,7 @@ setup(
     package_data={settings["lib_path"]: ["icons/*.svg"]},
     python_requires=f">={settings['min_python']},<{settings['below_python']}",
     install_requires=packages("requirements"),
-    extras_require={"dev": packages("dev_requirements"), "cuda": packages("cuda_requirements")},
+    extras_require={"dev": packages("dev_requirements"), "cuda": packages("cuda_requirements"), "ray": packages("ray_requirements")},
     entry_points={
         "console_scripts": ["ml-repo=ml_repo.cli:main"],
         "papermill.engine": ["ml_repo=ml_repo.door:AskedEngine"],

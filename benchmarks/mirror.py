@@ -29,8 +29,8 @@ run, matrix = start_run(), numpy.random.default_rng(0).random((120, 120))
 since = time.perf_counter()
 for step in range(steps):
     for _ in range(inner):
-        matrix = matrix @ matrix / numpy.linalg.norm(matrix)
-    run.log(step=step, split="train", loss=float(matrix[0, 0]), norm=1.0, accuracy=0.5)
+        product = matrix @ matrix
+    run.log(step=step, split="train", loss=float(product[0, 0]), norm=1.0, accuracy=0.5)
 run.log(step=steps, training_s=time.perf_counter() - since)
 """
 
@@ -65,9 +65,9 @@ def main() -> None:
     given = words.parse_args()
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     with tempfile.TemporaryDirectory() as place:
-        took = train(Path(place, "calibration"), False, 20, 500)
+        took = train(Path(place, "calibration"), False, 20, 2000)
         steps = max(1, round(given.seconds * 20))
-        inner = max(1, round(500 * 20 / took / 20))
+        inner = max(1, round(2000 * 20 / took / 20))
         rounds = []
         for number in range(given.rounds):
             order = (True, False) if number % 2 else (False, True)

@@ -3,9 +3,9 @@
     make lock                          keep today's versions where they still fit
     make lock LOCK_FLAGS=--upgrade     take the newest versions that fit
 
-Writes requirements.txt (everything, without GPU libraries), requirements-cuda.txt (only what a GPU
-adds to it) and uv.txt (the installer itself). All of it is one world: what a newer Python or a GPU
-needs on top is resolved with the versions of the rest held fixed, and only what is new is added.
+Writes requirements.txt (everything that most need), requirements-cuda.txt and requirements-ray.txt (only
+what a GPU or Ray adds to it) and uv.txt (the installer itself). All of it is one world: what a newer Python,
+a GPU or Ray needs on top is resolved with the versions of the rest held fixed, and only what is new is added.
 Needs the network: run it through make, which brings uv.
 """
 import hashlib
@@ -19,8 +19,9 @@ from pathlib import Path
 DOCKER = Path(__file__).parent
 PYTHONS = ("3.11", "3.12", "3.13")
 PLATFORM = "x86_64-manylinux_2_28"
-FILES = ("requirements.txt", "requirements-cuda.txt", "uv.txt")
-KINDS = ("requirements", "dev_requirements", "cuda_requirements")
+ADDITIONS = {"cuda": "A GPU", "ray": "Ray"}
+FILES = ("requirements.txt", *(f"requirements-{kind}.txt" for kind in ADDITIONS), "uv.txt")
+KINDS = ("requirements", "dev_requirements", *(f"{kind}_requirements" for kind in ADDITIONS))
 
 
 def wanted(settings_file: Path = DOCKER.parent / "settings.ini") -> dict[str, list[str]]:
@@ -62,7 +63,7 @@ def extend(base: dict[str, str], more: dict[str, str], what: str) -> dict[str, s
 
 
 def compile_locks(folder: Path = DOCKER, flags: tuple[str, ...] = (), earlier: Path = DOCKER) -> None:
-    """Write the three lock files into `folder`, starting from the versions of those in `earlier`."""
+    """Write the lock files into `folder`, starting from the versions of those in `earlier`."""
     ranges = wanted()
     old = {name: (earlier / name).read_text() if (earlier / name).exists() else "" for name in FILES}
     everything = ranges["requirements"] + ranges["dev_requirements"]
@@ -70,11 +71,13 @@ def compile_locks(folder: Path = DOCKER, flags: tuple[str, ...] = (), earlier: P
     base = pins(resolve(everything, old["requirements.txt"], PYTHONS[0], *flags))
     for python in PYTHONS[1:]:
         base |= extend(base, pins(resolve(everything, "\n".join(base.values()) + "\n" + old["requirements.txt"], python)), f"Python {python}")
-    with_cuda = resolve(everything + ranges["cuda_requirements"], "\n".join(base.values()) + "\n" + old["requirements-cuda.txt"], PYTHONS[0])
-    added = extend(base, pins(with_cuda), "A GPU")
+    added = []
+    for kind, what in ADDITIONS.items():
+        more = resolve(everything + ranges[f"{kind}_requirements"], "\n".join(base.values()) + "\n" + old[f"requirements-{kind}.txt"], PYTHONS[0])
+        added.append(extend(base, pins(more), what))
 
     header = f"# Made by `make lock` from settings.ini; do not edit. Ranges: sha256:{digest(ranges)}\n"
-    for name, made in zip(FILES, (base, added, pins(resolve(["uv"], old["uv.txt"], PYTHONS[0], *flags)))):
+    for name, made in zip(FILES, (base, *added, pins(resolve(["uv"], old["uv.txt"], PYTHONS[0], *flags)))):
         (folder / name).write_text(header + "\n".join(made[package] for package in sorted(made)) + "\n")
 
 
