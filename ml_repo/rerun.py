@@ -128,7 +128,7 @@ def supervise_task() -> None:
         doubts = _set_up(task)
         _write_kernel(task, Path(folder))
         before = os.environ.get("JUPYTER_PATH")
-        os.environ |= task["hide"] | {"ML_REPO_RECORDS": task["records"], "JUPYTER_PATH": os.pathsep.join(filter(None, [folder, before]))}
+        os.environ |= task["hide"] | {"ML_REPO_RECORDS": task["records"], "ML_REPO_MIRROR": "0", "JUPYTER_PATH": os.pathsep.join(filter(None, [folder, before]))}
         sys.argv = task["command"]
         os.chdir(task["project"])
         tell = lambda **facts: (answer.write(json.dumps(facts) + "\n"), answer.flush())

@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
+os.environ["ML_REPO_MIRROR"] = "0"  # no MLflow beside the runs of tests; those of the mirror ask for it
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
