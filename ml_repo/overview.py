@@ -77,7 +77,7 @@ def _describe_parameters(
     for name, about in record["parameters"].items():
         value = about.get("used", about.get("given", about.get("default")))
         if "given" in about or about.get("overwritten"):
-            rows.append((name, format_value(name, value), format_value(name, about.get("default"))))
+            rows.append((name, format_value(f"params.{name}", value), format_value(f"params.{name}", about.get("default"))))
     return rows
 
 

@@ -87,7 +87,9 @@ def log(
     direction: str = "",  # which way is better: "higher", "lower"
     **values: float,  # metrics by name; nan and infinite are kept and flagged
 ) -> None:
-    "Append metrics to the record. Raises `TypeError` or `ValueError` for what is no number."
+    "Append metrics to the record. Raises `TypeError` or `ValueError` for what is no number, and `ValueError` for another direction."
+    if direction not in ("", "higher", "lower"):
+        raise ValueError(f"direction is {direction!r}. It says which way is better: \"higher\" or \"lower\".")
     line: dict[str, Any] = {"time_s": round(time.time() - self._started, 3)}
     if step is not None:
         line["step"] = int(step)
