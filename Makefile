@@ -1,6 +1,6 @@
 # Everything here needs Python 3.11-3.13, git and make; the rest is installed into .venv from the lock.
 .DEFAULT_GOAL := help
-.PHONY: help train test test-all test-containers verify lab params lock prepare hooks clean
+.PHONY: help train test test-all test-containers verify lab docs params lock prepare hooks clean
 SHELL := /bin/sh
 
 VERSION_FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
@@ -48,6 +48,9 @@ test-containers: $(VENV) ## Run the tests that need docker: an image of few pack
 lab: $(VENV) ## Open JupyterLab on the notebooks
 	jupyter lab --LabApp.default_url=/lab/tree/nbs
 
+docs: $(VENV) ## Make guide, reference and experiments as pages in _docs/ (half a minute); they need no server and no net
+	ml-repo docs
+
 prepare: $(VENV) ## Clean the notebooks, export the module, remake README.md: before a commit
 	nbdev_clean
 	nbdev_export
@@ -61,7 +64,7 @@ lock: $(VENV) ## Remake the hash-locked package lists from settings.ini (LOCK_FL
 	python docker/lock.py $(LOCK_FLAGS)
 
 clean: ## Remove what can be made again: the environment, caches, built files; never a record
-	rm -rf .venv .pytest_cache ml_repo.egg-info _proc _docs
+	rm -rf .venv .pytest_cache ml_repo.egg-info _proc _docs _sphinx nbs/nbdev.yml
 	find . \( -path ./data -o -path ./experiments -o -path ./.git \) -prune -o -type d \
 		\( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 

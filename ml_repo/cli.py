@@ -9,6 +9,7 @@ __all__ = ['main', 'completion']
 import click
 
 from .console import Group
+from .docs_commands import docs
 from .image_commands import image
 from .job_commands import JOB_COMMANDS, doctor
 from .rerun_commands import RERUN_COMMANDS
@@ -39,7 +40,7 @@ main.add_section("Look", ls, show, best, compare, diff, open_run, export)
 main.add_section("Reproduce", *RERUN_COMMANDS)
 main.add_section("Views", ui, *VIEW_COMMANDS)
 main.add_section("Keep", *UPKEEP_COMMANDS)
-main.add_section("Repository", image, doctor, schema, readme)
+main.add_section("Repository", image, doctor, schema, docs, readme)
 
 # %% ../nbs/17_cli.ipynb #f40b24ba
 @main.command()

@@ -183,11 +183,12 @@ def readme(
     from ml_repo.site import make_readme
 
     root = find_repository()
-    file, text = root / "README.md", make_readme(root / "nbs" / "index.ipynb")
-    if file.exists() and file.read_text(encoding="utf-8") == text:
-        click.echo(f"{file} is in step with nbs/index.ipynb.")
-    elif check:
-        raise click.ClickException(f"{file} is not what nbs/index.ipynb says. Run: make prepare")
-    else:
-        file.write_text(text, encoding="utf-8")
-        click.echo(f"Wrote {file}.")
+    text, pictures = make_readme(root / "nbs" / "index.ipynb")
+    files = {root / "README.md": text.encode()} | {root / path: data for path, data in pictures.items()}
+    changed = [file for file, data in files.items() if not (file.exists() and file.read_bytes() == data)]
+    if check and changed:
+        raise click.ClickException(f"{changed[0]} is not what nbs/index.ipynb says. Run: make prepare")
+    for file in changed:
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(files[file])
+    click.echo(f"Wrote {', '.join(map(str, changed))}." if changed else f"{root / 'README.md'} is in step with nbs/index.ipynb.")

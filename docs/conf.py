@@ -1,0 +1,55 @@
+"""How Sphinx makes the pages. `make docs` writes what it reads; see nbs/15s_manual.ipynb."""
+import sys
+from configparser import ConfigParser
+from pathlib import Path
+
+from docutils import nodes
+from latex2mathml.converter import convert
+from sphinx.application import Sphinx
+
+settings = ConfigParser()
+settings.read(Path(__file__).parent.parent / "settings.ini", encoding="utf-8")
+about = settings["DEFAULT"]
+
+project, author, copyright = about["title"], about["author"], about["copyright"]
+release = about["version"]
+language = "en"
+extensions = ["myst_nb", "sphinx_copybutton"]
+exclude_patterns = ["jupyter_execute", "extra"]
+
+nb_execution_mode = "off"
+nb_merge_streams = True
+nb_number_source_lines = False
+myst_enable_extensions = ["attrs_block", "colon_fence", "dollarmath"]
+myst_all_links_external = True  # `make docs` has already turned links into addresses of pages, and checked them
+myst_heading_anchors = 0  # Sphinx names headings itself
+copybutton_exclude = ".linenos, .gp, .go"
+copybutton_selector = "div.highlight-python pre, div.highlight-ipython3 pre, div.highlight-sh pre, div.highlight-default pre"
+
+html_theme = "furo"
+html_title = project
+html_theme_options = {"light_css_variables": {"color-code-background": "#f5f6f8"}}
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_sphinx = False
+html_math_renderer = "mathml"
+templates_path = ["templates"]
+html_sidebars = {"**": ["sidebar/brand.html", "sidebar/search.html", "sidebar/scroll-start.html", "sidebar/experiments.html", "sidebar/navigation.html", "sidebar/scroll-end.html"]}
+pygments_style, pygments_dark_style = "a11y-high-contrast-light", "a11y-high-contrast-dark"
+
+
+def write_inline(self, node) -> None:
+    """Write an equation within a line as MathML, which browsers draw without a script."""
+    self.body.append(convert(node.astext()))
+    raise nodes.SkipNode
+
+
+def write_display(self, node) -> None:
+    """Write an equation on a line of its own as MathML."""
+    self.body.append(f'<div class="math">{convert(node.astext(), display="block")}</div>')
+    raise nodes.SkipNode
+
+
+def setup(app: Sphinx) -> None:
+    app.add_html_math_renderer("mathml", (write_inline, None), (write_display, None))
