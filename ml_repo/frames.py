@@ -68,7 +68,7 @@ def render_page(
     else:
         head = f'<link rel="stylesheet" href="{prefix}site.css">\n<script src="{prefix}site.js"></script>'
         foot = "".join(f'<script src="{prefix}{name}"></script>\n' for name in scripts)
-    defaults = {"site": "ml_repo", "links": [], "is_text": False}
+    defaults = {"site": "ml_repo", "links": [], "is_text": False, "is_inline": is_inline}
     return _make_environment().get_template(template).render(defaults | values, title=title, policy=Markup(make_policy(texts)), head=Markup(head), foot=Markup(foot))
 
 # %% ../nbs/15i_frames.ipynb #f9d805bb

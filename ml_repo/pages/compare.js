@@ -1,4 +1,4 @@
-// Runs side by side: what differs in values, curves, code, notebooks and figures. What each run brings is in data/<run>.js, loaded when it is asked for.
+// Runs side by side: what differs in values, curves, code, notebooks and figures. What each run brings is in runs/<run>.js, loaded when it is asked for.
 "use strict";
 (() => {
 const { make, format, chip, reach } = MLR, index = window.ML_REPO_RUNS, loaded = (window.ML_REPO_RUN ??= {}), packages = (window.ML_REPO_PACKAGES ??= {}), fixed = window.ML_REPO_FIXED;
@@ -9,7 +9,7 @@ let ids = [], all = false, pair = [0, 1];
 const load = (file) => new Promise((done) => document.head.append(make("script", { src: file, onload: () => done(true), onerror: () => done(false) })));
 async function fetchRuns() {
   const missing = [];
-  await Promise.all(ids.filter((id) => !loaded[id]).map(async (id) => { if (fixed || !(await load(`data/${encodeURIComponent(id)}.js`))) missing.push(id); }));
+  await Promise.all(ids.filter((id) => !loaded[id]).map(async (id) => { if (fixed || !(await load(`runs/${encodeURIComponent(id)}.js`))) missing.push(id); }));
   ids = ids.filter((id) => loaded[id]);
   await Promise.all([...new Set(ids.map((id) => loaded[id].packages))].filter((name) => name && !packages[name]).map((name) => (fixed ? null : load(`data/packages-${name}.js`))));
   return missing;
@@ -182,6 +182,7 @@ const colorDiff = (patch) => make("pre", { class: "code" }, patch.split("\n").ma
 // --- the page -----------------------------------------------------------------------------------------------------------------
 function choose() {
   const option = (row) => make("option", { value: row[0] }, `${row[0]}${row[column("note")] ? ` – ${row[column("note")]}` : ""}`), pick = ["a", "b"].map((id, place) => { const select = make("select", { id }, index.rows.map(option)); select.selectedIndex = Math.min(place, index.rows.length - 1); return select; });
+  if (ids.length === 1) pick[0].value = ids[0];
   return make("section", {}, make("p", {}, "Choose two runs, or tick some in ", make("a", { href: "index.html" }, "the table of all runs"), "."),
     make("p", {}, make("label", { for: "a" }, "First "), pick[0]), make("p", {}, make("label", { for: "b" }, "Second "), pick[1]), make("button", { type: "button", class: "main", onclick: () => { location.hash = `runs=${pick.map((one) => encodeURIComponent(one.value)).join(",")}`; } }, "Compare"));
 }
@@ -214,8 +215,8 @@ async function begin() {
   ids = [...new Set(ids)]; all = $("all").checked;
   const missing = await fetchRuns();
   $("missing").replaceChildren(...missing.map((id) => make("p", { class: "note" }, `There is no run ${id} on this site.`)));
-  $("options").hidden = !ids.length;
-  if (ids.length) show(); else $("result").replaceChildren(choose());
+  $("options").hidden = ids.length < 2;
+  if (ids.length > 1) show(); else $("result").replaceChildren(choose());
   document.documentElement.dataset.ready = "1";
 }
 $("all").addEventListener("change", () => { all = $("all").checked; show(); });

@@ -153,7 +153,7 @@ function makeScale(column) {
   if (scales.has(column.key)) return scales.get(column.key);
   const values = runs.map((run) => run.cells[column.index]).filter((value) => value != null && value !== ""), numbers = values.filter((value) => typeof value === "number");
   let scale;
-  if (numbers.length && numbers.length === values.length) {
+  if (column.numeric && numbers.length) {
     let low = Infinity, high = -Infinity;
     for (const value of numbers) { low = Math.min(low, value); high = Math.max(high, value); }
     const logs = low > 0 && high / low >= 100, bend = logs ? Math.log10 : (value) => value, span = bend(high) - bend(low) || 1;
