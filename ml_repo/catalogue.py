@@ -98,7 +98,7 @@ def _sum_up_one(
 ) -> dict[str, Any]:  # name, count, setting, result, best, verified
     "Say what was best in an experiment."
     found: dict[str, Any] = {"name": name, "count": len(runs), "setting": "", "result": "", "best": "", "verified": "", "started": max(run.started for run in runs)}
-    compared = Comparison(group_runs(runs))
+    compared = Comparison([group for group in group_runs(runs) if group.counted])
     if (best := compared.best) is None:
         return found
     sign = -1 if compared.directions[compared.metric] == "higher" else 1

@@ -86,7 +86,8 @@ def _render_cell(
         made["outputs"] = [html for output in join_streams(cell.get("outputs") or []) if (html := render_output(output, pictures, f"Figure of cell {number}"))]
         made["count"] = cell.get("execution_count")
     else:
-        made["html"] = f'<pre class="raw">{escape(source)}</pre>' if source.strip() else ""
+        shown = f'<pre class="raw">{escape(source)}</pre>' if source.strip() else ""
+        made["html"] = f'<details class="fold"><summary>front matter</summary>{shown}</details>' if source.startswith("---\n") else shown
     return made
 
 # %% ../nbs/15g_transcripts.ipynb #a1d996b0

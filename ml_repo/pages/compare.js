@@ -42,6 +42,7 @@ function seedsOf(id, metric) {
   members.sort((a, b) => (a[started] < b[started] ? -1 : 1)).forEach((row) => found.set(seed < 0 ? row[0] : row[seed] ?? row[0], row[at]));
   return found;
 }
+const repetitionOf = (id) => index.repetitions[index.rows.findIndex((row) => row[0] === id)];
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 const variance = (values) => values.reduce((sum, value) => sum + (value - mean(values)) ** 2, 0) / (values.length - 1);
 function spread(values) {
@@ -74,11 +75,10 @@ function metricsSection() {
   if (ids.length === 2) extra.push({ title: "difference", cell: (_, [a, b]) => (typeof a === "number" && typeof b === "number" ? (b - a).toPrecision(3) : "") });
   const section = valueTable("Metrics", names, (run, name) => run.metrics[name], { first: "metric", best, extra, note: "Last values of each run; ★ marks the best." });
   const lines = names.filter((name) => directions[name]).map((name) => [name, ids.map((id) => seedsOf(id, name))]).filter(([, groups]) => groups.some((group) => group.size > 1));
-  const repetitions = new Set(ids.map((id) => index.repetitions[index.rows.findIndex((row) => row[0] === id)]));
-  if (!lines.length || repetitions.size < 2) return section;
+  if (!lines.length || new Set(ids.map(repetitionOf)).size < 2) return section;
   return make("div", {}, section, make("section", {}, make("h2", {}, "Over the seeds"), make("p", { class: "faint" }, "Mean ± standard deviation of all completed runs that differ from each run in the seed only. Differences are from the first run to the others, each with 95 % confidence."),
     make("div", { class: "scroll" }, make("table", {}, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "metric"), ids.map((id) => make("th", { scope: "col", class: "id" }, short(id))), ids.slice(1).map((id) => make("th", { scope: "col" }, `${short(ids[0])} → ${short(id)}`)))),
-      make("tbody", {}, lines.map(([name, groups]) => make("tr", {}, make("th", { scope: "row" }, name), groups.map((group) => make("td", { class: "number" }, spread(group))), groups.slice(1).map((group) => make("td", {}, judge(groups[0], group))))))))));
+      make("tbody", {}, lines.map(([name, groups]) => make("tr", {}, make("th", { scope: "row" }, name), groups.map((group) => make("td", { class: "number" }, spread(group))), groups.slice(1).map((group, place) => make("td", { class: "wide" }, repetitionOf(ids[place + 1]) === repetitionOf(ids[0]) ? "the same setting" : judge(groups[0], group))))))))));
 }
 
 // --- learning curves -----------------------------------------------------------------------------------------------------------
@@ -97,7 +97,7 @@ function chart(name) {
 function curvesSection() {
   const charts = union((run) => run.curves).map(chart).filter(Boolean);
   if (!charts.length) return null;
-  return make("section", {}, make("h2", {}, "Learning curves"), make("p", {}, ids.map((id, place) => make("span", { class: `key s${place % 6}` }, `${["──", "╌╌", "┈┈", "─·", "━ ", "· ·"][place % 6]} ${short(id)}`))), make("div", { class: "charts" }, charts));
+  return make("section", {}, make("h2", {}, "Learning curves"), make("p", {}, ids.map((id, place) => make("span", { class: `key s${place % 6}` }, svg("svg", { class: "mini", viewBox: "0 0 30 8", "aria-hidden": "true" }, svg("line", { class: `curve s${place % 6}`, x1: 0, x2: 30, y1: 4, y2: 4 })), short(id)))), make("div", { class: "charts" }, charts));
 }
 
 // --- texts: which lines differ ----------------------------------------------------------------------------------------------
@@ -187,9 +187,9 @@ function choose() {
     make("p", {}, make("label", { for: "a" }, "First "), pick[0]), make("p", {}, make("label", { for: "b" }, "Second "), pick[1]), make("button", { type: "button", class: "main", onclick: () => { location.hash = `runs=${pick.map((one) => encodeURIComponent(one.value)).join(",")}`; } }, "Compare"));
 }
 function heads() {
-  return make("div", { class: "scroll" }, make("table", {}, make("thead", {}, make("tr", {}, ["run", "experiment", "state", "verified", "started", "duration", "note"].map((name) => make("th", { scope: "col" }, name)))), make("tbody", {}, ids.map((id, at) => {
+  return make("div", { class: "scroll" }, make("table", {}, make("thead", {}, make("tr", {}, ["run", "experiment", "state", "run again", "started", "duration", "note"].map((name) => make("th", { scope: "col" }, name)))), make("tbody", {}, ids.map((id, at) => {
     const run = loaded[id];
-    return make("tr", {}, make("th", { scope: "row", class: "id" }, make("span", { class: `key s${at % 6}`, "aria-hidden": "true" }, "●"), fixed ? id : make("a", { href: `runs/${encodeURIComponent(id)}.html` }, id)), make("td", {}, run.experiment), make("td", {}, chip(run.state)), make("td", {}, run.verified ? chip(run.verified) : "no"), make("td", {}, format(run.started, "started")), make("td", {}, format(run.duration_s, "duration_s")), make("td", {}, run.note));
+    return make("tr", {}, make("th", { scope: "row", class: "id" }, make("span", { class: `key s${at % 6}`, "aria-hidden": "true" }, "●"), fixed ? id : make("a", { href: `runs/${encodeURIComponent(id)}.html` }, id)), make("td", {}, run.experiment), make("td", {}, chip(run.state)), make("td", {}, run.verified ? chip(run.verified) : "not yet"), make("td", {}, format(run.started, "started")), make("td", {}, format(run.duration_s, "duration_s")), make("td", {}, run.note));
   }))));
 }
 function pickers() {

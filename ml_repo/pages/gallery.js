@@ -95,7 +95,7 @@ function showHead() {
       } }, column.label, make("span", { "aria-hidden": "true" }, active ? (state.up ? " ▲" : " ▼") : "")));
   });
   const filters = state.columns.map((key) => {
-    const column = named.get(key), input = make("input", { type: "text", value: state.filters[key] ?? "", "aria-label": `Filter ${column.label}`, placeholder: column.numeric ? "> 0.9" : "filter", "data-filter": key });
+    const column = named.get(key), input = make("input", { type: "text", size: 6, value: state.filters[key] ?? "", "aria-label": `Filter ${column.label}`, placeholder: column.numeric ? "> 0.9" : "filter", "data-filter": key });
     input.addEventListener("input", () => { if (input.value) state.filters[key] = input.value; else delete state.filters[key]; state.page = 0; refresh(); });
     return make("td", {}, input);
   });
@@ -156,7 +156,7 @@ function makeScale(column) {
   if (column.numeric && numbers.length) {
     let low = Infinity, high = -Infinity;
     for (const value of numbers) { low = Math.min(low, value); high = Math.max(high, value); }
-    const logs = low > 0 && high / low >= 100, bend = logs ? Math.log10 : (value) => value, span = bend(high) - bend(low) || 1;
+    const logs = low > 0 && high / low >= (column.kind === "param" ? 10 : 100), bend = logs ? Math.log10 : (value) => value, span = bend(high) - bend(low) || 1;
     const ticks = logs ? Array.from({ length: 40 }, (_, index) => 10 ** (index - 20)).filter((value) => value >= low * 0.999 && value <= high * 1.001) : [0, 0.25, 0.5, 0.75, 1].map((share) => low + share * (high - low));
     scale = { at: (value) => (typeof value === "number" ? (bend(value) - bend(low)) / span : null), value: (share) => (logs ? 10 ** (bend(low) + share * span) : low + share * span), ticks: ticks.length > 1 ? ticks : [low, high], numeric: true, logs, distinct: low < high };
   } else {
@@ -166,14 +166,15 @@ function makeScale(column) {
   scales.set(column.key, scale);
   return scale;
 }
-const plottable = () => columns.filter((column) => column.kind !== "fact" || ["duration_s", "experiment", "state"].includes(column.key)).filter((column) => makeScale(column).distinct);
+const rankOf = (column) => ["experiment"].includes(column.key) ? 0 : { param: 1, metric: 2, fact: 3 }[column.kind];
+const plottable = () => columns.filter((column) => (column.kind !== "fact" || ["duration_s", "experiment"].includes(column.key)) && makeScale(column).distinct).sort((a, b) => rankOf(a) - rankOf(b));
 function chooseColor() {
   const metrics = columns.filter((column) => column.kind === "metric" && makeScale(column).distinct);
   return named.get(state.color) ?? metrics.find((column) => column.key === data.metric) ?? metrics[0] ?? plottable()[0];
 }
 function fillSelects() {
   const option = (column) => make("option", { value: column.key }, column.label), list = plottable();
-  for (const [id, fallback] of [["x", list.find((column) => column.kind === "param")], ["y", chooseColor()], ["color", chooseColor()]]) {
+  for (const [id, fallback] of [["x", list.find((column) => column.kind === "param" && column.numeric && column.key !== "params.seed") ?? list[0]], ["y", chooseColor()], ["color", chooseColor()]]) {
     $(id).replaceChildren(...list.map(option));
     $(id).value = state[id] || fallback?.key || "";
   }
@@ -183,7 +184,7 @@ function layOut() {
   ink = { text: style.getPropertyValue("--faint"), line: style.getPropertyValue("--line"), strong: style.getPropertyValue("--text"), page: style.getPropertyValue("--page") };
   const list = plottable(), shown = list.filter((column) => state.columns.includes(column.key) && column.key !== "params.seed");
   axes = shown.length > 1 ? shown.slice(0, AXES) : list.slice(0, AXES);
-  const box = $("plot").clientWidth, width = state.view === "lines" ? Math.max(box, axes.length * 104) : Math.min(box, 900), height = state.view === "lines" ? 280 : 380, sharp = devicePixelRatio || 1;
+  const box = $("plot").clientWidth, width = state.view === "lines" ? Math.max(box, axes.length * 104) : Math.min(box, 1200), height = state.view === "lines" ? 280 : 380, sharp = devicePixelRatio || 1;
   for (const one of [canvas, front]) {
     Object.assign(one, { width: width * sharp, height: height * sharp });
     Object.assign(one.style, { width: `${width}px`, height: `${height}px` });
@@ -207,11 +208,12 @@ function drawAxes(pen) {
   pen.font = "11px sans-serif";
   axes.forEach((column, index) => {
     const x = axisX(index), scale = makeScale(column);
-    pen.strokeStyle = ink.text; pen.beginPath(); pen.moveTo(x, axisY(0)); pen.lineTo(x, axisY(1)); pen.stroke();
+    pen.strokeStyle = ink.text; pen.lineWidth = 1.2; pen.beginPath(); pen.moveTo(x, axisY(0)); pen.lineTo(x, axisY(1)); pen.stroke();
+    const write = (text, at, y) => { pen.strokeStyle = ink.page; pen.lineWidth = 3; pen.strokeText(text, at, y); pen.fillText(text, at, y); };
     pen.fillStyle = ink.strong; pen.textAlign = "center";
-    pen.fillText(column.label.length > 16 ? `${column.label.slice(0, 15)}…` : column.label, x, index % 2 ? 30 : 14);
+    write(column.label.length > 16 ? `${column.label.slice(0, 15)}…` : column.label, x, index % 2 ? 30 : 14);
     pen.fillStyle = ink.text; pen.textAlign = "left";
-    for (const tick of scale.ticks) pen.fillText(format(scale.numeric ? +tick.toPrecision(3) : String(tick).slice(0, 14), column.key), x + 4, axisY(scale.at(tick)) + 4);
+    for (const tick of scale.ticks) write(format(scale.numeric ? +tick.toPrecision(3) : String(tick).slice(0, 14), column.key), x + 4, axisY(scale.at(tick)) + 4);
   });
 }
 /** Draw some rows at a time, so that the page answers while thousands are drawn. */
