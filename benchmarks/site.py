@@ -9,10 +9,6 @@ where it says so, wall time. Opening is measured in Chromium without a GPU, from
 the table is there and the page answers; the median of several.
 """
 import argparse
-import base64
-import json
-import random
-import re
 import shutil
 import statistics
 import sys
@@ -20,44 +16,9 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from site_records import ROOT, make_records
+
 sys.path.insert(0, str(ROOT / "tests"))
-MODELS = sorted(folder for folder in (ROOT / "experiments").glob("train-*") if "completed" in (folder / "record.json").read_text()[:600])
-
-
-def vary_notebook(text: str, chance: random.Random) -> str:
-    """Give a notebook numbers and figures of its own."""
-    notebook = json.loads(text)
-    for cell in notebook["cells"]:
-        for output in cell.get("outputs", []):
-            if "text" in output:
-                output["text"] = [re.sub(r"\d\.\d{4}", lambda _: f"{chance.random():.4f}", line) for line in output["text"]]
-            for kind, value in output.get("data", {}).items():
-                if kind == "image/png":  # bytes behind the end of a PNG are not shown
-                    output["data"][kind] = base64.b64encode(base64.b64decode("".join(value)) + chance.randbytes(16)).decode()
-                elif kind == "text/html":
-                    output["data"][kind] = re.sub(r"\d\.\d{3,6}", lambda _: f"{chance.random():.6f}", "".join(value))
-    return json.dumps(notebook)
-
-
-def make_records(records: Path, count: int, is_plain: bool = False, first: int = 0) -> None:
-    """Write `count` records, in settings of five seeds each."""
-    for number in range(first, first + count):
-        chance, model = random.Random(number), MODELS[number % len(MODELS)]
-        facts = json.loads((model / "record.json").read_text())
-        name = f"train-{20260101 + number // 2000}T{number % 24:02}{number // 24 % 60:02}{number // 1440 % 60:02}Z-{number:04x}"
-        setting = random.Random(number // 5)
-        facts |= {"id": name, "experiment": f"question-{number % 7}", "started": f"2026-01-{1 + number % 28:02}T{number % 24:02}:00:00.000Z", "note": "", "duration_s": round(10 + 50 * chance.random(), 2)}
-        for key, value in {"lr": 10 ** setting.uniform(-4, -1), "filters": setting.choice([8, 16, 32]), "dropout": round(setting.random(), 2), "epochs": setting.choice([5, 10, 20]), "seed": number % 5}.items():
-            facts["parameters"][key] |= {"given": value, "used": value}
-        for metric in facts["metrics"]:
-            metric["value"] = metric["value"] * (1 + 0.05 * chance.gauss(0, 1))
-        folder = records / name
-        folder.mkdir(parents=True)
-        (folder / "record.json").write_text(json.dumps(facts, indent=1))
-        notebook = '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}' if is_plain else vary_notebook((model / "train.ipynb").read_text(), chance)
-        (folder / "train.ipynb").write_text(notebook)
-        shutil.copy(model / "metrics.jsonl", folder / "metrics.jsonl")
 
 
 def open_page(browser, link: str, rounds: int = 3) -> tuple[float, float]:
@@ -102,6 +63,7 @@ def main() -> None:
     build("once more, no change")
     make_records(records, 1, given.plain, first=900_000)
     build("one run more")
+    more = sorted(records.glob("train-*"))[-1]
     sizes = [file.stat().st_size for file in site.rglob("*") if file.is_file()]
     print(f"{'size':<24} {sum(sizes) / 1e6:7.1f} MB in {len(sizes)} files; table: {(site / 'data' / 'runs.js').stat().st_size / 1e6:.2f} MB")
     if CHROMIUM:
@@ -114,8 +76,7 @@ def main() -> None:
                 print(f"{f'opens: {what}':<32} {median:5.2f} s wall (worst {worst:.2f})")
         finally:
             browser.close()
-    if not given.keep:
-        shutil.rmtree(place)
+    shutil.rmtree(place if not given.keep else more)
 
 
 if __name__ == "__main__":

@@ -167,6 +167,7 @@ def build_gallery(
     Raises `ValueError` for a folder that holds other pages, `OSError` when it cannot be written."""
     folder = Path(folder)
     known = _read_stamps(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     guide = guide if guide is not None else "../index.html" if (folder.parent / "index.html").is_file() else ""
     links = [(guide, "Guide")] if guide else []
     built = Built(folder, damaged=[(damaged.name, "" if public else reason) for damaged, reason in runs.damaged])
