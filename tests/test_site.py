@@ -192,9 +192,11 @@ def browser():
 @pytest.fixture(scope="module")
 def homes(site):
     """The site as a folder, and from a server."""
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(site))
-    handler.log_message = lambda *_: None
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None, "__init__": lambda self, *args: http.server.SimpleHTTPRequestHandler.__init__(self, *args, directory=str(site))})) as server:
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield {"file": f"{site.as_uri()}/", "http": f"http://127.0.0.1:{server.server_port}/"}
         server.shutdown()
