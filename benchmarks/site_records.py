@@ -28,15 +28,15 @@ def vary_notebook(text: str, chance: random.Random) -> str:
 def make_records(records: Path, count: int, is_plain: bool = False, first: int = 0) -> None:
     """Write `count` records, in settings of five seeds each."""
     for number in range(first, first + count):
-        chance, model = random.Random(number), MODELS[number % len(MODELS)]
+        chance, model = random.Random(number), MODELS[number // 5 % len(MODELS)]
         facts = json.loads((model / "record.json").read_text())
         name = f"train-{20260101 + number // 2000}T{number % 24:02}{number // 24 % 60:02}{number // 1440 % 60:02}Z-{number:04x}"
         setting = random.Random(number // 5)
-        facts |= {"id": name, "experiment": f"question-{number % 7}", "started": f"2026-01-{1 + number % 28:02}T{number % 24:02}:00:00.000Z", "note": "", "duration_s": round(10 + 50 * chance.random(), 2)}
+        facts |= {"id": name, "experiment": f"question-{number // 5 % 7}", "started": f"2026-01-{1 + number % 28:02}T{number % 24:02}:00:00.000Z", "note": "", "duration_s": round(10 + 50 * chance.random(), 2)}
         for key, value in {"lr": 10 ** setting.uniform(-4, -1), "filters": setting.choice([8, 16, 32]), "dropout": round(setting.random(), 2), "epochs": setting.choice([5, 10, 20]), "seed": number % 5}.items():
             facts["parameters"][key] |= {"given": value, "used": value}
         for metric in facts["metrics"]:
-            metric["value"] = metric["value"] * (1 + 0.05 * chance.gauss(0, 1))
+            metric["value"] *= 1 - 0.1 * chance.random()
         folder = records / name
         folder.mkdir(parents=True)
         (folder / "record.json").write_text(json.dumps(facts, indent=1))

@@ -19,6 +19,7 @@ from .files import write_atomic
 from .fingerprint import hash_file
 from .frames import find_version, read_asset, render_page, write_script
 from .pictures import Pictures
+from .results import find_runs
 from .run_page import pack_run, read_page, read_versions, render_run
 from .runs import Runs
 from .summaries import RunSummary
@@ -156,7 +157,7 @@ def _make_tables(
 
 def build_gallery(
     folder: str | PathLike,  # of the pages; is made, or brought up to date
-    runs: Runs,  # to show, as `find_runs` gives them
+    runs: Runs | None = None,  # to show, as `find_runs` gives them; without them all of this repository
     public: bool = False,  # without names of machines, folders and people, and without code that was not committed
     condition: str = "",  # that chose the runs, to be named on the page
     guide: str | None = None,  # address of the guide, as seen from `folder`; without it "../index.html" where there is one
@@ -165,7 +166,7 @@ def build_gallery(
     """Make the pages of `runs`, or bring them up to date.
 
     Raises `ValueError` for a folder that holds other pages, `OSError` when it cannot be written."""
-    folder = Path(folder)
+    folder, runs = Path(folder), find_runs() if runs is None else runs
     known = _read_stamps(folder)
     folder.mkdir(parents=True, exist_ok=True)
     guide = guide if guide is not None else "../index.html" if (folder.parent / "index.html").is_file() else ""

@@ -150,6 +150,20 @@ def test_an_empty_folder_of_records_makes_a_page(tmp_path):
     assert "There are no runs yet" in (tmp_path / "site" / "index.html").read_text()
 
 
+@pytest.mark.slow
+def test_a_thousand_runs_and_one_more(tmp_path):
+    make_records(tmp_path / "records", 1000)
+    find_runs(records=[tmp_path / "records"])
+    start = time.process_time()
+    built = build_gallery(tmp_path / "site", find_runs(records=[tmp_path / "records"]))
+    whole = time.process_time() - start
+    make_records(tmp_path / "records", 1, first=5000)
+    start = time.process_time()
+    more = build_gallery(tmp_path / "site", find_runs(records=[tmp_path / "records"]))
+    assert (built.made, more.made, more.kept) == (1000, 1, 1000)
+    assert time.process_time() - start < whole / 5
+
+
 # --- in a browser -------------------------------------------------------------------------------------------------------------
 class Watcher(Browser):
     """A page that notes what it asks for and what goes wrong."""

@@ -220,9 +220,9 @@ function drawAxes(pen) {
 function drawLines(ticket) {
   const pen = canvas.getContext("2d"), color = chooseColor(), scale = color && makeScale(color), alpha = Math.max(0.06, Math.min(0.8, 60 / Math.sqrt(rows.length * 30)));
   pen.clearRect(0, 0, size.width, size.height);
-  pen.lineWidth = 1.2;
   const step = (start) => {
     if (ticket !== drawn) return;
+    pen.lineWidth = 1.2;
     for (const row of rows.slice(start, start + SLICE)) {
       const share = scale?.at(row.cells[color.index]);
       pen.strokeStyle = share == null ? ink.line : shade(share, alpha);
