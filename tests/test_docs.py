@@ -1,0 +1,209 @@
+"""Guide and reference: complete, in step, and pages that load nothing from elsewhere, on a phone and in the dark."""
+import functools
+import http.server
+import json
+import re
+import resource
+import threading
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urldefrag
+
+import pytest
+import yaml
+from conftest import ROOT, checked, run
+from test_site import axe, browser  # noqa: F401  fixtures
+
+from ml_repo.chapters import read_chapter
+from ml_repo.manual import read_contents
+
+NOTEBOOKS = sorted(str(path.relative_to(ROOT / "nbs")) for path in (ROOT / "nbs").rglob("*.ipynb") if not path.parent.name.startswith((".", "_")))
+GUIDES = [name for name in NOTEBOOKS if name.startswith("guides/")]
+
+
+def test_every_notebook_has_its_place_in_the_contents():
+    assert sorted(name for section in read_contents(ROOT / "nbs") for name in section.notebooks) == NOTEBOOKS
+
+
+def test_a_place_for_a_notebook_that_is_not_there_is_noticed(tmp_path):
+    listed = [name for entry in yaml.safe_load((ROOT / "nbs" / "sidebar.yml").read_text())["website"]["sidebar"]["contents"] if isinstance(entry, dict) and isinstance(entry["contents"], list) for name in entry["contents"]]
+    assert [name for name in listed if name not in NOTEBOOKS and name != "guides/studies.ipynb"] == []
+
+
+def test_quarto_would_ask_for_nothing_elsewhere():
+    quarto = yaml.safe_load((ROOT / "nbs" / "_quarto.yml").read_text())
+    page = quarto["format"]["html"]
+    assert page["html-math-method"] == "mathml" and set(page["theme"]) == {"light", "dark"}
+    assert (ROOT / "nbs" / page["css"]).is_file() and quarto["metadata-files"] == ["nbdev.yml", "sidebar.yml"]
+    assert "http" not in (ROOT / "nbs" / "_quarto.yml").read_text() + (ROOT / "nbs" / "styles.css").read_text()
+
+
+def test_nbdev_takes_our_steps_and_knows_those_that_are_left_out():
+    from nbdev.config import get_config
+    from nbdev.processors import FilterDefaults
+
+    names = {step.__name__ for step in FilterDefaults().base_procs()}
+    assert set(get_config()["skip_procs"].split(",")) <= names, "nbdev has renamed a step"
+    assert [step.__name__ for step in FilterDefaults().procs()][-1] == "ShowDefinitions"
+    assert get_config().custom_sidebar, "nbdev would write another sidebar.yml"
+
+
+def test_nothing_calls_the_commands_that_install_quarto():
+    files = [ROOT / "Makefile", ROOT / "docker" / "Dockerfile", *(ROOT / ".github" / "workflows").glob("*.yml"), *(ROOT / ".ci").iterdir(), *(ROOT / "ml_repo").glob("*.py")]
+    assert [file for file in files if re.search(r"nbdev_(docs|preview|proc_nbs|readme|prepare)\b|install_quarto", file.read_text())] == []
+
+
+def test_the_workflow_names_actions_by_commit_and_may_write_pages_only():
+    text = (ROOT / ".github" / "workflows" / "pages.yml").read_text()
+    workflow = yaml.safe_load(text)
+    uses = re.findall(r"uses: (\S+)", text)
+    assert len(uses) == 4 and all(re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", one) for one in uses)
+    assert workflow["permissions"] == {"contents": "read"} and workflow["jobs"]["publish"]["permissions"] == {"pages": "write", "id-token": "write"}
+    assert "make docs" in text and "path: _docs" in text
+
+
+def test_the_readme_is_short_and_its_links_and_pictures_are_there():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 120 and "`make test`" in text and "make docs" in text
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    assert len(links) > 10 and [link for link in links if not (ROOT / link).exists()] == []
+    pictures = [link for link in links if link.endswith(".png")]
+    assert pictures and all((ROOT / picture).stat().st_size < 100_000 for picture in pictures)
+
+
+@pytest.mark.parametrize("guide", GUIDES)
+def test_guides_are_executed_and_small(guide):
+    text = (ROOT / "nbs" / guide).read_text()
+    code = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+    assert "skip_exec" not in text and len(text) < 250_000
+    assert any(cell["outputs"] for cell in code), "a guide that shows nothing"
+    assert not any(output["output_type"] == "error" or output.get("name") == "stderr" for cell in code for output in cell["outputs"])
+    assert str(ROOT) not in text and "/root/" not in text
+
+
+def test_a_chapter_has_the_table_of_a_function_and_no_hidden_cell():
+    text = "\n".join(cell["source"] for cell in read_chapter(ROOT / "nbs" / "12h_verify.ipynb")["cells"])
+    assert "### `verify_run`" in text and '| <code class="literal">run</code> | `str \\| PathLike` |' in text and "<summary>Source of" in text
+    assert "nbdev_export" not in text and "#|" not in text
+
+
+def processor_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory) -> Path:
+    """All pages, made by the command; the second time only what has changed."""
+    folder = tmp_path_factory.mktemp("pages") / "docs"
+    before = processor_s()
+    checked("ml-repo", "docs", "-o", folder)
+    assert processor_s() - before < 120
+    stamps = {file: file.stat().st_mtime_ns for file in folder.rglob("*") if file.is_file()}
+    before = processor_s()
+    checked("ml-repo", "docs", "-o", folder)
+    assert processor_s() - before < 30
+    changed = [file for file, stamp in stamps.items() if file.stat().st_mtime_ns != stamp]
+    assert len(changed) < 5, changed
+    return folder
+
+
+class Page(HTMLParser):
+    """What a page loads, where it leads, and the places on it."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.loads, self.links, self.places = set(), set(), set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.places |= {found[name] for name in ("id", "name") if found.get(name)}
+        if tag == "a" and found.get("href"):
+            self.links.add(found["href"])
+        elif tag != "a":
+            self.loads |= {found[name] for name in ("src", "href", "data") if found.get(name) and not found[name].startswith("#") and "canonical" not in (found.get("rel") or "")}
+
+
+@pytest.mark.slow
+def test_every_link_of_every_page_leads_somewhere_and_nothing_is_loaded_from_elsewhere(pages):
+    seen = {file: Page(file.read_text()) for file in pages.rglob("*.html")}
+    assert len(seen) > 120
+    broken = []
+    for file, page in seen.items():
+        broken += [(file.name, load) for load in page.loads if re.match(r"(https?:)?//", load)]
+        for link in page.links | {load for load in page.loads if not load.startswith("data:")}:
+            path, place = urldefrag(link)
+            if re.match(r"[a-z]+:|//", link) or "?" in path:
+                continue
+            target = (file.parent / unquote(path)).resolve() if path else file
+            target = target / "index.html" if target.is_dir() else target
+            if not target.exists() or (place and target in seen and "experiments" not in target.parts and unquote(place) not in seen[target].places):
+                broken.append((str(file.relative_to(pages)), link))
+    assert broken == []
+
+
+SHOWN = ["index.html", "guides/first_run.html", "guides/design.html", "guides/reproduce.html", "api/verify.html", "api/training.html", "commands.html", "modules.html", "changelog.html", "experiments/index.html", "search.html"]
+
+
+@pytest.fixture(scope="module")
+def homes(pages):
+    """The pages as files, and from a server."""
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(pages))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield {"file": f"{pages.as_uri()}/", "http": f"http://127.0.0.1:{server.server_port}/"}
+        server.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["file", "http"])
+def test_pages_ask_for_nothing_elsewhere_and_fit_the_screen(browser, homes, way):  # noqa: F811
+    for page in SHOWN:
+        for dark, width in ((False, 1400), (True, 390)):
+            browser.show(homes[way] + page, dark, width)
+            assert browser.troubles(homes[way]) == [], page
+            assert browser.ask("document.documentElement.scrollWidth") <= width, f"{page} moves sideways at {width}"
+
+
+def search(browser, home: str, words: str) -> list:  # noqa: F811
+    browser.show(f"{home}search.html?q={words}", False, 1400)
+    end = time.monotonic() + 30
+    while not (found := browser.ask("[...document.querySelectorAll('#search-results li a')].map(one => one.getAttribute('href'))")):
+        assert time.monotonic() < end, f"nothing is found for {words}"
+        time.sleep(0.2)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["file", "http"])
+def test_the_search_finds_guides_and_functions(browser, homes, way):  # noqa: F811
+    assert any(link.startswith("api/verify.html") for link in search(browser, homes[way], "verify_run"))
+    assert any(link.startswith("guides/reproduce.html") for link in search(browser, homes[way], "determinism"))
+
+
+@pytest.mark.slow
+def test_a_newcomer_finds_what_was_tried_what_was_best_whether_it_holds_and_how_to_get_it_back(browser, homes):  # noqa: F811
+    browser.show(homes["file"] + "index.html", False, 1400)
+    browser.click("Experiments", "a")
+    text = browser.wait("step-size", 30)
+    assert "10 runs" in text and "val_accuracy 0.977" in text and "train-20261123T132802Z-nm4u" in text
+    assert "identical" in text and "ml-repo verify train-20261123T132802Z-nm4u" in text and "ml-repo checkout" in text
+    browser.click("Guide", "a")
+    browser.wait("Begin", 30)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_pages_pass_an_audit_of_accessibility(browser, homes, axe, dark):  # noqa: F811
+    for page in SHOWN:
+        for width in (1400, 390):
+            browser.show(homes["file"] + page, dark, width)
+            browser.ask("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+            browser.ask(axe + "; 0")
+            found = browser.ask("axe.run(document, {resultTypes: ['violations']}).then(result => result.violations.map(one => [one.impact, one.id, one.nodes.length, one.nodes[0].html.slice(0, 200), one.nodes[0].failureSummary]))")
+            assert [one for one in found if one[0] in ("serious", "critical")] == [], f"{page} dark={dark} {width}"
