@@ -31,6 +31,7 @@ html_title = project
 html_theme_options = {"light_css_variables": {"color-code-background": "#f5f6f8"}}
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+html_favicon = "static/icon.svg"
 html_copy_source = False
 html_show_sphinx = False
 html_math_renderer = "mathml"
@@ -51,5 +52,13 @@ def write_display(self, node) -> None:
     raise nodes.SkipNode
 
 
+def mend_for_all(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:
+    """Let keys reach what scrolls sideways, and say which level the headings of the sidebar have."""
+    body = context.get("body", "").replace("<pre", '<pre tabindex="0"').replace('<div class="table-wrapper', '<div tabindex="0" class="table-wrapper')
+    context["body"] = body.replace(' aria-label="Toggle hidden content"', "")
+    context["furo_navigation_tree"] = context.get("furo_navigation_tree", "").replace('role="heading"', 'role="heading" aria-level="2"')
+
+
 def setup(app: Sphinx) -> None:
     app.add_html_math_renderer("mathml", (write_inline, None), (write_display, None))
+    app.connect("html-page-context", mend_for_all, priority=900)

@@ -66,7 +66,8 @@ class Links:
     ) -> str:  # where it goes, seen from the first page; empty when nowhere
         "Find the place of a function."
         page, _, name = posixpath.basename(link).partition("#")
-        return next((f"{one}.html#{name_anchor(name)}" for one in self.pages.values() if f"{posixpath.basename(one)}.html" == page), "")
+        found = sorted((one for one in self.pages.values() if f"{posixpath.basename(one)}.html" == page), key=lambda one: not one.startswith("api/"))
+        return f"{found[0]}.html#{name_anchor(name)}" if found else ""
 
     def move(
         self,

@@ -54,7 +54,7 @@ def write_modules(
     names = {notebook: posixpath.basename(name_page(notebook)) for notebook in section.notebooks}
     rows = [f"| [{chapters[one].title}](../api/{name}.html) | `ml_repo.{name}` | {chapters[one].promise} |" for one, name in names.items()]
     toc = write_toc("", (f"api/{name}" for name in names.values()))
-    return f"# {section.title}\n\n| | module | what it is for |\n|---|---|---|\n" + "\n".join(rows) + f"\n\n{toc}\n"
+    return f"# {section.title}\n\n| chapter | module | what it is for |\n|---|---|---|\n" + "\n".join(rows) + f"\n\n{toc}\n"
 
 
 def write_toc(
@@ -211,6 +211,16 @@ def _renew(
             file.unlink()
 
 
+def _is_changed(
+    file: Path,  # that remembers
+    text: str,  # what all pages depend on
+) -> bool:
+    "Say whether all pages must be made again, and remember what they were made with."
+    before = file.read_text(encoding="utf-8") if file.exists() else ""
+    _write(file, text)
+    return before != text
+
+
 def build_manual(
     root: str | PathLike,  # of the repository
     output: str | PathLike,  # folder for the pages
@@ -223,7 +233,8 @@ def build_manual(
     root, output = Path(root), Path(output)
     work = root / "_sphinx"
     write_sources(root, work / "pages", main, has_records)
-    options = ["-W", "--keep-going", "-q", "-b", "html", "-c", str(root / "docs"), "-d", str(work / "doctrees"), "-A", f"experiments={'yes' * has_records}", "-D", f"html_extra_path={work / 'pages' / 'extra'}"]
+    fresh = ["-E", "-a"] * _is_changed(work / "conf.txt", (root / "docs" / "conf.py").read_text(encoding="utf-8") + str(has_records))
+    options = [*fresh, "-W", "--keep-going", "-q", "-b", "html", "-c", str(root / "docs"), "-d", str(work / "doctrees"), "-A", f"experiments={'yes' * has_records}", "-D", f"html_extra_path={work / 'pages' / 'extra'}"]
     done = subprocess.run([sys.executable, "-m", "sphinx", *options, str(work / "pages"), str(work / "html")], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode:
         raise RuntimeError(f"Sphinx has found something wrong:\n{done.stdout.strip()}")

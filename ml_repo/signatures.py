@@ -140,7 +140,7 @@ def format_definition(
 
     shown = [row for row in definition.rows if any(row[1:])]
     has_default = any(row.default for row in shown)
-    names = ["", "type", *["default"] * has_default, "meaning"]
+    names = ["name", "type", *["default"] * has_default, "meaning"]
     lines = [names, ["---"] * len(names)]
     lines += [[f'<code class="literal">{row.name.replace("*", "&#42;")}</code>' if row.name else "*returns*", code(row.type), *[code(row.default)] * has_default, row.meaning.replace("|", "\\|").replace("<", "&lt;")] for row in shown]
     table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines) if shown else ""
