@@ -57,11 +57,16 @@ class ShowDefinitions:
         self.nb, self.level, self.link = nb, 2, str
 
     def begin(self) -> None:
+        "Find out which names nbdev knows."
         from nbdev.doclinks import NbdevLookup
 
         self.link = NbdevLookup().linkify
 
-    def __call__(self, cell: Any) -> None:
+    def __call__(
+        self,
+        cell: Any,  # of the notebook; changed
+    ) -> None:
+        "Show a cell, hide it, or leave it."
         found, source = getattr(cell, "directives_", {}) or {}, cell.source or ""
         if cell.cell_type == "markdown":
             self.level = 3 if re.search(r"^## ", source, flags=re.MULTILINE) else self.level
