@@ -59,7 +59,7 @@ RECORD_SCHEMA: dict[str, Any] = {
         ["schema", "id", "experiment", "notebook", "state", "cause", "started", "ended", "duration_s", "host", "note", "tags", "parents",
          "parameters", "metrics", "warnings"],
         schema={"const": SCHEMA}, id=_text("name of the run and of its folder"), experiment=_text("the question that it belongs to"),
-        notebook=_text("path in the repository"), door=_text("papermill, ml-repo run, python, interactive, rerun, verify or import"), state={"enum": list(STATES)},
+        notebook=_text("path in the repository"), door=_text("papermill, ml-repo run, python, interactive, rerun, verify, import, or within: inside of another run"), state={"enum": list(STATES)},
         cause={"oneOf": [_CAUSE, {"type": "null"}]}, started=_text("time in UTC"), ended=_text("time in UTC", True), duration_s=_SECONDS,
         host=_object("where its process ran", ["name", "boot", "pid"], name=_text("of the machine"), boot=_text("id of the running system", True), machine=_text("hash of the machine's id", True),
                      pid={"type": "integer"}),
