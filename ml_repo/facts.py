@@ -164,26 +164,28 @@ SEARCHES = (".keras_tuner", ".studies")  # folders beside the records, where sea
 
 def _is_ours(
     place: Path,  # of a file
-    experiments: Path,  # the folder of all records
-    is_written: bool,  # by the kernel
+    folder: Path,  # of the record of a run
 ) -> bool:
     "Say whether a file is kept by this library, for a search or in the record of a part of a run."
-    if not place.is_relative_to(experiments):
+    if not place.is_relative_to(folder.parent):
         return False
-    first = place.relative_to(experiments).parts[0]
-    return first in SEARCHES or (is_written and (experiments / first / "record.json").is_file())
+    first = folder.parent / place.relative_to(folder.parent).parts[0]
+    try:
+        fields = json.loads((first / "record.json").read_bytes())
+        return fields["door"] == "within" and folder.name in fields["parents"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return first.name in SEARCHES
 
 # %% ../nbs/03a_facts.ipynb #5404f7f9
 def _skip_records(
     paths: Iterable[str],  # files that the kernel opened, absolute
     root: Path,  # of the repository
     folder: Path,  # of the record
-    are_written: bool,  # by the kernel
-) -> list[Path]:  # without this record, the locks of runs that it started, and what parts of it wrote
+) -> list[Path]:  # without this record, the locks of runs that it started, and the records of its parts
     "Leave out what this library opened itself. A file that is reached through a link in the repository has its name there."
     places = {Path(path).resolve(): Path(path) for path in paths}
     return [path if path.is_relative_to(root) else place for place, path in places.items() if not place.is_relative_to(folder)
-            and not (place.parent.parent == folder.parent and place.name.startswith(".")) and not _is_ours(place, folder.parent, are_written)]
+            and not (place.parent.parent == folder.parent and place.name.startswith(".")) and not _is_ours(place, folder)]
 
 # %% ../nbs/03a_facts.ipynb #ee8aa8c7
 def _name_modules(
@@ -218,7 +220,7 @@ def gather_results(
               "places": {"root": str(root), "prefix": answer.get("prefix", prefix)},
               "kernel": dict(facts.get("kernel", {})) | ({"python": answer["python"]} if "python" in answer else {})}
     found |= told
-    written, read = (_skip_records(answer.get(name, []), root, folder.resolve(), name == "written") for name in ("written", "read"))
+    written, read = (_skip_records(answer.get(name, []), root, folder.resolve()) for name in ("written", "read"))
     _attempt("outputs", lambda: _shorten(list_files([path for path in (folder / "artifacts").rglob("*")], folder)
              + list_files(written, root), folder.parent), found)
     _attempt("inputs", lambda: _shorten(list_files(read, root), folder.parent), found)
