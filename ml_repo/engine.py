@@ -46,6 +46,7 @@ class Job:
     redactor: Redactor  # takes secrets out
     transcript: Transcript  # the executed notebook on disk
     names: list[str]  # of the parameters
+    judge: Any = None  # `look(folder)` gives a cause to end the run, or None; `conclude(folder, facts)` more facts for its record
 
     def gather(self) -> None:
         "Read what is known before the first cell, and write it into the record."
@@ -122,6 +123,7 @@ def _close(
     facts = gather_results(job.root, record.folder, answer, record.facts, sys.prefix)
     facts["warnings"] += [warning for warning in outcome.warnings if warning not in facts["warnings"]]
     about = [cell.metadata.get("papermill", {}) for cell in job.nb.cells]
+    facts |= _conclude(job, outcome, facts)
     facts |= {"usage": outcome.usage, "cells": {"duration_s": [None if one.get("duration") is None else round(one["duration"], 2) for one in about]}}
     try:
         record.close(outcome.state, **job.redactor.redact_tree({"cause": outcome.cause} | facts), redacted=dict(job.redactor.counts))
@@ -153,6 +155,21 @@ def _rescue(
         except OSError:
             path.unlink(missing_ok=True) if os.access(folder, os.W_OK) else None
     return "There was no other place for it."
+
+# %% ../nbs/08e_engine.ipynb #a9727d71
+def _conclude(
+    job: Job,  # whose cells no longer run
+    outcome: Outcome,  # how it ended; a failure of the judge becomes a warning in it
+    facts: dict[str, Any],  # what will stand in the record
+) -> dict[str, Any]:  # further facts
+    "Let the judge of a run say what its result means."
+    if job.judge is None:
+        return {}
+    try:
+        return job.judge.conclude(job.record.folder, job.record.facts | facts | {"state": outcome.state, "cause": outcome.cause})
+    except Exception as error:
+        facts["warnings"].append(f"What this result means could not be said: {type(error).__name__}: {error}")
+        return {}
 
 # %% ../nbs/08e_engine.ipynb #6fd7c90b
 def _end_by_signal(
@@ -221,6 +238,8 @@ def _run_here(
     kept = {key: value for key, value in options.items() if key not in ("autosave_cell_every", "request_save_on_cell_execute")}
     client = KernelClient(manager, is_python, on_output, **timeouts, **kept)
     supervisor = Supervisor(client, job.transcript, log, job.record.folder, job.names if is_python else [], job.gather, require_gpu)
+    if job.judge is not None:
+        supervisor.judge = lambda: job.judge.look(job.record.folder)
     return supervisor.run(stopped)
 
 # %% ../nbs/08e_engine.ipynb #a652e72e
@@ -266,6 +285,7 @@ def execute_recorded(
     Raises `RefusedRun` before anything starts, `DeadKernelError` for a killed kernel, `UnkeptRecord` for a record that is not whole."""
     about = dict(record or {})
     require_gpu, engine, announce = _takes_gpu(about), about.pop("engine", None), about.pop("announce", lambda folder: None)
+    judge = about.pop("judge", None)
     nb = nbformat.from_dict(nb)  # one that papermill has brought up from version 3 is of other types
     input_path = input_path if isinstance(input_path, str) and input_path not in ("", "-") else None
     path = Path(base, input_path or "notebook.ipynb").resolve()
@@ -281,6 +301,7 @@ def execute_recorded(
     stopped: list[int] = []  # signals outside of the execution, so that the record is opened and closed whole
     with nullcontext() if engine else catch_signals(stopped.append):
         job = _open(nb, root, name, parameters, output, {"door": "papermill", "folder": name_folder(root), **{key: value for key, value in about.items() if value}}, kernel_name)
+        job.judge = judge
         announce(job.record.folder)
         if engine:
             outcome = _run_other(job, engine, kernel_name, {"input_path": input_path, "progress_bar": progress_bar, "log_output": log_output, **options})
