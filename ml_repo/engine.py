@@ -122,6 +122,7 @@ def _close(
     answer = outcome.answer if _has_values(job.nb) else {name: value for name, value in outcome.answer.items() if name != "parameters"}
     facts = gather_results(job.root, record.folder, answer, record.facts, sys.prefix)
     facts["warnings"] += [warning for warning in outcome.warnings if warning not in facts["warnings"]]
+    facts["kernel"] |= outcome.kernel
     about = [cell.metadata.get("papermill", {}) for cell in job.nb.cells]
     facts |= _conclude(job, outcome, facts)
     facts |= {"usage": outcome.usage, "cells": {"duration_s": [None if one.get("duration") is None else round(one["duration"], 2) for one in about]}}
@@ -226,6 +227,7 @@ def _run_here(
     options: dict[str, Any],  # of papermill's client
     stopped: list[int],  # signals that came before
     require_gpu: bool,  # end before the first cell without one
+    warm: str | None,  # the address of a warm process
 ) -> Outcome:
     "Execute with the supervisor."
     log = Log(job.record.folder / "log.txt", job.redactor)
@@ -236,7 +238,7 @@ def _run_here(
 
     timeouts = {"startup_timeout": options.pop("start_timeout", 60), "timeout": options.pop("execution_timeout", None)}
     kept = {key: value for key, value in options.items() if key not in ("autosave_cell_every", "request_save_on_cell_execute")}
-    client = KernelClient(manager, is_python, on_output, **timeouts, **kept)
+    client = KernelClient(manager, is_python, on_output, warm if is_python else None, **timeouts, **kept)
     supervisor = Supervisor(client, job.transcript, log, job.record.folder, job.names if is_python else [], job.gather, require_gpu)
     if job.judge is not None:
         supervisor.judge = lambda: job.judge.look(job.record.folder)
@@ -277,7 +279,7 @@ def execute_recorded(
     output_path: str | None = None,  # where papermill is to write; the record has its own copy
     progress_bar: bool | dict[str, Any] = True,  # papermill's
     log_output: bool = False,  # papermill's: also write what is printed to its log
-    record: dict[str, Any] | None = None,  # from `ml-repo run`: `experiment`, `note`, `tags`, `parents`, `door`, `engine`, `warnings`, `rerun`, `claim`, `require_gpu`
+    record: dict[str, Any] | None = None,  # from `ml-repo run`: `experiment`, `note`, `tags`, `parents`, `door`, `engine`, `warnings`, `rerun`, `claim`, `require_gpu`, `warm`
     **options: Any,  # start_timeout, execution_timeout, stdout_file, stderr_file
 ) -> nbformat.NotebookNode:  # executed, without secrets
     """Execute a notebook and keep its record.
@@ -286,6 +288,7 @@ def execute_recorded(
     about = dict(record or {})
     require_gpu, engine, announce = _takes_gpu(about), about.pop("engine", None), about.pop("announce", lambda folder: None)
     judge = about.pop("judge", None)
+    warm = about.pop("warm", None)
     nb = nbformat.from_dict(nb)  # one that papermill has brought up from version 3 is of other types
     input_path = input_path if isinstance(input_path, str) and input_path not in ("", "-") else None
     path = Path(base, input_path or "notebook.ipynb").resolve()
@@ -307,7 +310,7 @@ def execute_recorded(
             outcome = _run_other(job, engine, kernel_name, {"input_path": input_path, "progress_bar": progress_bar, "log_output": log_output, **options})
         else:
             manager.notebook_start()
-            outcome = _run_here(job, manager, is_python, {"kernel_name": kernel_name, "log_output": log_output, **options}, stopped, require_gpu)
+            outcome = _run_here(job, manager, is_python, {"kernel_name": kernel_name, "log_output": log_output, **options}, stopped, require_gpu, warm)
         _end(job, manager, outcome, stopped)
     if outcome.signal is not None:
         _end_by_signal(outcome.signal)

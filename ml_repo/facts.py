@@ -213,6 +213,7 @@ def gather_results(
     found: dict[str, Any] = {"metrics": summarize_metrics([*read_lines(folder / "metrics.jsonl"), *waiting])}
     parameters, warnings = compare_used(facts.get("parameters", {}), answer.get("parameters"))
     warnings += [f"{len(waiting)} lines of metrics.jsonl could not be written; the last values are kept here."] if waiting else []
+    warnings += [f"The notebook has set {name}, which the warm process had read before; with --cold it may have another effect." for name in answer.get("late", [])]
     warnings += [f"The metric {one['name']} ({one['split'] or 'no split'}) was not finite {one['not_finite']} time(s)."
                  for one in found["metrics"] if one.get("not_finite")]
     found |= {"parameters": parameters, "data": told.pop("data", {}), "determinism": answer.get("determinism", {}) | told.pop("determinism", {}),

@@ -18,7 +18,7 @@ def watch():
     faulthandler.enable(file=getattr(sys.stderr, "_original_stdstream_copy", 2))  # past Jupyter, which ends in a crash
     if hasattr(sys, "_ml_repo_files"):
         return
-    if sys.platform == "linux" and "ipykernel" in sys.modules and os.environ.get("ML_REPO_RUN"):
+    if sys.platform == "linux" and "ipykernel" in sys.modules and os.environ.get("ML_REPO_RUN") and os.environ.get("JPY_PARENT_PID") == str(os.getppid()):
         import ctypes, signal
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     read, written = {}, {}
@@ -90,6 +90,7 @@ def answer(namespace, names):
     files = {os.path.realpath(str(module.__file__)) for module in list(sys.modules.values()) if getattr(module, "__file__", None)}
     facts["modules"] = sorted(path for path in files if path.endswith(".py") and not path.startswith(outside))[:2000]
     facts["imported"] = sorted({name.partition(".")[0] for name in sys.modules if name[:2] != "__"} - set(getattr(sys, "stdlib_module_names", ())))[:2000]
+    facts["late"] = getattr(sys, "_ml_repo_late", [])
     facts["read"], facts["written"] = [path for path in read if path not in written], list(written)
     if "keras" in loaded and "ml_repo.fingerprint" in sys.modules:
         facts["weights"] = hash_models(namespace, loaded["keras"], sys.modules["ml_repo.fingerprint"].hash_weights)

@@ -319,23 +319,29 @@ def list_living(self: StudyStorage) -> set[str]:  # their ids, with this one
 
 # %% ../nbs/14c_storage.ipynb #32b835d3
 @patch
+def count_death(
+    self: StudyStorage,
+    number: int,  # of a trial that this driver has taken
+) -> int:  # how many deaths it has seen
+    "Note that what carried out a trial was killed."
+    trial_id = self._ids[number]
+    deaths = self._storage.get_trial(trial_id).system_attrs.get(_DEATHS, 0) + 1
+    self._storage.set_trial_system_attr(trial_id, _DEATHS, deaths)
+    return deaths
+
+
+@patch
 def give_back(
     self: StudyStorage,
     number: int,  # of a trial that this driver has taken
-    is_death: bool = False,  # since what carried it out was killed
-) -> int:  # how many deaths it has seen
-    "Put a trial back to waiting; 0 where it no longer was this driver's."
+) -> bool:  # False where it no longer was this driver's
+    "Put a trial back to waiting."
     from optuna.trial import TrialState
 
     with _alone(self):
         if not self.owns(number):
-            return 0
-        trial_id = self._ids[number]
-        deaths = self._storage.get_trial(trial_id).system_attrs.get(_DEATHS, 0) + is_death
-        if is_death:
-            self._storage.set_trial_system_attr(trial_id, _DEATHS, deaths)
-        self._storage.set_trial_state_values(trial_id, TrialState.WAITING)
-        return deaths
+            return False
+        return self._storage.set_trial_state_values(self._ids[number], TrialState.WAITING)
 
 
 @patch

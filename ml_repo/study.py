@@ -114,6 +114,8 @@ def _check_method(
         raise ParameterError(f"{what} needs one metric, and this study has {len(study.metrics)}: {', '.join(study.metrics)}. Leave some of them out, or the {'pruner' if study.pruner else 'sampler'}.")
     if not study.metrics and (study.sampler != "grid" or study.pruner):
         raise ParameterError("A search needs to know what is good. Name the metric, such as --metric val_accuracy")
+    if study.sampler != "grid" and study.trials is None and study.timeout_s is None and not study.max_cost:
+        raise ParameterError("This search has no end. Say when to stop: --trials 50, --timeout 3600 (seconds) or --max-cost processor:3600")
     for name, least in (("lag", 1), ("repeats", 1), ("threads", 1), ("seed", 0), ("retries", 0)):
         if not isinstance(getattr(study, name), int) or getattr(study, name) < least:
             raise ParameterError(f"{name} = {getattr(study, name)!r} is out of range: it must be a whole number, at least {least}.")

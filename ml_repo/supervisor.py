@@ -42,6 +42,7 @@ class Outcome:
     usage: dict[str, Any] = field(default_factory=dict)  # memory and load
     warnings: list[str] = field(default_factory=list)  # sentences for the record
     asked: dict[str, Any] | None = None  # the cause that a judge gave to end the run
+    kernel: dict[str, Any] = field(default_factory=dict)  # `warm`, where a warm kernel was asked for
 
 # %% ../nbs/08c_supervisor.ipynb #fa9b8159
 @contextmanager
@@ -198,6 +199,9 @@ async def _start(
     finally:
         problems = await asyncio.gather(facts, return_exceptions=True)
         supervisor.outcome.warnings += [f"The facts of the start could not be gathered: {problem!r}." for problem in problems if problem]
+    if client.warm:
+        supervisor.outcome.kernel = {"warm": not client.cold_because}
+        supervisor.outcome.warnings += [f"The kernel is cold, because {client.cold_because}."] if client.cold_because else []
     if client.process is not None:
         supervisor.meter = UsageMeter(client.process.pid, supervisor.folder / "usage.jsonl")
         supervisor.meter.sample()
