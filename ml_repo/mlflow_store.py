@@ -26,7 +26,7 @@ from .reading import Record, read_record
 from .record import read_told, utc_now
 from .store import hold_folder
 from .tracking import (Point, find_status, list_datasets, list_files, list_parameters, list_points, list_tags, list_usage, make_digest,
-                              name_study, to_ms)
+                              name_study, shorten_id, to_ms)
 
 if TYPE_CHECKING:  # MLflow takes two seconds
     from mlflow import MlflowClient
@@ -254,7 +254,7 @@ def begin(
     if (name_study(record) or "mlflow.parentRunId" not in (progress.tags if progress else {})) and (parent := self.find_parent(record)):
         tags["mlflow.parentRunId"] = parent
     if progress is None:
-        progress = _to_progress(self.client.create_run(self.find_experiment(record["experiment"]), to_ms(record["started"]), {"ml_repo.run": record["id"]}, record["id"]))
+        progress = _to_progress(self.client.create_run(self.find_experiment(record["experiment"]), to_ms(record["started"]), {"ml_repo.run": record["id"]}, shorten_id(record["id"])))
     new = [Param(name, value) for name, value in parameters.items() if name not in progress.parameters]
     changed = [RunTag(name, value) for name, value in tags.items() if progress.tags.get(name) != value]
     for start in range(0, max(len(new), len(changed)), 100):

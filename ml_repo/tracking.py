@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['KEY_LIMIT', 'PARAMETER_LIMIT', 'TAG_LIMIT', 'Point', 'STATUSES', 'FIGURES', 'FILE_LIMIT', 'clean_key', 'cut_text',
-           'list_parameters', 'to_ms', 'list_points', 'list_usage', 'list_tags', 'name_study', 'find_status',
-           'list_datasets', 'list_files', 'make_digest']
+           'list_parameters', 'to_ms', 'list_points', 'list_usage', 'shorten_id', 'list_tags', 'name_study',
+           'find_status', 'list_datasets', 'list_files', 'make_digest']
 
 # %% ../nbs/13_tracking.ipynb #5f3232b8
 import hashlib
@@ -102,6 +102,13 @@ def list_usage(
                 if name != "time_s" and isinstance(one, (int, float)):
                     yield f"system/{key}", float(one), start + round(since * 1000), round(since)
 
+# %% ../nbs/13_tracking.ipynb #87d71b99
+def shorten_id(
+    run: str,  # id of a run
+) -> str:  # the notebook and the random end
+    "Shorten the id of a run to what tells it from others: MLflow's table is narrow and has a column for the time."
+    return re.sub(r"^(.+)-\d{8}T\d{6}Z-(\w+)$", r"\1-\2", run)
+
 # %% ../nbs/13_tracking.ipynb #8841cf94
 STATUSES = {"running": "RUNNING", "completed": "FINISHED", "failed": "FAILED", "interrupted": "KILLED", "killed": "KILLED"}
 
@@ -113,7 +120,7 @@ def list_tags(
     code, verdict, cause = record.get("code", {}), read_verdict(record.folder), record["cause"] or {}
     state = f"running on {record['host']['name']}, seen {record['seen']}" if record.get("elsewhere") else record["state"]
     found = {
-        "mlflow.runName": record["id"], "mlflow.source.name": record["notebook"], "mlflow.source.type": "NOTEBOOK",
+        "mlflow.runName": shorten_id(record["id"]), "mlflow.source.name": record["notebook"], "mlflow.source.type": "NOTEBOOK",
         "mlflow.source.git.commit": code.get("commit"), "mlflow.source.git.branch": code.get("branch"), "mlflow.source.git.repoURL": code.get("remote"),
         "mlflow.note.content": record["note"],
         "ml_repo.run": record["id"], "ml_repo.experiment": record["experiment"], "ml_repo.state": state, "ml_repo.cause": cause.get("text"),
@@ -177,5 +184,5 @@ def make_digest(
 ) -> str:  # 32 hexadecimal digits
     "Sum up what MLflow shows of a run."
     sizes = {name: file.stat().st_size for name, file in list_files(record.folder).items()}
-    facts = {"mirror": 1, "record": dict(record), "sizes": sizes, "verdict": read_verdict(record.folder)}
+    facts = {"mirror": 2, "record": dict(record), "sizes": sizes, "verdict": read_verdict(record.folder)}
     return hashlib.sha256(dump_json(facts).encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -8,6 +8,7 @@ __all__ = ['ui', 'import_from_tensorboard']
 # %% ../nbs/16i_ui_commands.ipynb #ef8da732
 import os
 from pathlib import Path
+from urllib.parse import urlparse
 
 import click
 
@@ -28,8 +29,8 @@ def _say_end(
 
         from ml_repo.servers import format_tunnel
 
-        ports = [link.rstrip("/").rpartition(":")[2] for link in links if link.startswith("http://127.0.0.1:")]
-        click.echo(f"On your own machine, first:  {format_tunnel(map(int, ports), connection, getpass.getuser())}")
+        ports = [urlparse(link).port for link in links if link.startswith("http://127.0.0.1:")]
+        click.echo(f"On your own machine, first:  {format_tunnel(ports, connection, getpass.getuser())}")
     elif opens:
         for link in links:
             click.launch(link)

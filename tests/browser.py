@@ -1,6 +1,7 @@
 """A headless Chromium, spoken to in its own language (the Chrome DevTools Protocol)."""
 import base64
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -55,20 +56,40 @@ class Browser:
 
     def text(self) -> str:
         """All that can be read on the page, in its frames and components, too."""
-        return self.ask(f"{FIND}.filter(one => !one.children.length || one.tagName === 'P').map(one => one.textContent).join('\\n')")
+        return self.ask(f"{FIND}.filter(one => !one.children.length || one.tagName === 'P').map(one => one.textContent).concat(document.body?.innerText ?? '').join('\\n')")
 
     def wait(self, words: str, patience_s: float = 60) -> str:
         """Wait until `words` stand on the page."""
         end = time.monotonic() + patience_s
-        while words not in (text := self.text()):
-            assert time.monotonic() < end, f"{words!r} does not appear in:\n{text[-2000:]}"
+        while words not in (text := self._try_text()):
+            if time.monotonic() > end:
+                picture = self.shoot(Path(os.environ.get("ML_REPO_PICTURES", tempfile.gettempdir())) / "does-not-appear.png")
+                raise AssertionError(f"{words!r} does not appear in {picture}:\n{text[-2000:]}")
             time.sleep(0.3)
         return text
+
+    def _try_text(self) -> str:
+        """The text, or none while one page gives way to the next."""
+        try:
+            return self.text()
+        except AssertionError:
+            return ""
 
     def click(self, words: str, kind: str = "*") -> None:
         """Click the innermost element that says `words`."""
         assert self.ask(f"""(() => {{ const hit = {FIND}.filter(one => one.matches('{kind}') && one.textContent.trim().toLowerCase() === {json.dumps(words.lower())}).pop();
             if (hit) hit.click(); return !!hit; }})()"""), f"nothing says {words!r}"
+
+    def press(self, words: str, kind: str = "*") -> None:
+        """Press the mouse where the innermost element says `words`, as a hand would: some elements do not take a click from a program."""
+        place = self.ask(f"""(() => {{ const hit = {FIND}.filter(one => one.matches('{kind}') && one.textContent.replace(/\\s+/g, '') === {json.dumps("".join(words.split()))} && one.getClientRects().length).pop();
+            if (!hit) return null; hit.scrollIntoView({{block: 'center'}}); const box = hit.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2]; }})()""")
+        assert place, f"nothing says {words!r}"
+        self.press_at(*place)
+
+    def press_at(self, x: float, y: float) -> None:
+        for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="none" if kind == "mouseMoved" else "left", clickCount=int(kind != "mouseMoved"))
 
     def shoot(self, path: Path) -> Path:
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))

@@ -127,6 +127,10 @@ def test_imports_go_downwards(module):
         assert not used & EXAMPLE, f"{module} imports the example: {used & EXAMPLE}"
 
 
+def test_every_floor_has_one_notebook():
+    assert sorted(FLOORS.values()) == sorted(set(FLOORS.values())), "two notebooks with one number: neither may import the other, and nobody knows which comes first"
+
+
 def test_every_module_has_its_notebook():
     assert {path.stem for path in (ROOT / "ml_repo").glob("[!_]*.py")} == set(FLOORS)
 

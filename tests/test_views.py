@@ -284,6 +284,67 @@ def test_tensorboard_in_a_browser(project, tmp_path):
 
 @needs_browser
 @pytest.mark.slow
+def test_mlflow_in_a_browser(tmp_path):
+    """The link leads to the runs; they are sorted and compared by hand, and the curve of a run that is going grows."""
+    home = tmp_path / "experiments"
+    for lr, optimizer in ((0.1, "sgd"), (0.01, "adam"), (0.03, "adam")):
+        add_run(home, lr, optimizer)
+    name = add_run(home, 0.125, "adam", end="")
+    ui, browser = Ui(tmp_path, "mlflow", "--records", str(home)), Browser()
+    try:
+        browser.open(ui.links[0])
+        browser.wait("step-size")
+        browser.press("step-size")
+        browser.wait("4 matching runs")
+        time.sleep(2)
+        browser.press("Sort: Created")
+        time.sleep(2)
+        browser.press("val_loss")
+        time.sleep(3)
+        save(browser, "mlflow-sorted.png", tmp_path)
+        column = browser.ask("[...document.querySelectorAll('.ag-center-cols-container [role=row]')].sort((a, b) => a.rowIndex - b.rowIndex).map(row => [row.getBoundingClientRect().y, row.textContent.trim()])")
+        values = [float(text.rpartition("-")[2]) for _, text in sorted(column) if text]
+        assert values == sorted(values, reverse=True) and len(values) == 4, column
+
+        browser.press_at(*browser.ask("(() => { const box = [...document.querySelectorAll('input[type=checkbox]')].map(one => one.getBoundingClientRect()).find(box => box.width); return [box.x + 5, box.y + 5]; })()"))
+        time.sleep(1)
+        browser.press("Compare")
+        browser.wait("Comparing 4 Runs")
+        time.sleep(3)
+        save(browser, "mlflow-compared.png", tmp_path)
+
+        browser.open(ui.links[0])
+        browser.wait("step-size")
+        browser.press("step-size")
+        browser.wait(f"train-{name[-4:]}")
+        time.sleep(2)
+        browser.press(f"train-{name[-4:]}")
+        browser.wait("Model metrics")
+        time.sleep(1)
+        browser.press("Model metrics")
+        end = time.monotonic() + 60
+        while last_step(browser) != 5:
+            assert time.monotonic() < end, browser.text()
+            time.sleep(0.5)
+        with (home / name / "metrics.jsonl").open("a") as file:
+            file.writelines(json.dumps({"time_s": step, "step": step, "split": "train", "values": {"loss": 0.125 / step}}) + "\n" for step in range(6, 31))
+        end = time.monotonic() + 90
+        while last_step(browser) != 30:  # MLflow asks again by itself while a run is going
+            assert time.monotonic() < end, f"the curve has not grown: {last_step(browser)}"
+            time.sleep(1)
+        save(browser, "mlflow-grown.png", tmp_path)
+    finally:
+        browser.close()
+        assert ui.end() == 0
+
+
+def last_step(browser: Browser) -> float:
+    """The largest step of a curve in the charts of MLflow, which plotly keeps beside what it draws."""
+    return browser.ask("Math.max(-1, ...[...document.querySelectorAll('.js-plotly-plot')].flatMap(one => (one.data || []).flatMap(line => Array.from(line.x || []))).filter(Number.isFinite))")
+
+
+@needs_browser
+@pytest.mark.slow
 def test_tiles_in_jupyterlab(project, tmp_path):
     tiles = {entry.name for entry in entry_points(group="jupyter_serverproxy_servers")}
     if not {"mlflow", "tensorboard", "results"} <= tiles:
@@ -307,12 +368,19 @@ def test_tiles_in_jupyterlab(project, tmp_path):
         time.sleep(2)
         save(browser, "launcher.png", tmp_path)
         for title, sign in (("TensorBoard", "test_accuracy"), ("MLflow", "step-size")):
-            browser.click(title, "p, .jp-LauncherCard-label *")
+            browser.press(title, "p, .jp-LauncherCard-label *")
             browser.wait(sign, 120)
             time.sleep(3)
             save(browser, f"lab-{title}.png", tmp_path)
             browser.open(link + "lab?reset")
             browser.wait("MLflow")
+        time.sleep(2)
+        browser.press("Results [↗]")
+        end = time.monotonic() + 60
+        while not (pages := [page for page in browser.list_pages() if "nbs/results.ipynb" in page["url"]]):
+            assert time.monotonic() < end, [page["url"] for page in browser.list_pages()]
+            time.sleep(0.3)
+        assert pages[0]["url"].startswith(link + "lab/"), "the notebook of results opens in a tab of its own"
         family = psutil.Process(lab.pid).children(recursive=True)
     finally:
         browser.close()
