@@ -27,7 +27,8 @@ from .storage import StudyStorage, hide_password, set_aside
 from .study import Study, Trial, list_space, open_folder, read_trials
 from .supervisor import catch_signals
 from .trial import rebuild_trials
-from .workers import Worker, share_machine
+from .warm import WarmProcess
+from .workers import Share, Worker, share_machine
 
 # %% ../nbs/14g_driver.ipynb #35ba3720
 class Viewer:
@@ -271,6 +272,38 @@ def count_workers(
                    f"A new study with --lag {wanted} keeps all of them busy.")
     return min(wanted, study.lag) if looks_back else wanted
 
+# %% ../nbs/14g_driver.ipynb #2ef2517b
+def _count_needed(
+    driver: Driver,  # that is to begin
+    wanted: int,  # workers
+) -> int:  # at least 1
+    "Say how many workers the trials that are left can use."
+    ended = sum(one.state not in ("waiting", "running") for one in driver.storage.read_all().values())
+    return wanted if driver.limit is None else max(1, min(wanted, driver.limit - ended))
+
+
+def _work_with(
+    driver: Driver,  # that is to begin
+    shares: Sequence[Share],  # one a worker
+    is_cold: bool,  # start each kernel anew
+    options: dict[str, Any],  # of `run_notebook`
+) -> None:
+    "Let workers work, and end them in any case."
+    notebook, warm = driver.root / driver.study.notebook, None
+    if not is_cold and sys.platform == "linux":
+        processors = len(shares[0].processors) or len(os.sched_getaffinity(0))
+        warm = WarmProcess(notebook, environment=shares[0].environment, processors=processors).start()
+        options = options | {"warm": warm.address}
+    setup = {"study": driver.study, "root": driver.root, "folder": driver.folder, "options": options, "argv": list(sys.argv)}
+    try:
+        driver.workers = [Worker(place, share, driver.folder, setup) for place, share in enumerate(shares)]
+        driver.work()
+    finally:
+        for worker in driver.workers:
+            worker.close()
+        if warm is not None:
+            warm.stop()
+
 # %% ../nbs/14g_driver.ipynb #ea396497
 def run_study(
     study: Study,  # as `define_study` or `read_study` gives it
@@ -279,6 +312,7 @@ def run_study(
     workers_per_gpu: int = 1,  # how many of them share a GPU
     address: str = "",  # of the storage, with a password if need be; that of the folder without
     viewer: Viewer = Viewer(),  # is told what happens
+    is_cold: bool = False,  # start each kernel anew, instead of forking it from a process that has the libraries imported
     **options: Any,  # of `run_notebook`, for every trial
 ) -> list[Trial]:  # all that have ended, by number
     """Carry out the trials of a study, and go on where it was left.
@@ -291,15 +325,10 @@ def run_study(
     shares = share_machine(wanted, study.threads, workers_per_gpu)
     if hasattr(os, "sched_getaffinity") and wanted * study.threads > len(os.sched_getaffinity(0)):
         viewer.say(f"{wanted} workers with {study.threads} thread(s) each share {len(os.sched_getaffinity(0))} processors, so they will wait for each other.")
-    setup = {"study": study, "root": root, "folder": folder, "options": options, "argv": list(sys.argv)}
     try:
         if not driver.is_done():
-            needed = wanted if driver.limit is None else max(1, min(wanted, driver.limit - sum(one.state not in ("waiting", "running") for one in storage.read_all().values())))
-            driver.workers = [Worker(place, share, folder, setup) for place, share in enumerate(shares[:needed])]
-            driver.work()
+            _work_with(driver, shares[:_count_needed(driver, wanted)], is_cold, options)
     finally:
-        for worker in driver.workers:
-            worker.close()
         storage.leave()
     if driver.stopping:
         raise KeyboardInterrupt

@@ -84,6 +84,37 @@ def _run_inside(
     words = ["ml-repo", *_repeat(context, "image", "has_gpu")]
     return run_in_container(words, find_asking(notebook) or find_repository(), reference, [one for one in (notebook, file) if one], has_gpu)
 
+# %% ../nbs/16a_run_commands.ipynb #eae251c3
+def _run_batch(
+    notebook: Path,  # to execute
+    grid: tuple[str, ...],  # such as "lr=0.1,0.01"
+    seeds: int | None,  # how many
+    values: dict[str, Any],  # that are the same in all runs
+    options: dict[str, Any],  # of `run_notebook`
+    threads: int,  # processors a run
+    **work: Any,  # of `carry_out`
+) -> int:  # exit code: 1 where a run has failed
+    "Run a notebook for each point of a grid. Raises `ValueError` for a grid that cannot be."
+    from ml_repo.board import carry_out
+    from ml_repo.parameters import read_parameters
+    from ml_repo.study import define_study, read_trials, split_pairs
+    from ml_repo.provenance import find_records_folders
+
+    vary: dict[str, Any] = split_pairs(grid, "--grid")
+    if seeds:
+        known = {one.name: one.default for one in read_parameters(notebook)}
+        if "seed" not in known or "seed" in vary:
+            raise ValueError(f"--seeds needs a parameter `seed` of {notebook} that --grid does not name.")
+        first = values.pop("seed", known["seed"])
+        vary["seed"] = list(range(first, first + seeds))
+    about = {name: options.pop(name) for name in ("experiment", "note", "tags")}
+    about = {"experiment": about["experiment"] or Path(notebook).stem, "note": about["note"], "tags": list(about["tags"])}
+    options.pop("quiet")
+    study, root = define_study(notebook, vary, sampler="grid", given=values, threads=threads, **about)
+    code = carry_out(study, root, **work, **{name: value for name, value in options.items() if value})
+    failed = any(one.state == "failed" for one in read_trials(find_records_folders(root)[0] / ".studies" / study.name))
+    return code or int(failed)
+
 # %% ../nbs/16a_run_commands.ipynb #6c64f024
 EXIT_CODES = {"completed": 0, "failed": 1, "interrupted": 130, "killed": 138}
 
@@ -98,6 +129,13 @@ _HOW = (
     click.option("--timeout", "timeout_s", type=click.IntRange(min=1), metavar="SECONDS", help="The longest that a cell may take. Default: no limit."),
     click.option("--quiet", is_flag=True, help="Show a progress bar instead of what the notebook prints."),
     click.option("--require-gpu", is_flag=True, help="Stop before the first cell where TensorFlow, JAX or PyTorch sees no GPU."),
+)
+_BATCH = (
+    click.option("--grid", multiple=True, metavar="NAME=V1,V2", help="Run once for each value; may be repeated, for all combinations."),
+    click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Run with N seeds that follow each other."),
+    click.option("-w", "--workers", type=click.IntRange(min=1), default=1, show_default=True, metavar="N", help="With --grid or --seeds: how many run at a time."),
+    click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, metavar="N", help="With --grid or --seeds: processors a run; part of the result."),
+    click.option("--cold/--warm", "is_cold", default=False, help="With --grid or --seeds: start each kernel anew, or fork it from a process that has the libraries imported.  [default: warm]"),
 )
 _WHERE = (
     click.option("--image", is_flag=False, flag_value="default", metavar="[REF]", help="Run in a container: of this repository's image, or REF. Put it after NOTEBOOK."),
@@ -118,6 +156,7 @@ def _apply(
 @click.option("-f", "--file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Read parameters from a YAML or JSON file; -p comes after it.")
 @_apply(*_ABOUT)
 @_apply(*_HOW)
+@_apply(*_BATCH)
 @click.option("--detach", is_flag=True, help="Leave it to itself in the background, and print its id.")
 @_apply(*_WHERE)
 @click.pass_context
@@ -129,9 +168,16 @@ def run(
     detach: bool,  # do not wait for it
     image: str | None,  # "default" or a reference
     has_gpu: bool | None,  # of the container
+    grid: tuple[str, ...],  # of a batch
+    seeds: int | None,  # of a batch
+    workers: int,  # of a batch
+    threads: int,  # of each run of a batch
+    is_cold: bool,  # start each kernel of a batch anew
     **options: Any,  # of `run_notebook`
 ) -> None:
     """Run a NOTEBOOK and keep its record.
+
+    With --grid or --seeds it is a batch: as many runs as there are combinations, which goes on where it was left when the command is given again.
 
     With --detach it outlives the terminal and the connection: follow it with `ml-repo logs -f ID`, see all with `ml-repo watch`.
 
@@ -139,6 +185,7 @@ def run(
     Example:
       ml-repo run nbs/train.ipynb -p lr 0.01 -p epochs 5 --note "a smaller step"
       ml-repo run nbs/train.ipynb -f values.yaml --experiment step-size --tag first
+      ml-repo run nbs/train.ipynb --grid lr=0.1,0.01 --seeds 5 --workers 2
       ml-repo run nbs/train.ipynb --detach
       ml-repo run nbs/train.ipynb -p lr 0.01 --image
     """
@@ -147,6 +194,10 @@ def run(
     from ml_repo.launch import read_values, run_notebook
 
     values = read_values(notebook, pairs, file)
+    if grid or seeds:
+        if detach:
+            raise ValueError("A batch is not left to itself by --detach. Start it in the background of the shell: nohup ml-repo run … &")
+        sys.exit(_run_batch(notebook, grid, seeds, values, options, workers=workers, threads=threads, is_cold=is_cold))
     if detach:
         _start(notebook, values, options)
         return

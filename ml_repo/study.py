@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SAMPLERS', 'PRUNERS', 'LAG', 'STUDIES', 'STATES', 'Study', 'list_definition', 'hash_definition', 'read_metric_names',
-           'list_space', 'make_rules', 'define_study', 'read_study', 'open_folder', 'write_definition', 'Trial',
-           'write_trial', 'read_trials', 'note_run', 'list_runs', 'find_best', 'find_studies', 'find_study',
+           'list_space', 'make_rules', 'define_study', 'split_pairs', 'read_study', 'open_folder', 'write_definition',
+           'Trial', 'write_trial', 'read_trials', 'note_run', 'list_runs', 'find_best', 'find_studies', 'find_study',
            'count_drivers']
 
 # %% ../nbs/14a_study.ipynb #01f671b3
@@ -182,6 +182,21 @@ def _check_values(
     if study.repeats > 1 and ("seed" in study.vary or "seed" not in {one.name for one in read_parameters(root / study.notebook)}):
         raise ParameterError("Repeats need a parameter `seed` of the notebook that the study does not vary itself.")
 
+# %% ../nbs/14a_study.ipynb #5a2e2a8d
+def split_pairs(
+    texts: Sequence[str],  # such as "lr=log:1e-4:1e-1"
+    option: str,  # that they were given with
+    sign: str = "=",  # between name and value
+) -> dict[str, str]:
+    "Split names and values. Raises `ValueError` for a text without a sign between them."
+    pairs = {}
+    for text in texts:
+        name, found, value = text.partition(sign)
+        if not found or not name:
+            raise ValueError(f"{option} {text}: a name and a value are needed, such as {option} {'lr=0.1,0.01' if sign == '=' else 'processor:3600'}")
+        pairs[name.strip()] = value
+    return pairs
+
 # %% ../nbs/14a_study.ipynb #77b51742
 STUDIES = ".studies"  # in the folder of records
 
@@ -221,6 +236,7 @@ def open_folder(
             values = "; ".join(f"{name} was {before.get(name)!r} and is {now[name]!r}" for name in differ)
             raise ValueError(f"The study {study.name} is another one: {values[:600]}. Give this one a name of its own with --name, or go on with that one: ml-repo study resume {study.name}")
     folder.mkdir(parents=True, exist_ok=True)
+    (folder.parent / ".gitignore").write_text("# What can be made again stays out of git.\n*/.*\n", encoding="utf-8")
     _write_study(folder, study)
     store_text(folder.parent.parent, write_definition(study))
     return folder
@@ -300,6 +316,8 @@ def find_best(
     directions: Sequence[str],  # "higher" or "lower", one a metric
 ) -> list[Trial]:  # the best one, or those of the front; empty where none is complete
     "Find the best trials."
+    if not directions:
+        return []  # a batch searches nothing
     complete = [one for one in trials if one.state == "complete" and one.objectives and not any(value != value for value in one.objectives)]
     costs = {one.number: [-value if way == "higher" else value for value, way in zip(one.objectives, directions)] for one in complete}
     if len(directions) == 1:
