@@ -304,6 +304,22 @@ def _work_with(
         if warm is not None:
             warm.stop()
 
+
+def _work_far(
+    driver: Driver,  # that is to begin
+    cluster: Any,  # makes workers on other machines
+    count: int,  # of workers
+    is_cold: bool,  # start each kernel anew
+    options: dict[str, Any],  # of `run_notebook`
+) -> None:
+    "Let workers on other machines work, and end them in any case."
+    try:
+        driver.workers = cluster.make_workers(driver, count, options, is_cold)
+        driver.work()
+    finally:
+        for worker in driver.workers:
+            worker.close()
+
 # %% ../nbs/14g_driver.ipynb #ea396497
 def run_study(
     study: Study,  # as `define_study` or `read_study` gives it
@@ -313,6 +329,7 @@ def run_study(
     address: str = "",  # of the storage, with a password if need be; that of the folder without
     viewer: Viewer = Viewer(),  # is told what happens
     is_cold: bool = False,  # start each kernel anew, instead of forking it from a process that has the libraries imported
+    cluster: Any = None,  # other machines that carry out the trials, such as a `RayCluster`; this one without it
     **options: Any,  # of `run_notebook`, for every trial
 ) -> list[Trial]:  # all that have ended, by number
     """Carry out the trials of a study, and go on where it was left.
@@ -322,11 +339,13 @@ def run_study(
     folder, storage = _open(study, root, address, viewer)
     driver = Driver(study, root, folder, storage, viewer)
     wanted = count_workers(study, workers, viewer)
-    shares = share_machine(wanted, study.threads, workers_per_gpu)
-    if hasattr(os, "sched_getaffinity") and wanted * study.threads > len(os.sched_getaffinity(0)):
+    shares = share_machine(wanted, study.threads, workers_per_gpu) if cluster is None else []
+    if cluster is None and hasattr(os, "sched_getaffinity") and wanted * study.threads > len(os.sched_getaffinity(0)):
         viewer.say(f"{wanted} workers with {study.threads} thread(s) each share {len(os.sched_getaffinity(0))} processors, so they will wait for each other.")
     try:
-        if not driver.is_done():
+        if not driver.is_done() and cluster is not None:
+            _work_far(driver, cluster, _count_needed(driver, wanted), is_cold, options)
+        elif not driver.is_done():
             _work_with(driver, shares[:_count_needed(driver, wanted)], is_cold, options)
     finally:
         storage.leave()

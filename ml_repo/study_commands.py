@@ -46,6 +46,7 @@ _WORK = (
     click.option("--workers-per-gpu", type=click.IntRange(min=1), default=1, show_default=True, metavar="N", help="How many workers share a GPU."),
     click.option("--storage", metavar="ADDRESS", help="Where machines agree: postgresql://…, mysql://…, sqlite:///…, or a journal file. Default: a file of the study."),
     click.option("--cold/--warm", "is_cold", default=False, help="Fork kernels from a process that has the libraries imported, or start each anew.  [default: warm]"),
+    click.option("--ray", metavar="ADDRESS", help="Let a Ray cluster carry out the trials: auto for that of this machine, or an address. As many at a time as fit, or --workers."),
 )
 _ENDS = (
     click.option("--trials", type=click.IntRange(min=1), metavar="N", help="The most trials that there may be."),
@@ -71,6 +72,31 @@ _ABOUT = (
 )
 
 # %% ../nbs/16g_study_commands.ipynb #cc2eb533
+def _carry_out(
+    study: Any,  # as it was defined, or read
+    root: Path,  # of its repository
+    workers: int,  # processes, or trials at a time in a cluster
+    workers_per_gpu: int,  # how many share a GPU
+    storage: str | None,  # address
+    is_cold: bool,  # start each kernel anew
+    ray: str | None,  # a cluster
+) -> int:  # exit code
+    "Carry out a study, here or in a cluster. Raises `ValueError` when it cannot go on."
+    from ml_repo.board import carry_out
+
+    if not ray:
+        return carry_out(study, root, workers, workers_per_gpu, storage, is_cold=is_cold)
+    from ml_repo.ray_trials import RayCluster
+
+    cluster = RayCluster(ray, workers_per_gpu)
+    try:
+        if click.get_current_context().get_parameter_source("workers") is click.core.ParameterSource.DEFAULT:
+            workers = cluster.count_places(study)
+        return carry_out(study, root, workers, workers_per_gpu, storage, is_cold=is_cold, cluster=cluster)
+    finally:
+        cluster.leave()
+
+
 @click.command()
 @click.argument("notebook", required=False, type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("-f", "--file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Read the study from a YAML file; options come after it.")
@@ -88,6 +114,7 @@ def tune(
     workers_per_gpu: int,  # how many share a GPU
     storage: str | None,  # address
     is_cold: bool,  # start each kernel anew
+    ray: str | None,  # a cluster
     **options: Any,  # fields of `Study`
 ) -> None:
     """Search the values of a NOTEBOOK that give the best metric.
@@ -99,8 +126,8 @@ def tune(
       ml-repo tune nbs/train.ipynb --vary lr=log:1e-4:1e-1 --vary filters=16,32,64 --metric val_accuracy --trials 50 --workers 4
       ml-repo tune nbs/train.ipynb --vary dropout=0:0.5:0.1 --metric val_loss --sampler grid --seeds 3
       ml-repo tune -f study.yaml --workers 2
+      ml-repo tune -f study.yaml --ray auto
     """
-    from ml_repo.board import carry_out
     from ml_repo.launch import read_values
     from ml_repo.study import define_study, split_pairs
 
@@ -115,7 +142,7 @@ def tune(
         fields["max_cost"] = {name: float(value) for name, value in split_pairs(max_cost, "--max-cost", ":").items()}
     fields.pop("notebook", None)
     study, root = define_study(notebook, fields.pop("vary"), fields.pop("metrics", ()), **fields)
-    sys.exit(carry_out(study, root, workers, workers_per_gpu, storage, is_cold=is_cold))
+    sys.exit(_carry_out(study, root, workers, workers_per_gpu, storage, is_cold, ray))
 
 # %% ../nbs/16g_study_commands.ipynb #e06dc601
 @click.group(cls=Group)
@@ -286,6 +313,7 @@ def resume(
     workers_per_gpu: int,  # how many share a GPU
     storage: str | None,  # address
     is_cold: bool,  # start each kernel anew
+    ray: str | None,  # a cluster
     anyway: bool,  # with another notebook
     records: tuple[str, ...],  # folders
     **limits: Any,  # trials, timeout_s
@@ -299,7 +327,6 @@ def resume(
     import json
     from dataclasses import replace
 
-    from ml_repo.board import carry_out
     from ml_repo.fingerprint import hash_source
     from ml_repo.provenance import find_repository
     from ml_repo.study import read_study, split_pairs
@@ -313,7 +340,7 @@ def resume(
     changes = {key: value for key, value in limits.items() if value is not None}
     if max_cost:
         changes["max_cost"] = {key: float(value) for key, value in split_pairs(max_cost, "--max-cost", ":").items()}
-    sys.exit(carry_out(replace(one, **changes), root, workers, workers_per_gpu, storage, is_cold=is_cold))
+    sys.exit(_carry_out(replace(one, **changes), root, workers, workers_per_gpu, storage, is_cold, ray))
 
 
 @study.command()
