@@ -86,7 +86,12 @@ class Studies(BaseStorage):
         study = read_study(self._known[study_id - 1])
         return FrozenStudy(study.name, None, self.get_study_user_attrs(study_id), self.get_study_system_attrs(study_id), study_id, directions=self.get_study_directions(study_id))
 
-    def get_all_trials(self, study_id: int, deepcopy: bool = True, states: Sequence[TrialState] | None = None) -> list[FrozenTrial]:
+    def get_all_trials(
+        self,
+        study_id: int,  # of a study
+        deepcopy: bool = True,  # of no meaning here
+        states: Sequence[TrialState] | None = None,  # only trials in these; all without it
+    ) -> list[FrozenTrial]:
         "List the trials of a study, as they are now."
         folder = self._known[study_id - 1]
         self._sources[folder] = self._sources.get(folder) or _find_live(folder, read_study(folder))
@@ -99,30 +104,48 @@ class Studies(BaseStorage):
                 found.append(one)
         return found
 
-    def get_trial(self, trial_id: int) -> FrozenTrial:
+    def get_trial(
+        self,
+        trial_id: int,  # of a trial
+    ) -> FrozenTrial:
         "Read a trial."
         return next(one for one in self.get_all_trials(trial_id // _ROOM) if one._trial_id == trial_id)
 
-    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
+    def get_study_directions(
+        self,
+        study_id: int,  # of a study
+    ) -> list[StudyDirection]:
         "Say what is better."
         ways = list(read_study(self._known[study_id - 1]).metrics.values()) or ["lower"]
         return [StudyDirection.MAXIMIZE if way == "higher" else StudyDirection.MINIMIZE for way in ways]
 
-    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
+    def get_study_user_attrs(
+        self,
+        study_id: int,  # of a study
+    ) -> dict[str, Any]:
         "Say what a study is, for people."
         study = read_study(self._known[study_id - 1])
         about = {"notebook": study.notebook, "sampler": study.sampler, "seed": study.seed, "pruner": study.pruner.get("name", ""), "note": study.note}
         return {name: value for name, value in about.items() if value != ""}
 
-    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+    def get_study_system_attrs(
+        self,
+        study_id: int,  # of a study
+    ) -> dict[str, Any]:
         "Name the metrics, as Optuna does."
         return {"study:metric_names": list(read_study(self._known[study_id - 1]).metrics) or ["seconds"]}
 
-    def get_study_name_from_id(self, study_id: int) -> str:
+    def get_study_name_from_id(
+        self,
+        study_id: int,  # of a study
+    ) -> str:
         "Name a study."
         return self._known[study_id - 1].name
 
-    def get_study_id_from_name(self, study_name: str) -> int:
+    def get_study_id_from_name(
+        self,
+        study_name: str,  # of a study
+    ) -> int:
         "Find a study. Raises `KeyError`."
         for folder in self._find():
             if folder.name == study_name:

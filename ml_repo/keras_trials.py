@@ -33,7 +33,7 @@ def describe_trial(
     "Say what a trial is, in the words of records."
     values = trial.hyperparameters.values
     parameters = {key: value for key, value in values.items() if not key.startswith("tuner/")}
-    study = {"name": name, "trial": int(trial.trial_id) if trial.trial_id.isdigit() else trial.trial_id, "by": "keras_tuner"}
+    study = {"name": name, "trial": int(trial.trial_id), "by": "keras_tuner", "values": dict(parameters)}
     if "tuner/epochs" in values:
         parameters |= {"epochs": values["tuner/epochs"], "initial_epoch": values["tuner/initial_epoch"]}
         study |= {"bracket": values["tuner/bracket"], "round": values["tuner/round"]}

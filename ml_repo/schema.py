@@ -53,6 +53,8 @@ _STUDY = _object("the study that the run is a trial of, with all that is needed 
                  trial={"type": "integer", "minimum": 0, "description": "number of the trial"}, repeat={"type": "integer", "minimum": 0, "description": "number of the run within the trial"},
                  attempt={"type": "integer", "minimum": 1, "description": "more than 1 where an earlier one did not come to its end"}, sampler=_text("that drew the values"),
                  seed={"type": "integer", "description": "of the study"}, values={"type": "object", "description": "what was drawn, by parameter"}, attributes=_HASH,
+                 by=_text("who chose the values, such as keras_tuner; a study of this library without it"), continues={"type": "integer", "minimum": 0, "description": "number of the trial whose weights it began with"},
+                 continued=_text("what was taken over from it"), bracket={"type": "integer"}, round={"type": "integer"}, executions={"type": "integer", "description": "trainings in this one run"},
                  outcome=_object("what the result means for the study", ["state"], state=_text("complete, pruned, failed or unfinished"), step={"type": "integer", "description": "at which it was pruned"},
                                  objectives={"type": "array", "items": _NUMBER}, text=_text("why it failed")))
 
@@ -74,7 +76,10 @@ RECORD_SCHEMA: dict[str, Any] = {
         parameters={"type": "object", "additionalProperties": _PARAMETER}, metrics={"type": "array", "items": _METRIC},
         warnings={"type": "array", "items": {"type": "string"}, "description": "what a reader should know before trusting the result"},
         command=_text("as it was typed"), places=_object("folders on the machine of the run, so that paths in outputs can be told apart", [], root=_text("of the repository"), prefix=_text("of the environment")), folder=_text("where the kernel worked: a path in the repository, or a whole one", True),
-        study={**_STUDY, "type": ["object", "string"]}, imported=_object("where the run was kept before it became a record", [], by=_text("mlflow or papermill"), uri=_text("of its server, without credentials"),
+        study={**_STUDY, "type": ["object", "string"]},
+        search=_object("a search whose trials are parts of this run", [], name=_text("of the search"), by=_text("the library and its version"), tuner=_text("its class"), seed={"type": "integer"},
+                       trials_before={"type": "integer", "description": "trials that were there when this run began"}, goes_on_from={"type": "array", "items": {"type": "string"}, "description": "ids of the runs that it goes on from"}),
+        imported=_object("where the run was kept before it became a record", [], by=_text("mlflow or papermill"), uri=_text("of its server, without credentials"),
                          run=_text("its id there"), name=_text("its name there"), file=_text("its notebook there"), tags={"type": "object", "additionalProperties": {"type": "string"}}),
         rerun=_object("how an earlier run was run again", [], of=_text("its id"), code=_text("recorded, or today's"), is_exact={"type": "boolean"},
                       environment=_text("this one, venv, image, or anyway: another one than recorded"), changed={"type": "array", "items": {"type": "string"}}), source_sha256=_HASH, repaired=_text("when a reader wrote the end of a killed run"),

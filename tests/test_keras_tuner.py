@@ -6,10 +6,12 @@ import subprocess
 import time
 from pathlib import Path
 
+import jsonschema
 import pytest
 from conftest import BIN, ROOT, run
 
 from ml_repo.reading import find_records, read_record
+from ml_repo.schema import RECORD_SCHEMA
 
 pytestmark = pytest.mark.slow
 HYPERBAND = ("tuner=hyperband", "epochs=3", "keep=1", "batch_size=128")
@@ -20,6 +22,7 @@ def watch(event, arguments):
         with open({file!r}, "a") as file:
             print(event, arguments, file=file)
 sys.addaudithook(watch)
+open({file!r} + ".on", "w").close()
 """
 
 
@@ -41,19 +44,29 @@ def read_trials(records: Path, state: str = "completed") -> list[tuple]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> list[tuple]:
-    """The trials of a search that nobody disturbs; it asks for no address and calls nobody."""
+def records(tmp_path_factory) -> Path:
+    """The records of a search that nobody disturbs; it asks for no address and calls nobody."""
     folder = tmp_path_factory.mktemp("undisturbed")
     (folder / "site").mkdir()
     (folder / "site" / "sitecustomize.py").write_text(WATCH.format(file=str(folder / "calls.txt")))
     search(folder / "records", *HYPERBAND, PYTHONPATH=str(folder / "site"))
+    assert (folder / "calls.txt.on").exists(), "nobody has watched"
     assert not (folder / "calls.txt").exists(), (folder / "calls.txt").read_text()
-    return read_trials(folder / "records")
+    return folder / "records"
 
 
-def test_trials_are_records(undisturbed):
+@pytest.fixture(scope="module")
+def undisturbed(records) -> list[tuple]:
+    """Its trials."""
+    return read_trials(records)
+
+
+def test_trials_are_records(undisturbed, records):
     trials = [one[0] for one in undisturbed]
     assert trials == list(range(len(trials))) and len(trials) >= 5
+    for folder in find_records(records):
+        jsonschema.validate(json.loads((folder / "record.json").read_text()), RECORD_SCHEMA)
+        assert (folder / "record.json").stat().st_size <= 10_240
     assert any('"initial_epoch": {"given": 1' in one[1] for one in undisturbed), "no trial has continued another"
 
 

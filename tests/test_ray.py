@@ -4,14 +4,13 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import BIN, ROOT
-from test_study import METRIC, SPACE, await_true, list_processes, ml_repo, project, read_runs, read_values, start, study_folder, tune
+from conftest import BIN
+from test_study import METRIC, SPACE, await_true, ml_repo, project, read_runs, read_values, start, study_folder, tune
 
 from ml_repo.study import read_trials
 
@@ -20,8 +19,7 @@ SMALL = {"object_store_memory": 80 * 2**20, "node_ip_address": "127.0.0.1"}
 RANDOM = (*SPACE, *METRIC, "--sampler", "random")
 
 
-@pytest.fixture
-def cluster() -> Iterator:
+def start_cluster() -> Iterator:
     """Three machines, the first of which takes no trials."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     pytest.importorskip("ray", reason="needs Ray: make RAY=1 test-all")
@@ -33,6 +31,10 @@ def cluster() -> Iterator:
     yield found
     found.shutdown()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+cluster = pytest.fixture(scope="module")(start_cluster)
+broken_cluster = pytest.fixture(start_cluster)
 
 
 def outcomes(root: Path) -> list[tuple]:
@@ -56,11 +58,11 @@ def test_the_same_as_here(project, cluster, tmp_path_factory):
     assert outcomes(project) == far
 
 
-def test_a_machine_is_killed(project, cluster):
+def test_a_machine_is_killed(project, broken_cluster):
     """A machine goes while trials run on it: they are tried again elsewhere, with their numbers and values."""
-    driver = start(project, "tune", "bowl.ipynb", "--name", "bowl", *RANDOM, "--trials", "8", "-p", "pause_s", "1", "--ray", cluster.address)
+    driver = start(project, "tune", "bowl.ipynb", "--name", "bowl", *RANDOM, "--trials", "8", "-p", "pause_s", "1", "--ray", broken_cluster.address)
     await_true(lambda: len(list((project / "experiments").glob("*/metrics.jsonl"))) >= 3, "three trials")
-    cluster.remove_node(cluster.machines[0], allow_graceful=False)
+    broken_cluster.remove_node(broken_cluster.machines[0], allow_graceful=False)
     assert driver.wait(240) == 0
     printed = next(project.parent.glob(f"{project.name}.*.txt")).read_text()
     assert "A machine of the cluster is gone" in printed, printed
@@ -124,8 +126,3 @@ def test_a_machine_without_the_notebook(project, cluster):
 def test_no_cluster(project):
     pytest.importorskip("ray")
     assert "There is no Ray cluster at 127.0.0.1:1" in tune(project, *RANDOM, "--trials", "2", "--ray", "127.0.0.1:1", code=2)
-
-
-def test_nothing_is_left_behind():
-    time.sleep(2)
-    assert not list_processes(ROOT / "no-such-folder")
