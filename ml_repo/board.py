@@ -16,7 +16,8 @@ from typing import Any
 
 from .driver import Driver, Viewer, run_study
 from .runs import format_duration
-from .study import Study, Trial, find_best
+from .study import Study
+from .trial_files import Trial, find_best
 
 # %% ../nbs/14n_board.ipynb #08feed25
 def describe_values(

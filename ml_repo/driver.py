@@ -10,8 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import replace
 from multiprocessing.connection import wait
 from os import PathLike
@@ -20,11 +19,11 @@ from typing import Any
 
 from fastcore.basics import patch
 
-from .bounds import ParameterError
 from .pruning import NO_METRIC
 from .sampling import LEARNING, count_grid, draw_values, select_past
 from .storage import StudyStorage, hide_password, set_aside
-from .study import Study, Trial, list_space, open_folder, read_trials
+from .study import Study, list_space, open_folder
+from .trial_files import Trial, read_trials
 from .supervisor import catch_signals
 from .trial import rebuild_trials
 from .warm import WarmProcess

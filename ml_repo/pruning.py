@@ -16,7 +16,8 @@ from .files import read_lines
 from .metrics import list_values, metric_key
 from .sampling import calm_optuna, freeze_trial, make_view
 from .space import Variation
-from .study import Study, Trial
+from .study import Study
+from .trial_files import Trial
 
 # %% ../nbs/14d_pruning.ipynb #a50295cd
 def make_pruner(

@@ -97,8 +97,9 @@ def _run_batch(
     "Run a notebook for each point of a grid. Raises `ValueError` for a grid that cannot be."
     from ml_repo.board import carry_out
     from ml_repo.parameters import read_parameters
-    from ml_repo.study import define_study, read_trials, split_pairs
     from ml_repo.provenance import find_records_folders
+    from ml_repo.study import STUDIES, define_study, split_pairs
+    from ml_repo.trial_files import read_trials
 
     vary: dict[str, Any] = split_pairs(grid, "--grid")
     if seeds:
@@ -112,7 +113,7 @@ def _run_batch(
     options.pop("quiet")
     study, root = define_study(notebook, vary, sampler="grid", given=values, threads=threads, **about)
     code = carry_out(study, root, **work, **{name: value for name, value in options.items() if value})
-    failed = any(one.state == "failed" for one in read_trials(find_records_folders(root)[0] / ".studies" / study.name))
+    failed = any(one.state == "failed" for one in read_trials(find_records_folders(root)[0] / STUDIES / study.name))
     return code or int(failed)
 
 # %% ../nbs/16a_run_commands.ipynb #6c64f024

@@ -5,13 +5,12 @@
 # %% auto #0
 __all__ = ['find_journal', 'open_storage', 'hide_password', 'StudyStorage', 'set_aside']
 
-# %% ../nbs/14c_storage.ipynb #b630448f
-import json
+# %% ../nbs/14c_storage.ipynb #983f6ebc
 import os
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,12 @@ from urllib.parse import urlsplit, urlunsplit
 
 from fastcore.basics import patch
 
-from .files import Lock, dump_json, is_held
+from .files import Lock, is_held
 from .record import read_host
 from .sampling import calm_optuna, freeze_trial, make_distribution
 from .space import Variation
-from .study import Study, Trial, hash_definition, read_trials, write_trial
+from .study import Study, hash_definition
+from .trial_files import Trial, read_trials, write_trial
 
 # %% ../nbs/14c_storage.ipynb #30ec6a88
 class _SystemLock:

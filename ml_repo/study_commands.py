@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['STUDY_COMMANDS', 'read_file', 'tune', 'study', 'list_studies', 'show_study', 'show_best', 'resume', 'stop', 'plot']
 
-# %% ../nbs/16g_study_commands.ipynb #074930e7
+# %% ../nbs/16g_study_commands.ipynb #611757cf
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -163,7 +163,8 @@ def list_studies(
       ml-repo study ls
     """
     from ml_repo.provenance import find_records_folders, find_repository
-    from ml_repo.study import count_drivers, find_best, find_studies, read_study, read_trials
+    from ml_repo.study import count_drivers, find_studies, read_study
+    from ml_repo.trial_files import find_best, read_trials
 
     rows = []
     for folder in find_studies(find_records_folders(find_repository(), records)):
@@ -200,7 +201,8 @@ def show_study(
     """
     from dataclasses import asdict
 
-    from ml_repo.study import count_drivers, read_study, read_trials
+    from ml_repo.study import count_drivers, read_study
+    from ml_repo.trial_files import read_trials
 
     folder = _find(name, records)
     one, trials = read_study(folder), read_trials(folder)
@@ -224,7 +226,7 @@ def _describe(
     drivers: int,  # that work on it
 ) -> str:  # lines
     "Say what a study is, and how it stands."
-    from ml_repo.study import find_best
+    from ml_repo.trial_files import find_best
 
     best = find_best(trials, list(study.metrics.values()))
     counts = ", ".join(f"{count} {state}" for state in ("complete", "pruned", "failed") if (count := _count_ended(trials, state)))
@@ -253,7 +255,8 @@ def show_best(
     from dataclasses import asdict
 
     from ml_repo.reading import read_record
-    from ml_repo.study import find_best, read_study, read_trials
+    from ml_repo.study import read_study
+    from ml_repo.trial_files import find_best, read_trials
 
     folder = _find(name, records)
     one = read_study(folder)

@@ -8,7 +8,7 @@ __all__ = ['describe_run', 'list_given', 'measure_cost', 'add_costs', 'hold_tria
 # %% ../nbs/14e_trial.ipynb #1ac3bbee
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from os import PathLike
@@ -23,7 +23,8 @@ from .reading import Record, find_records, read_record
 from .sampling import select_past
 from .space import Variation
 from .store import store_text
-from .study import Study, Trial, list_runs, list_space, note_run, write_definition
+from .study import Study, list_space, write_definition
+from .trial_files import Trial, list_runs, note_run
 
 # %% ../nbs/14e_trial.ipynb #7743ed72
 def describe_run(
@@ -74,7 +75,7 @@ def hold_trial(
     folder: Path,  # of the study
     number: int,  # of the trial
     timeout_s: float = 120,  # the longest to wait for an earlier attempt, seconds
-):
+) -> Iterator[None]:
     "Hold the lock of a trial. Raises `TimeoutError` where an earlier attempt does not end."
     (folder / ".trials").mkdir(parents=True, exist_ok=True)
     lock, until = Lock(folder / ".trials" / f"{number}.lock"), time.monotonic() + timeout_s

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .machine import read_gpus
-from .study import Study, Trial
+from .trial_files import Trial
 
 # %% ../nbs/14f_workers.ipynb #a56c7e53
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
