@@ -91,8 +91,10 @@ def _run_batch(
     seeds: int | None,  # how many
     values: dict[str, Any],  # that are the same in all runs
     options: dict[str, Any],  # of `run_notebook`
+    detach: bool,  # which is refused
+    workers: int,  # how many run at a time
     threads: int,  # processors a run
-    **work: Any,  # of `carry_out`
+    is_cold: bool,  # start each kernel anew
 ) -> int:  # exit code: 1 where a run has failed
     "Run a notebook for each point of a grid. Raises `ValueError` for a grid that cannot be."
     from ml_repo.board import carry_out
@@ -101,6 +103,8 @@ def _run_batch(
     from ml_repo.study import STUDIES, define_study, split_pairs
     from ml_repo.trial_files import read_trials
 
+    if detach:
+        raise ValueError("A batch is not left to itself by --detach. Start it in the background of the shell: nohup ml-repo run … &")
     vary: dict[str, Any] = split_pairs(grid, "--grid")
     if seeds:
         known = {one.name: one.default for one in read_parameters(notebook)}
@@ -112,7 +116,7 @@ def _run_batch(
     about = {"experiment": about["experiment"] or Path(notebook).stem, "note": about["note"], "tags": list(about["tags"])}
     options.pop("quiet")
     study, root = define_study(notebook, vary, sampler="grid", given=values, threads=threads, **about)
-    code = carry_out(study, root, **work, **{name: value for name, value in options.items() if value})
+    code = carry_out(study, root, workers, is_cold=is_cold, **{name: value for name, value in options.items() if value})
     failed = any(one.state == "failed" for one in read_trials(find_records_folders(root)[0] / STUDIES / study.name))
     return code or int(failed)
 
@@ -139,6 +143,7 @@ _BATCH = (
     click.option("--cold/--warm", "is_cold", default=False, help="With --grid or --seeds: start each kernel anew, or fork it from a process that has the libraries imported.  [default: warm]"),
 )
 _WHERE = (
+    click.option("--detach", is_flag=True, help="Leave it to itself in the background, and print its id."),
     click.option("--image", is_flag=False, flag_value="default", metavar="[REF]", help="Run in a container: of this repository's image, or REF. Put it after NOTEBOOK."),
     click.option("--gpu/--no-gpu", "has_gpu", default=None, help="With --image: hand GPUs on, or not. Default: if there are any."),
 )
@@ -155,11 +160,7 @@ def _apply(
 @click.argument("notebook", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("-p", "--parameter", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="Give a parameter; may be repeated.")
 @click.option("-f", "--file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Read parameters from a YAML or JSON file; -p comes after it.")
-@_apply(*_ABOUT)
-@_apply(*_HOW)
-@_apply(*_BATCH)
-@click.option("--detach", is_flag=True, help="Leave it to itself in the background, and print its id.")
-@_apply(*_WHERE)
+@_apply(*_ABOUT, *_HOW, *_BATCH, *_WHERE)
 @click.pass_context
 def run(
     context: click.Context,  # to repeat the command in a container
@@ -169,12 +170,7 @@ def run(
     detach: bool,  # do not wait for it
     image: str | None,  # "default" or a reference
     has_gpu: bool | None,  # of the container
-    grid: tuple[str, ...],  # of a batch
-    seeds: int | None,  # of a batch
-    workers: int,  # of a batch
-    threads: int,  # of each run of a batch
-    is_cold: bool,  # start each kernel of a batch anew
-    **options: Any,  # of `run_notebook`
+    **options: Any,  # of `run_notebook`, and of a batch
 ) -> None:
     """Run a NOTEBOOK and keep its record.
 
@@ -195,10 +191,9 @@ def run(
     from ml_repo.launch import read_values, run_notebook
 
     values = read_values(notebook, pairs, file)
+    grid, seeds, *work = (options.pop(name) for name in ("grid", "seeds", "workers", "threads", "is_cold"))
     if grid or seeds:
-        if detach:
-            raise ValueError("A batch is not left to itself by --detach. Start it in the background of the shell: nohup ml-repo run … &")
-        sys.exit(_run_batch(notebook, grid, seeds, values, options, workers=workers, threads=threads, is_cold=is_cold))
+        sys.exit(_run_batch(notebook, grid, seeds, values, options, detach, *work))
     if detach:
         _start(notebook, values, options)
         return

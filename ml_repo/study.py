@@ -60,6 +60,7 @@ class Study:
     folder: str = "."  # where the kernels work: a path in the repository, or a whole one
     storage: str = ""  # where drivers agree, without a password; empty for a file in the folder of the study
 
+# %% ../nbs/14a_study.ipynb #59716fa7
 _LIMITS = ("name", "trials", "timeout_s", "max_cost", "retries", "experiment", "note", "tags", "folder", "storage")  # what may change while a study goes on
 
 

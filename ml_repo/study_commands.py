@@ -113,8 +113,7 @@ def tune(
     fields["given"] = (fields.get("given") or {}) | read_values(notebook, pairs)
     if max_cost:
         fields["max_cost"] = {name: float(value) for name, value in split_pairs(max_cost, "--max-cost", ":").items()}
-    fields.pop("notebook", None)
-    study, root = define_study(notebook, fields.pop("vary"), fields.pop("metrics", ()), **fields)
+    study, root = define_study(notebook, fields.pop("vary"), fields.pop("metrics", ()), **{name: value for name, value in fields.items() if name != "notebook"})
     sys.exit(carry_out(study, root, workers, workers_per_gpu, storage, is_cold=is_cold))
 
 # %% ../nbs/16g_study_commands.ipynb #e06dc601
@@ -181,6 +180,23 @@ def list_studies(
         text = lambda name, value: "" if value is None else ", ".join(f"{number:.6g}" for number in value) if name == "best" else ("yes" if value else "") if name == "works" else value
         echo_table([name.replace("works", "runs now") for name in rows[0]], [[text(name, value) for name, value in row.items()] for row in rows])
 
+# %% ../nbs/16g_study_commands.ipynb #1c5b5135
+def _describe(
+    study: Any,  # a `Study`
+    trials: Sequence[Any],  # of it
+    drivers: int,  # that work on it
+) -> str:  # lines
+    "Say what a study is, and how it stands."
+    from ml_repo.trial_files import find_best
+
+    best = find_best(trials, list(study.metrics.values()))
+    counts = ", ".join(f"{count} {state}" for state in ("complete", "pruned", "failed") if (count := _count_ended(trials, state)))
+    lines = [("study", study.name), ("notebook", study.notebook), ("sampler", f"{study.sampler}, seed {study.seed}" + (f", pruner {study.pruner['name']}" if study.pruner else "")),
+             ("given", " ".join(f"{key}={value}" for key, value in study.given.items())), ("metrics", ", ".join(f"{key} ({way} is better)" for key, way in study.metrics.items())),
+             ("trials", f"{counts or 'none yet'}" + (f", of {study.trials}" if study.trials else "")), ("now", f"{drivers} at work" if drivers else ""),
+             ("best", ", ".join(f"trial {one.number}" for one in best)), ("note", study.note)]
+    return "\n".join(f"{key:<9} {value}" for key, value in lines if value)
+
 # %% ../nbs/16g_study_commands.ipynb #faddc7c4
 @study.command("show")
 @click.argument("name")
@@ -218,23 +234,6 @@ def show_study(
     click.echo(_describe(one, trials, count_drivers(folder)))
     if rows:
         echo_table(["trial", "state", *(one.metrics or ["seconds"]), *names, "runs", "why"], rows)
-
-
-def _describe(
-    study: Any,  # a `Study`
-    trials: Sequence[Any],  # of it
-    drivers: int,  # that work on it
-) -> str:  # lines
-    "Say what a study is, and how it stands."
-    from ml_repo.trial_files import find_best
-
-    best = find_best(trials, list(study.metrics.values()))
-    counts = ", ".join(f"{count} {state}" for state in ("complete", "pruned", "failed") if (count := _count_ended(trials, state)))
-    lines = [("study", study.name), ("notebook", study.notebook), ("sampler", f"{study.sampler}, seed {study.seed}" + (f", pruner {study.pruner['name']}" if study.pruner else "")),
-             ("given", " ".join(f"{key}={value}" for key, value in study.given.items())), ("metrics", ", ".join(f"{key} ({way} is better)" for key, way in study.metrics.items())),
-             ("trials", f"{counts or 'none yet'}" + (f", of {study.trials}" if study.trials else "")), ("now", f"{drivers} at work" if drivers else ""),
-             ("best", ", ".join(f"trial {one.number}" for one in best)), ("note", study.note)]
-    return "\n".join(f"{key:<9} {value}" for key, value in lines if value)
 
 # %% ../nbs/16g_study_commands.ipynb #60120ff8
 @study.command("best")
@@ -318,7 +317,7 @@ def resume(
         changes["max_cost"] = {key: float(value) for key, value in split_pairs(max_cost, "--max-cost", ":").items()}
     sys.exit(carry_out(replace(one, **changes), root, workers, workers_per_gpu, storage, is_cold=is_cold))
 
-
+# %% ../nbs/16g_study_commands.ipynb #b6d97c01
 @study.command()
 @click.argument("name")
 @click.option("--storage", metavar="ADDRESS", help="Where machines agree. Default: that of the study.")

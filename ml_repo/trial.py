@@ -171,29 +171,7 @@ def run_trial(
                 break
     return _sum_up(study, trial, done)
 
-# %% ../nbs/14e_trial.ipynb #5cbfc018
-def rebuild_trials(
-    study: Study,  # whose trials are wanted
-    root: str | PathLike,  # of the repository
-    home: str | PathLike,  # the folder of records
-) -> list[Trial]:  # those that had ended, by number
-    "Find the trials of a study in the records."
-    runs: dict[int, dict[tuple[int, int], Record]] = {}
-    for folder in find_records(home):
-        with suppress(OSError, ValueError):
-            if b'"study"' not in (folder / "record.json").read_bytes():
-                continue
-            record = read_record(folder)
-            about = record.get("study")
-            if isinstance(about, dict) and about.get("name") == study.name and about.get("outcome", {}).get("state") in ("complete", "pruned", "failed"):
-                runs.setdefault(about["trial"], {})[(about["attempt"], about["repeat"])] = record
-    space, found = list_space(study, root), {}
-    for number in sorted(runs):
-        if (trial := _rebuild_trial(study, space, number, runs[number], found, Path(home))) is not None:
-            found[number] = trial
-    return list(found.values())
-
-
+# %% ../nbs/14e_trial.ipynb #532ef2ad
 def _rebuild_trial(
     study: Study,  # of the trial
     space: Sequence[Variation],  # what it varies
@@ -224,3 +202,25 @@ def _rebuild_trial(
         if outcome["state"] != "complete":
             break
     return _sum_up(study, trial, done)
+
+# %% ../nbs/14e_trial.ipynb #5cbfc018
+def rebuild_trials(
+    study: Study,  # whose trials are wanted
+    root: str | PathLike,  # of the repository
+    home: str | PathLike,  # the folder of records
+) -> list[Trial]:  # those that had ended, by number
+    "Find the trials of a study in the records."
+    runs: dict[int, dict[tuple[int, int], Record]] = {}
+    for folder in find_records(home):
+        with suppress(OSError, ValueError):
+            if b'"study"' not in (folder / "record.json").read_bytes():
+                continue
+            record = read_record(folder)
+            about = record.get("study")
+            if isinstance(about, dict) and about.get("name") == study.name and about.get("outcome", {}).get("state") in ("complete", "pruned", "failed"):
+                runs.setdefault(about["trial"], {})[(about["attempt"], about["repeat"])] = record
+    space, found = list_space(study, root), {}
+    for number in sorted(runs):
+        if (trial := _rebuild_trial(study, space, number, runs[number], found, Path(home))) is not None:
+            found[number] = trial
+    return list(found.values())
