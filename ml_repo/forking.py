@@ -217,7 +217,8 @@ class WarmServer:
         order: dict[str, Any],  # `modules`, `variables`, `own`, `idle_s`, `owner`
     ):
         self.folder, self.order, self.kernels = folder, order, {}  # connection by process
-        self.selector, self.idle_since, self.facts, self.before = selectors.DefaultSelector(), time.monotonic(), {}, {}
+        self.selector, self.idle_since = selectors.DefaultSelector(), time.monotonic()
+        self.facts, self.before, self.set_by_imports = {}, {}, {}
         self.door = socket.socket(socket.AF_UNIX)
         (folder / "socket").unlink(missing_ok=True)
         self.door.bind(str(folder / "socket"))
@@ -245,7 +246,7 @@ def warm_up(
     "Import what is ordered, and find out whether this process may be forked."
     import gc
 
-    problem = server.order.get("problem", "")
+    problem, before = server.order.get("problem", ""), dict(os.environ)
     with watch_variables() as looked_up:
         for name in ("ipykernel.kernelapp", "ipykernel.ipkernel", "ipykernel.zmqshell", "ipykernel.iostream", "ipykernel.displayhook", *server.order["modules"]):
             try:
@@ -259,8 +260,9 @@ def warm_up(
     server.before = look_at_modules()
     gc.collect()
     gc.freeze()
+    server.set_by_imports = {name: value for name, value in os.environ.items() if before.get(name) != value}
     server.facts = {"process": os.getpid(), "python": sys.executable, "processors": len(os.sched_getaffinity(0)), "looked_up": sorted(looked_up), "forgotten": forgotten,
-                    "variables": {name: value for name, value in os.environ.items() if name in looked_up or is_fixed(name)}, "assumed": server.order["variables"],
+                    "variables": {name: value for name, value in before.items() if name in looked_up or is_fixed(name)}, "assumed": server.order["variables"],
                     "problem": problem or find_danger()}
 
 # %% ../nbs/09a_forking.ipynb #971c44c8
@@ -328,6 +330,7 @@ def _answer(
             if key.fileobj is not connection:
                 os.close(key.fd)
         server.selector.close()
+        letter["environment"] |= server.set_by_imports
         _become(letter, connection, files)
         _watch_settings(server.facts["variables"], set(server.facts["looked_up"]))
         return letter

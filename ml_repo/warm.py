@@ -244,7 +244,9 @@ def fork_kernel(
         connection.close()
         for one in line[1:]:
             os.close(one)
-        raise Cold(f"the warm process did not answer: {error!r}") from None if isinstance(error, (OSError, ValueError)) else error
+        if isinstance(error, (OSError, ValueError)):
+            raise Cold(f"the warm process did not answer: {error!r}") from None
+        raise
     finally:
         for one in line[:1]:
             os.close(one)
@@ -290,7 +292,7 @@ def write_order(
         order["modules"] += found.modules
         order["variables"] |= found.variables
         if found.unclear:
-            order["problem"] = f"{path.name} sets {', '.join(found.unclear)} to what only the run knows, before the library that reads it"
+            order |= {"modules": [], "problem": f"{path.name} sets {', '.join(found.unclear)} to what only the run knows, before the library that reads it"}
     if any(one.startswith("matplotlib") for one in order["modules"]):
         order["modules"].append("matplotlib.backends.backend_agg")
     write_atomic(folder / "order.json", json.dumps(order))
