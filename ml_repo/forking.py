@@ -248,7 +248,8 @@ def warm_up(
 
     problem, before = server.order.get("problem", ""), dict(os.environ)
     with watch_variables() as looked_up:
-        for name in ("ipykernel.kernelapp", "ipykernel.ipkernel", "ipykernel.zmqshell", "ipykernel.iostream", "ipykernel.displayhook", *server.order["modules"]):
+        for name in ("ipykernel.kernelapp", "ipykernel.ipkernel", "ipykernel.zmqshell", "ipykernel.iostream", "ipykernel.displayhook",
+                     "ipykernel.heartbeat", "IPython.core.completerlib", "IPython.core.debugger", "IPython.extensions.storemagic", *server.order["modules"]):
             try:
                 importlib.import_module(name)
             except ModuleNotFoundError as error:
@@ -264,6 +265,7 @@ def warm_up(
     server.facts = {"process": os.getpid(), "python": sys.executable, "processors": len(os.sched_getaffinity(0)), "looked_up": sorted(looked_up), "forgotten": forgotten,
                     "variables": {name: value for name, value in before.items() if name in looked_up or is_fixed(name)}, "assumed": server.order["variables"],
                     "problem": problem or find_danger()}
+    server.idle_since = time.monotonic()
 
 # %% ../nbs/09a_forking.ipynb #971c44c8
 def _let_go(
@@ -309,6 +311,17 @@ def read_letter(
     return json.loads(data)
 
 
+def _forget(
+    server: WarmServer,  # the copy in a fork
+    connection: socket.socket,  # to keep
+) -> None:
+    "Close what belongs to the warm process, by the objects that own it: a number closed twice would be somebody else's the second time."
+    for key in list(server.selector.get_map().values()):
+        if key.fileobj is not connection:
+            key.fileobj.close() if isinstance(key.fileobj, socket.socket) else os.close(key.fileobj)
+    server.selector.close()
+
+
 def _answer(
     server: WarmServer,  # that was asked
     connection: socket.socket,  # from which a letter comes
@@ -326,10 +339,7 @@ def _answer(
             _end(server)
         return None
     if (kernel := os.fork()) == 0:
-        for key in list(server.selector.get_map().values()):
-            if key.fileobj is not connection:
-                os.close(key.fd)
-        server.selector.close()
+        _forget(server, connection)
         letter["environment"] |= server.set_by_imports
         _become(letter, connection, files)
         _watch_settings(server.facts["variables"], set(server.facts["looked_up"]))
