@@ -387,7 +387,8 @@ def serve(
         for key, _ in server.selector.select(1.0):
             if server.selector.get_map().get(key.fd) is key and (letter := key.data()) is not None:
                 return letter
-    (server.folder / "socket").unlink(missing_ok=True)
+    for name in ("socket", "starts"):  # it did not die, so its starts do not count
+        (server.folder / name).unlink(missing_ok=True)
     return None
 
 # %% ../nbs/09a_forking.ipynb #3c9b4cba

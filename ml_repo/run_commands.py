@@ -96,6 +96,7 @@ _HOW = (
     click.option("-k", "--kernel", metavar="NAME", help="Another kernel than the notebook asks for."),
     click.option("--engine", metavar="NAME", help="Another engine of papermill to execute with."),
     click.option("--timeout", "timeout_s", type=click.IntRange(min=1), metavar="SECONDS", help="The longest that a cell may take. Default: no limit."),
+    click.option("--warm/--cold", "is_warm", default=False, help="Fork the kernel from a process that has the libraries imported, and waits ten minutes for the next run. Default: cold."),
     click.option("--quiet", is_flag=True, help="Show a progress bar instead of what the notebook prints."),
     click.option("--require-gpu", is_flag=True, help="Stop before the first cell where TensorFlow, JAX or PyTorch sees no GPU."),
 )
@@ -127,6 +128,7 @@ def run(
     pairs: tuple[tuple[str, str], ...],  # names and values
     file: Path | None,  # with more of them
     detach: bool,  # do not wait for it
+    is_warm: bool,  # fork the kernel
     image: str | None,  # "default" or a reference
     has_gpu: bool | None,  # of the container
     **options: Any,  # of `run_notebook`
@@ -140,6 +142,7 @@ def run(
       ml-repo run nbs/train.ipynb -p lr 0.01 -p epochs 5 --note "a smaller step"
       ml-repo run nbs/train.ipynb -f values.yaml --experiment step-size --tag first
       ml-repo run nbs/train.ipynb --detach
+      ml-repo run nbs/train.ipynb -p seed 1 --warm
       ml-repo run nbs/train.ipynb -p lr 0.01 --image
     """
     if image:
@@ -147,6 +150,10 @@ def run(
     from ml_repo.launch import read_values, run_notebook
 
     values = read_values(notebook, pairs, file)
+    if is_warm:
+        from ml_repo.warm import find_warm
+
+        options["warm"] = find_warm(notebook)
     if detach:
         _start(notebook, values, options)
         return
