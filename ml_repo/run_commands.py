@@ -84,6 +84,15 @@ def _run_inside(
     words = ["ml-repo", *_repeat(context, "image", "has_gpu")]
     return run_in_container(words, find_asking(notebook) or find_repository(), reference, [one for one in (notebook, file) if one], has_gpu)
 
+# %% ../nbs/16a_run_commands.ipynb #4d0f4593
+def _find_warm(
+    notebook: Path,  # to execute
+) -> str:  # address
+    "Find a warm process, or start one."
+    from ml_repo.warm import find_warm
+
+    return find_warm(notebook)
+
 # %% ../nbs/16a_run_commands.ipynb #eae251c3
 def _run_batch(
     notebook: Path,  # to execute
@@ -132,6 +141,7 @@ _HOW = (
     click.option("-k", "--kernel", metavar="NAME", help="Another kernel than the notebook asks for."),
     click.option("--engine", metavar="NAME", help="Another engine of papermill to execute with."),
     click.option("--timeout", "timeout_s", type=click.IntRange(min=1), metavar="SECONDS", help="The longest that a cell may take. Default: no limit."),
+    click.option("--warm/--cold", "is_warm", default=None, help="Fork the kernel from a process that has the libraries imported, and waits ten minutes for the next run. Default: cold; warm with --grid or --seeds."),
     click.option("--quiet", is_flag=True, help="Show a progress bar instead of what the notebook prints."),
     click.option("--require-gpu", is_flag=True, help="Stop before the first cell where TensorFlow, JAX or PyTorch sees no GPU."),
 )
@@ -140,7 +150,6 @@ _BATCH = (
     click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Run with N seeds that follow each other."),
     click.option("-w", "--workers", type=click.IntRange(min=1), default=1, show_default=True, metavar="N", help="With --grid or --seeds: how many run at a time."),
     click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, metavar="N", help="With --grid or --seeds: processors a run; part of the result."),
-    click.option("--cold/--warm", "is_cold", default=False, help="With --grid or --seeds: start each kernel anew, or fork it from a process that has the libraries imported.  [default: warm]"),
 )
 _WHERE = (
     click.option("--detach", is_flag=True, help="Leave it to itself in the background, and print its id."),
@@ -168,6 +177,7 @@ def run(
     pairs: tuple[tuple[str, str], ...],  # names and values
     file: Path | None,  # with more of them
     detach: bool,  # do not wait for it
+    is_warm: bool | None,  # fork the kernel
     image: str | None,  # "default" or a reference
     has_gpu: bool | None,  # of the container
     **options: Any,  # of `run_notebook`, and of a batch
@@ -184,6 +194,7 @@ def run(
       ml-repo run nbs/train.ipynb -f values.yaml --experiment step-size --tag first
       ml-repo run nbs/train.ipynb --grid lr=0.1,0.01 --seeds 5 --workers 2
       ml-repo run nbs/train.ipynb --detach
+      ml-repo run nbs/train.ipynb -p seed 1 --warm
       ml-repo run nbs/train.ipynb -p lr 0.01 --image
     """
     if image:
@@ -191,9 +202,10 @@ def run(
     from ml_repo.launch import read_values, run_notebook
 
     values = read_values(notebook, pairs, file)
-    grid, seeds, *work = (options.pop(name) for name in ("grid", "seeds", "workers", "threads", "is_cold"))
+    grid, seeds, *work = (options.pop(name) for name in ("grid", "seeds", "workers", "threads"))
     if grid or seeds:
-        sys.exit(_run_batch(notebook, grid, seeds, values, options, detach, *work))
+        sys.exit(_run_batch(notebook, grid, seeds, values, options, detach, *work, is_warm is False))
+    options["warm"] = _find_warm(notebook) if is_warm else None
     if detach:
         _start(notebook, values, options)
         return
