@@ -132,6 +132,10 @@ def _run_batch(
 # %% ../nbs/16a_run_commands.ipynb #6c64f024
 EXIT_CODES = {"completed": 0, "failed": 1, "interrupted": 130, "killed": 138}
 
+_GIVEN = (
+    click.option("-p", "--parameter", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="Give a parameter; may be repeated."),
+    click.option("-f", "--file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Read parameters from a YAML or JSON file; -p comes after it."),
+)
 _ABOUT = (
     click.option("--experiment", metavar="NAME", help="The question that this run belongs to. Default: the name of the notebook."),
     click.option("--note", default="", metavar="TEXT", help="Why this run, for whoever reads the record."),
@@ -167,9 +171,7 @@ def _apply(
 # %% ../nbs/16a_run_commands.ipynb #35ba471b
 @click.command()
 @click.argument("notebook", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("-p", "--parameter", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="Give a parameter; may be repeated.")
-@click.option("-f", "--file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Read parameters from a YAML or JSON file; -p comes after it.")
-@_apply(*_ABOUT, *_HOW, *_BATCH, *_WHERE)
+@_apply(*_GIVEN, *_ABOUT, *_HOW, *_BATCH, *_WHERE)
 @click.pass_context
 def run(
     context: click.Context,  # to repeat the command in a container
@@ -177,7 +179,6 @@ def run(
     pairs: tuple[tuple[str, str], ...],  # names and values
     file: Path | None,  # with more of them
     detach: bool,  # do not wait for it
-    is_warm: bool | None,  # fork the kernel
     image: str | None,  # "default" or a reference
     has_gpu: bool | None,  # of the container
     **options: Any,  # of `run_notebook`, and of a batch
@@ -202,7 +203,7 @@ def run(
     from ml_repo.launch import read_values, run_notebook
 
     values = read_values(notebook, pairs, file)
-    grid, seeds, *work = (options.pop(name) for name in ("grid", "seeds", "workers", "threads"))
+    grid, seeds, is_warm, *work = (options.pop(name) for name in ("grid", "seeds", "is_warm", "workers", "threads"))
     if grid or seeds:
         sys.exit(_run_batch(notebook, grid, seeds, values, options, detach, *work, is_warm is False))
     options["warm"] = _find_warm(notebook) if is_warm else None
