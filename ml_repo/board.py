@@ -14,9 +14,12 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
+from fastcore.basics import patch
+
 from .driver import Driver, Viewer, run_study
 from .runs import format_duration
-from .study import Study, Trial, find_best
+from .study import Study
+from .trial_files import Trial, find_best
 
 # %% ../nbs/14n_board.ipynb #08feed25
 def describe_values(
@@ -130,28 +133,34 @@ class Board(Viewer):
 
         self.console.print(Text(text), soft_wrap=True)
 
-    def say(
-        self,
-        text: str,  # a sentence
-    ) -> None:
-        "Print a sentence."
-        self._print(text)
+# %% ../nbs/14n_board.ipynb #1845c2c4
+@patch
+def say(
+    self: Board,
+    text: str,  # a sentence
+) -> None:
+    "Print a sentence."
+    self._print(text)
 
-    def end_trial(
-        self,
-        trial: Trial,  # that has ended
-    ) -> None:
-        "Print a line about a trial."
-        self._print(f"trial {trial.number}  {describe_values(trial)}  {describe_result(self.study, trial)}")
 
-    def look(
-        self,
-        driver: Driver,  # at work
-    ) -> None:
-        "Renew the table, four times a second at most."
-        if self._live is not None and time.monotonic() - self._last > 0.25:
-            self._last = time.monotonic()
-            self._live.update(make_table(driver), refresh=True)
+@patch
+def end_trial(
+    self: Board,
+    trial: Trial,  # that has ended
+) -> None:
+    "Print a line about a trial."
+    self._print(f"trial {trial.number}  {describe_values(trial)}  {describe_result(self.study, trial)}")
+
+
+@patch
+def look(
+    self: Board,
+    driver: Driver,  # at work
+) -> None:
+    "Renew the table, four times a second at most."
+    if self._live is not None and time.monotonic() - self._last > 0.25:
+        self._last = time.monotonic()
+        self._live.update(make_table(driver), refresh=True)
 
 # %% ../nbs/14n_board.ipynb #8b86de0d
 def carry_out(

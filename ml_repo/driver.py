@@ -10,8 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import replace
 from multiprocessing.connection import wait
 from os import PathLike
@@ -20,11 +19,11 @@ from typing import Any
 
 from fastcore.basics import patch
 
-from .bounds import ParameterError
 from .pruning import NO_METRIC
 from .sampling import LEARNING, count_grid, draw_values, select_past
 from .storage import StudyStorage, hide_password, set_aside
-from .study import Study, Trial, list_space, open_folder, read_trials
+from .study import Study, list_space, open_folder
+from .trial_files import Trial, read_trials
 from .supervisor import catch_signals
 from .trial import rebuild_trials
 from .warm import WarmProcess
@@ -122,31 +121,7 @@ def _hand_out(
             except OSError:  # it died while it was idle; the trial is started again with the next one
                 worker.trial = task[0]
 
-# %% ../nbs/14g_driver.ipynb #500e873c
-def _receive(
-    driver: Driver,  # at work
-    worker: Worker,  # that has something to say
-) -> None:
-    "Do what the message of a worker asks for."
-    while (message := worker.read()) is not None:
-        kind, content = message
-        if kind == "run":
-            continue
-        trial, worker.trial = worker.trial, None
-        if kind == "done" and content.state != "waiting":
-            _keep(driver, content)
-        elif kind == "refused":
-            _keep(driver, replace(trial, state="failed", text=content))
-        elif kind == "broken":
-            driver.storage.give_back(trial.number)
-            driver.problem = f"Trial {trial.number} could not be carried out: {content}"
-        elif trial is not None:
-            _retry(driver, trial, content.text if kind == "done" else content or "Its worker was stopped.")
-        if kind in ("stopped", "gone"):
-            _replace(driver, worker)
-            return
-
-
+# %% ../nbs/14g_driver.ipynb #afad6f84
 def _keep(
     driver: Driver,  # at work
     trial: Trial,  # that has ended
@@ -156,7 +131,7 @@ def _keep(
     if trial.state == "failed" and trial.text.startswith(NO_METRIC) and not any(one.objectives for one in driver.storage.read_all().values()):
         driver.problem = f"Trial {trial.number}: {trial.text}. Name one of these: --metric NAME"
 
-
+# %% ../nbs/14g_driver.ipynb #e3fd06dd
 def _retry(
     driver: Driver,  # at work
     trial: Trial,  # that was interrupted or killed
@@ -183,6 +158,30 @@ def _replace(
         driver.workers.remove(worker)
     else:
         driver.workers[driver.workers.index(worker)] = worker.again()
+
+# %% ../nbs/14g_driver.ipynb #500e873c
+def _receive(
+    driver: Driver,  # at work
+    worker: Worker,  # that has something to say
+) -> None:
+    "Do what the message of a worker asks for."
+    while (message := worker.read()) is not None:
+        kind, content = message
+        if kind == "run":
+            continue
+        trial, worker.trial = worker.trial, None
+        if kind == "done" and content.state != "waiting":
+            _keep(driver, content)
+        elif kind == "refused":
+            _keep(driver, replace(trial, state="failed", text=content))
+        elif kind == "broken":
+            driver.storage.give_back(trial.number)
+            driver.problem = f"Trial {trial.number} could not be carried out: {content}"
+        elif trial is not None:
+            _retry(driver, trial, content.text if kind == "done" else content or "Its worker was stopped.")
+        if kind in ("stopped", "gone"):
+            _replace(driver, worker)
+            return
 
 # %% ../nbs/14g_driver.ipynb #67631031
 @patch

@@ -72,6 +72,7 @@ def _open(
     output: Path | None,  # a second place for the executed notebook
     about: dict[str, Any],  # experiment, note, tags, parents, door, folder, warnings, claim
     kernel_name: str,  # of the kernel that runs it, which may be another one than the notebook names
+    judge: Any = None,  # see `Job`
 ) -> Job:
     "Open the record of a run. Raises `RefusedRun` when it cannot be written."
     given = dict(nb.metadata.papermill.get("parameters", {}))
@@ -92,7 +93,7 @@ def _open(
     nb.metadata["ml_repo"] = {"run": record.folder.name}
     start_mirror(root, record.folder.parent)  # where the repository wants it; nothing waits for it
     transcript = Transcript(nb, [executed, *([output] if output and output != executed else [])], redactor)
-    return Job(nb, root, record, redactor, transcript, list(values))
+    return Job(nb, root, record, redactor, transcript, list(values), judge)
 
 # %% ../nbs/08e_engine.ipynb #11a3eff5
 class UnkeptRecord(OSError, click.ClickException):
@@ -286,9 +287,7 @@ def execute_recorded(
 
     Raises `RefusedRun` before anything starts, `DeadKernelError` for a killed kernel, `UnkeptRecord` for a record that is not whole."""
     about = dict(record or {})
-    require_gpu, engine, announce = _takes_gpu(about), about.pop("engine", None), about.pop("announce", lambda folder: None)
-    judge = about.pop("judge", None)
-    warm = about.pop("warm", None)
+    require_gpu, engine, announce, judge, warm = _takes_gpu(about), *(about.pop(name, None) for name in ("engine", "announce", "judge", "warm"))
     nb = nbformat.from_dict(nb)  # one that papermill has brought up from version 3 is of other types
     input_path = input_path if isinstance(input_path, str) and input_path not in ("", "-") else None
     path = Path(base, input_path or "notebook.ipynb").resolve()
@@ -303,9 +302,8 @@ def execute_recorded(
     manager = NotebookExecutionManager(nb, progress_bar=progress_bar and not engine, log_output=log_output)
     stopped: list[int] = []  # signals outside of the execution, so that the record is opened and closed whole
     with nullcontext() if engine else catch_signals(stopped.append):
-        job = _open(nb, root, name, parameters, output, {"door": "papermill", "folder": name_folder(root), **{key: value for key, value in about.items() if value}}, kernel_name)
-        job.judge = judge
-        announce(job.record.folder)
+        job = _open(nb, root, name, parameters, output, {"door": "papermill", "folder": name_folder(root), **{key: value for key, value in about.items() if value}}, kernel_name, judge)
+        (announce or (lambda folder: None))(job.record.folder)
         if engine:
             outcome = _run_other(job, engine, kernel_name, {"input_path": input_path, "progress_bar": progress_bar, "log_output": log_output, **options})
         else:

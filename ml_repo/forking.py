@@ -217,7 +217,8 @@ class WarmServer:
         order: dict[str, Any],  # `modules`, `variables`, `own`, `idle_s`, `owner`
     ):
         self.folder, self.order, self.kernels = folder, order, {}  # connection by process
-        self.selector, self.idle_since, self.facts, self.before = selectors.DefaultSelector(), time.monotonic(), {}, {}
+        self.selector, self.idle_since = selectors.DefaultSelector(), time.monotonic()
+        self.facts, self.before, self.set_by_imports = {}, {}, {}
         self.door = socket.socket(socket.AF_UNIX)
         (folder / "socket").unlink(missing_ok=True)
         self.door.bind(str(folder / "socket"))
@@ -245,9 +246,10 @@ def warm_up(
     "Import what is ordered, and find out whether this process may be forked."
     import gc
 
-    problem = server.order.get("problem", "")
+    problem, before = server.order.get("problem", ""), dict(os.environ)
     with watch_variables() as looked_up:
-        for name in ("ipykernel.kernelapp", "ipykernel.ipkernel", "ipykernel.zmqshell", "ipykernel.iostream", "ipykernel.displayhook", *server.order["modules"]):
+        for name in ("ipykernel.kernelapp", "ipykernel.ipkernel", "ipykernel.zmqshell", "ipykernel.iostream", "ipykernel.displayhook",
+                     "ipykernel.heartbeat", "IPython.core.completerlib", "IPython.core.debugger", "IPython.extensions.storemagic", *server.order["modules"]):
             try:
                 importlib.import_module(name)
             except ModuleNotFoundError as error:
@@ -259,9 +261,11 @@ def warm_up(
     server.before = look_at_modules()
     gc.collect()
     gc.freeze()
+    server.set_by_imports = {name: value for name, value in os.environ.items() if before.get(name) != value}
     server.facts = {"process": os.getpid(), "python": sys.executable, "processors": len(os.sched_getaffinity(0)), "looked_up": sorted(looked_up), "forgotten": forgotten,
-                    "variables": {name: value for name, value in os.environ.items() if name in looked_up or is_fixed(name)}, "assumed": server.order["variables"],
+                    "variables": {name: value for name, value in before.items() if name in looked_up or is_fixed(name)}, "assumed": server.order["variables"],
                     "problem": problem or find_danger()}
+    server.idle_since = time.monotonic()
 
 # %% ../nbs/09a_forking.ipynb #971c44c8
 def _let_go(
@@ -307,6 +311,17 @@ def read_letter(
     return json.loads(data)
 
 
+def _forget(
+    server: WarmServer,  # the copy in a fork
+    connection: socket.socket,  # to keep
+) -> None:
+    "Close what belongs to the warm process, by the objects that own it: a number closed twice would be somebody else's the second time."
+    for key in list(server.selector.get_map().values()):
+        if key.fileobj is not connection:
+            key.fileobj.close() if isinstance(key.fileobj, socket.socket) else os.close(key.fileobj)
+    server.selector.close()
+
+
 def _answer(
     server: WarmServer,  # that was asked
     connection: socket.socket,  # from which a letter comes
@@ -324,10 +339,8 @@ def _answer(
             _end(server)
         return None
     if (kernel := os.fork()) == 0:
-        for key in list(server.selector.get_map().values()):
-            if key.fileobj is not connection:
-                os.close(key.fd)
-        server.selector.close()
+        _forget(server, connection)
+        letter["environment"] |= server.set_by_imports
         _become(letter, connection, files)
         _watch_settings(server.facts["variables"], set(server.facts["looked_up"]))
         return letter
@@ -374,7 +387,8 @@ def serve(
         for key, _ in server.selector.select(1.0):
             if server.selector.get_map().get(key.fd) is key and (letter := key.data()) is not None:
                 return letter
-    (server.folder / "socket").unlink(missing_ok=True)
+    for name in ("socket", "starts"):  # it did not die, so its starts do not count
+        (server.folder / name).unlink(missing_ok=True)
     return None
 
 # %% ../nbs/09a_forking.ipynb #3c9b4cba

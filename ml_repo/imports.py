@@ -63,16 +63,18 @@ def _read_settings(
 # %% ../nbs/09_imports.ipynb #59e898dd
 def _list_statements(
     body: list[ast.stmt],  # of a module or a block
-    is_certain: bool = True,  # whether the block runs in any case
-) -> Iterator[tuple[ast.stmt, bool]]:  # simple statements
-    "List the statements of a module, and whether each runs in any case when it is imported."
+    share: str = "always",  # whether the block runs when the module is imported: "always", "perhaps", or "later" in a function
+) -> Iterator[tuple[ast.stmt, str]]:  # simple statements
+    "List the statements of a module, and whether each runs when it is imported."
     for node in body:
         if hasattr(node, "body"):
             blocks = [getattr(node, name, []) for name in ("body", "orelse", "finalbody")] + [one.body for one in getattr(node, "handlers", [])]
             for block in blocks:
-                yield from _list_statements(block, is_certain and isinstance(node, ast.With))
+                is_later = share == "later" or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+                is_same = isinstance(node, (ast.With, ast.ClassDef))
+                yield from _list_statements(block, "later" if is_later else share if is_same else "perhaps")
         else:
-            yield node, is_certain
+            yield node, share
 
 
 def _list_names(
@@ -128,13 +130,13 @@ def _is_late(
 
 def _note_settings(
     node: ast.stmt,  # a statement
-    is_certain: bool,  # whether it runs in any case
+    share: str,  # whether it runs
     imports: Imports,  # gets them
 ) -> None:
     "Note the variables that a statement sets in time."
     for name, value in _read_settings(node):
-        if is_fixed(name) and not _is_late(name, imports):
-            if is_certain and value is not None:
+        if share != "later" and is_fixed(name) and not _is_late(name, imports):
+            if share == "always" and value is not None:
                 imports.variables.setdefault(name, value)
             elif name not in imports.unclear:
                 imports.unclear.append(name)
@@ -148,11 +150,11 @@ def find_imports(
     imports, seen = Imports(), set()
 
     def follow(module: ast.Module, package: str) -> None:
-        for node, is_certain in _list_statements(module.body):
-            _note_settings(node, is_certain, imports)
+        for node, share in _list_statements(module.body):
+            _note_settings(node, share, imports)
             for name in _list_names(node, package):
                 if (top := name.partition(".")[0]) in KNOWN:
-                    if top in _LARGE and not is_certain:
+                    if top in _LARGE and share == "later":
                         continue
                     imports.modules += [name] if name not in imports.modules else []
                 elif name not in seen:

@@ -12,11 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fastcore.basics import patch
+
 from .files import read_lines
 from .metrics import list_values, metric_key
 from .sampling import calm_optuna, freeze_trial, make_view
 from .space import Variation
-from .study import Study, Trial
+from .study import Study
+from .trial_files import Trial
 
 # %% ../nbs/14d_pruning.ipynb #a50295cd
 def make_pruner(
@@ -122,30 +125,36 @@ class TrialJudge:
     def _say(self) -> str:
         return f"{next(iter(self.study.metrics))} was {self.steps[self.pruned_at]:.6g}"
 
-    def conclude(
-        self,
-        folder: Path,  # of the record
-        facts: Mapping[str, Any],  # what the record will say: state, metrics
-    ) -> dict[str, Any]:  # the field `study` of the record
-        "Say what the result of a run means for its study."
-        if self.study.metrics and (self.decide is not None or len(self.study.metrics) == 1):
-            self._read(folder)
-        outcome: dict[str, Any] = {"state": "unfinished"}
-        if self.pruned_at is not None:
-            outcome = {"state": "pruned", "step": self.pruned_at, "text": self._say()}
-        elif facts["state"] == "completed":
-            outcome = self._judge(facts)
-        elif facts["state"] == "failed":
-            outcome = {"state": "failed", "text": (facts.get("cause") or {}).get("text", "")[:500]}
-        return {"study": dict(self.about) | {"outcome": outcome}}
+# %% ../nbs/14d_pruning.ipynb #55d67ca7
+@patch
+def conclude(
+    self: TrialJudge,
+    folder: Path,  # of the record
+    facts: Mapping[str, Any],  # what the record will say: state, metrics
+) -> dict[str, Any]:  # the field `study` of the record
+    "Say what the result of a run means for its study."
+    if self.study.metrics and (self.decide is not None or len(self.study.metrics) == 1):
+        self._read(folder)
+    outcome: dict[str, Any] = {"state": "unfinished"}
+    if self.pruned_at is not None:
+        outcome = {"state": "pruned", "step": self.pruned_at, "text": self._say()}
+    elif facts["state"] == "completed":
+        outcome = _judge(self.study, facts)
+    elif facts["state"] == "failed":
+        outcome = {"state": "failed", "text": (facts.get("cause") or {}).get("text", "")[:500]}
+    return {"study": dict(self.about) | {"outcome": outcome}}
 
-    def _judge(self, facts: Mapping[str, Any]) -> dict[str, Any]:
-        "Read the objectives of a run that is complete."
-        try:
-            values = read_objectives(facts["metrics"], list(self.study.metrics))
-        except KeyError as error:
-            known = ", ".join(metric_key(one.get("split", ""), one["name"]) for one in facts["metrics"]) or "none"
-            return {"state": "failed", "text": f"{NO_METRIC} {error.args[0]}. It has: {known}"[:500]}
-        if bad := [name for name, value in zip(self.study.metrics, values) if math.isnan(value)]:
-            return {"state": "failed", "text": f"{bad[0]} is nan"}
-        return {"state": "complete", "objectives": values}
+
+def _judge(
+    study: Study,  # of the trial
+    facts: Mapping[str, Any],  # of a run that was completed
+) -> dict[str, Any]:  # its outcome
+    "Read the objectives of a run."
+    try:
+        values = read_objectives(facts["metrics"], list(study.metrics))
+    except KeyError as error:
+        known = ", ".join(metric_key(one.get("split", ""), one["name"]) for one in facts["metrics"]) or "none"
+        return {"state": "failed", "text": f"{NO_METRIC} {error.args[0]}. It has: {known}"[:500]}
+    if bad := [name for name, value in zip(study.metrics, values) if math.isnan(value)]:
+        return {"state": "failed", "text": f"{bad[0]} is nan"}
+    return {"state": "complete", "objectives": values}

@@ -10,13 +10,14 @@ __all__ = ['LEARNING', 'make_seed', 'count_grid', 'calm_optuna', 'make_distribut
 import hashlib
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from .bounds import ParameterError
 from .space import Variation, is_active, list_grid, place_point
-from .study import Study, Trial, make_rules
+from .study import Study, make_rules
+from .trial_files import Trial
 
 # %% ../nbs/14b_sampling.ipynb #d78252cb
 def make_seed(
@@ -95,7 +96,7 @@ LEARNING = ("tpe", "cmaes")  # samplers that look back
 
 
 @contextmanager
-def calm_optuna():
+def calm_optuna() -> Iterator[None]:
     "Keep Optuna from telling each step, and from warning of what is meant."
     import optuna
 

@@ -5,13 +5,12 @@
 # %% auto #0
 __all__ = ['find_journal', 'open_storage', 'hide_password', 'StudyStorage', 'set_aside']
 
-# %% ../nbs/14c_storage.ipynb #b630448f
-import json
+# %% ../nbs/14c_storage.ipynb #983f6ebc
 import os
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,12 @@ from urllib.parse import urlsplit, urlunsplit
 
 from fastcore.basics import patch
 
-from .files import Lock, dump_json, is_held
+from .files import Lock, is_held
 from .record import read_host
 from .sampling import calm_optuna, freeze_trial, make_distribution
 from .space import Variation
-from .study import Study, Trial, hash_definition, read_trials, write_trial
+from .study import Study, hash_definition
+from .trial_files import Trial, read_trials, write_trial
 
 # %% ../nbs/14c_storage.ipynb #30ec6a88
 class _SystemLock:
@@ -235,7 +235,7 @@ def owns(
     frozen = self._storage.get_trial(self._ids[number])
     return frozen.state.name == "RUNNING" and (frozen.system_attrs.get(_OWNER) or {}).get("driver") == self.id
 
-
+# %% ../nbs/14c_storage.ipynb #364aca5c
 @patch
 def tell(
     self: StudyStorage,
@@ -262,7 +262,7 @@ def tell(
     self._storage.set_trial_state_values(trial_id, state, trial.objectives if trial.state in ("complete", "pruned") else None)
     return True
 
-
+# %% ../nbs/14c_storage.ipynb #32b835d3
 @patch
 def write_down(self: StudyStorage) -> list[Trial]:  # those that were new
     "Write the trials that have ended, here or elsewhere, into `trials.jsonl`."
@@ -272,7 +272,7 @@ def write_down(self: StudyStorage) -> list[Trial]:  # those that were new
         self._written.add(one.number)
     return new
 
-# %% ../nbs/14c_storage.ipynb #364aca5c
+# %% ../nbs/14c_storage.ipynb #c5cd5c56
 @patch
 def beat(
     self: StudyStorage,
@@ -300,7 +300,7 @@ def leave(self: StudyStorage) -> None:
     with suppress(Exception):
         self._storage.remove_session()
 
-
+# %% ../nbs/14c_storage.ipynb #46d6f2d4
 @patch
 def list_living(self: StudyStorage) -> set[str]:  # their ids, with this one
     "List the drivers that live, as far as one can know."
@@ -317,7 +317,7 @@ def list_living(self: StudyStorage) -> set[str]:  # their ids, with this one
             living.add(driver)
     return living
 
-# %% ../nbs/14c_storage.ipynb #32b835d3
+# %% ../nbs/14c_storage.ipynb #51a6a29d
 @patch
 def count_death(
     self: StudyStorage,
@@ -363,7 +363,7 @@ def free_orphans(self: StudyStorage) -> list[int]:  # numbers of trials that wai
                 freed.append(frozen.number)
     return freed
 
-# %% ../nbs/14c_storage.ipynb #c5cd5c56
+# %% ../nbs/14c_storage.ipynb #a5a12933
 @patch
 def ask_stop(
     self: StudyStorage,
@@ -378,7 +378,7 @@ def is_stopped(self: StudyStorage) -> bool:
     "Say whether somebody has asked for the end."
     return bool(self._storage.get_study_system_attrs(self._study_id).get(_STOP))
 
-# %% ../nbs/14c_storage.ipynb #46d6f2d4
+# %% ../nbs/14c_storage.ipynb #1355a164
 @patch
 def fill(
     self: StudyStorage,

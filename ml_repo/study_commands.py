@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['STUDY_COMMANDS', 'read_file', 'tune', 'study', 'list_studies', 'show_study', 'show_best', 'resume', 'stop', 'plot']
 
-# %% ../nbs/16g_study_commands.ipynb #074930e7
+# %% ../nbs/16g_study_commands.ipynb #611757cf
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -140,8 +140,7 @@ def tune(
     fields["given"] = (fields.get("given") or {}) | read_values(notebook, pairs)
     if max_cost:
         fields["max_cost"] = {name: float(value) for name, value in split_pairs(max_cost, "--max-cost", ":").items()}
-    fields.pop("notebook", None)
-    study, root = define_study(notebook, fields.pop("vary"), fields.pop("metrics", ()), **fields)
+    study, root = define_study(notebook, fields.pop("vary"), fields.pop("metrics", ()), **{name: value for name, value in fields.items() if name != "notebook"})
     sys.exit(_carry_out(study, root, workers, workers_per_gpu, storage, is_cold, ray))
 
 # %% ../nbs/16g_study_commands.ipynb #e06dc601
@@ -190,7 +189,8 @@ def list_studies(
       ml-repo study ls
     """
     from ml_repo.provenance import find_records_folders, find_repository
-    from ml_repo.study import count_drivers, find_best, find_studies, read_study, read_trials
+    from ml_repo.study import count_drivers, find_studies, read_study
+    from ml_repo.trial_files import find_best, read_trials
 
     rows = []
     for folder in find_studies(find_records_folders(find_repository(), records)):
@@ -206,6 +206,23 @@ def list_studies(
     else:
         text = lambda name, value: "" if value is None else ", ".join(f"{number:.6g}" for number in value) if name == "best" else ("yes" if value else "") if name == "works" else value
         echo_table([name.replace("works", "runs now") for name in rows[0]], [[text(name, value) for name, value in row.items()] for row in rows])
+
+# %% ../nbs/16g_study_commands.ipynb #1c5b5135
+def _describe(
+    study: Any,  # a `Study`
+    trials: Sequence[Any],  # of it
+    drivers: int,  # that work on it
+) -> str:  # lines
+    "Say what a study is, and how it stands."
+    from ml_repo.trial_files import find_best
+
+    best = find_best(trials, list(study.metrics.values()))
+    counts = ", ".join(f"{count} {state}" for state in ("complete", "pruned", "failed") if (count := _count_ended(trials, state)))
+    lines = [("study", study.name), ("notebook", study.notebook), ("sampler", f"{study.sampler}, seed {study.seed}" + (f", pruner {study.pruner['name']}" if study.pruner else "")),
+             ("given", " ".join(f"{key}={value}" for key, value in study.given.items())), ("metrics", ", ".join(f"{key} ({way} is better)" for key, way in study.metrics.items())),
+             ("trials", f"{counts or 'none yet'}" + (f", of {study.trials}" if study.trials else "")), ("now", f"{drivers} at work" if drivers else ""),
+             ("best", ", ".join(f"trial {one.number}" for one in best)), ("note", study.note)]
+    return "\n".join(f"{key:<9} {value}" for key, value in lines if value)
 
 # %% ../nbs/16g_study_commands.ipynb #faddc7c4
 @study.command("show")
@@ -227,7 +244,8 @@ def show_study(
     """
     from dataclasses import asdict
 
-    from ml_repo.study import count_drivers, read_study, read_trials
+    from ml_repo.study import count_drivers, read_study
+    from ml_repo.trial_files import read_trials
 
     folder = _find(name, records)
     one, trials = read_study(folder), read_trials(folder)
@@ -243,23 +261,6 @@ def show_study(
     click.echo(_describe(one, trials, count_drivers(folder)))
     if rows:
         echo_table(["trial", "state", *(one.metrics or ["seconds"]), *names, "runs", "why"], rows)
-
-
-def _describe(
-    study: Any,  # a `Study`
-    trials: Sequence[Any],  # of it
-    drivers: int,  # that work on it
-) -> str:  # lines
-    "Say what a study is, and how it stands."
-    from ml_repo.study import find_best
-
-    best = find_best(trials, list(study.metrics.values()))
-    counts = ", ".join(f"{count} {state}" for state in ("complete", "pruned", "failed") if (count := _count_ended(trials, state)))
-    lines = [("study", study.name), ("notebook", study.notebook), ("sampler", f"{study.sampler}, seed {study.seed}" + (f", pruner {study.pruner['name']}" if study.pruner else "")),
-             ("given", " ".join(f"{key}={value}" for key, value in study.given.items())), ("metrics", ", ".join(f"{key} ({way} is better)" for key, way in study.metrics.items())),
-             ("trials", f"{counts or 'none yet'}" + (f", of {study.trials}" if study.trials else "")), ("now", f"{drivers} at work" if drivers else ""),
-             ("best", ", ".join(f"trial {one.number}" for one in best)), ("note", study.note)]
-    return "\n".join(f"{key:<9} {value}" for key, value in lines if value)
 
 # %% ../nbs/16g_study_commands.ipynb #60120ff8
 @study.command("best")
@@ -280,7 +281,8 @@ def show_best(
     from dataclasses import asdict
 
     from ml_repo.reading import read_record
-    from ml_repo.study import find_best, read_study, read_trials
+    from ml_repo.study import read_study
+    from ml_repo.trial_files import find_best, read_trials
 
     folder = _find(name, records)
     one = read_study(folder)
@@ -342,7 +344,7 @@ def resume(
         changes["max_cost"] = {key: float(value) for key, value in split_pairs(max_cost, "--max-cost", ":").items()}
     sys.exit(_carry_out(replace(one, **changes), root, workers, workers_per_gpu, storage, is_cold, ray))
 
-
+# %% ../nbs/16g_study_commands.ipynb #b6d97c01
 @study.command()
 @click.argument("name")
 @click.option("--storage", metavar="ADDRESS", help="Where machines agree. Default: that of the study.")

@@ -8,7 +8,7 @@ __all__ = ['describe_run', 'list_given', 'measure_cost', 'add_costs', 'hold_tria
 # %% ../nbs/14e_trial.ipynb #1ac3bbee
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from os import PathLike
@@ -23,7 +23,8 @@ from .reading import Record, find_records, read_record
 from .sampling import select_past
 from .space import Variation
 from .store import store_text
-from .study import Study, Trial, list_runs, list_space, note_run, write_definition
+from .study import Study, list_space, write_definition
+from .trial_files import Trial, list_runs, note_run
 
 # %% ../nbs/14e_trial.ipynb #7743ed72
 def describe_run(
@@ -74,7 +75,7 @@ def hold_trial(
     folder: Path,  # of the study
     number: int,  # of the trial
     timeout_s: float = 120,  # the longest to wait for an earlier attempt, seconds
-):
+) -> Iterator[None]:
     "Hold the lock of a trial. Raises `TimeoutError` where an earlier attempt does not end."
     (folder / ".trials").mkdir(parents=True, exist_ok=True)
     lock, until = Lock(folder / ".trials" / f"{number}.lock"), time.monotonic() + timeout_s
@@ -170,29 +171,7 @@ def run_trial(
                 break
     return _sum_up(study, trial, done)
 
-# %% ../nbs/14e_trial.ipynb #5cbfc018
-def rebuild_trials(
-    study: Study,  # whose trials are wanted
-    root: str | PathLike,  # of the repository
-    home: str | PathLike,  # the folder of records
-) -> list[Trial]:  # those that had ended, by number
-    "Find the trials of a study in the records."
-    runs: dict[int, dict[tuple[int, int], Record]] = {}
-    for folder in find_records(home):
-        with suppress(OSError, ValueError):
-            if b'"study"' not in (folder / "record.json").read_bytes():
-                continue
-            record = read_record(folder)
-            about = record.get("study")
-            if isinstance(about, dict) and about.get("name") == study.name and about.get("outcome", {}).get("state") in ("complete", "pruned", "failed"):
-                runs.setdefault(about["trial"], {})[(about["attempt"], about["repeat"])] = record
-    space, found = list_space(study, root), {}
-    for number in sorted(runs):
-        if (trial := _rebuild_trial(study, space, number, runs[number], found, Path(home))) is not None:
-            found[number] = trial
-    return list(found.values())
-
-
+# %% ../nbs/14e_trial.ipynb #532ef2ad
 def _rebuild_trial(
     study: Study,  # of the trial
     space: Sequence[Variation],  # what it varies
@@ -223,3 +202,25 @@ def _rebuild_trial(
         if outcome["state"] != "complete":
             break
     return _sum_up(study, trial, done)
+
+# %% ../nbs/14e_trial.ipynb #5cbfc018
+def rebuild_trials(
+    study: Study,  # whose trials are wanted
+    root: str | PathLike,  # of the repository
+    home: str | PathLike,  # the folder of records
+) -> list[Trial]:  # those that had ended, by number
+    "Find the trials of a study in the records."
+    runs: dict[int, dict[tuple[int, int], Record]] = {}
+    for folder in find_records(home):
+        with suppress(OSError, ValueError):
+            if b'"study"' not in (folder / "record.json").read_bytes():
+                continue
+            record = read_record(folder)
+            about = record.get("study")
+            if isinstance(about, dict) and about.get("name") == study.name and about.get("outcome", {}).get("state") in ("complete", "pruned", "failed"):
+                runs.setdefault(about["trial"], {})[(about["attempt"], about["repeat"])] = record
+    space, found = list_space(study, root), {}
+    for number in sorted(runs):
+        if (trial := _rebuild_trial(study, space, number, runs[number], found, Path(home))) is not None:
+            found[number] = trial
+    return list(found.values())

@@ -18,37 +18,13 @@ from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any
 
+from fastcore.basics import patch
+
 from .machine import read_gpus
-from .study import Study, Trial
+from .trial_files import Trial
 
 # %% ../nbs/14f_workers.ipynb #a56c7e53
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-
-
-@dataclass
-class Share:
-    "What of the machine one worker has."
-    environment: dict[str, str] = field(default_factory=dict)  # variables
-    processors: list[int] = field(default_factory=list)  # numbers of those it may use; empty for all
-
-
-def share_machine(
-    workers: int,  # how many there are
-    threads: int,  # processors a trial
-    workers_per_gpu: int = 1,  # how many share a GPU
-    processors: Sequence[int] | None = None,  # to share out; those of this process without
-    gpus: Sequence[str] | None = None,  # to share out, as CUDA_VISIBLE_DEVICES names them; those of this process without
-) -> list[Share]:  # one a worker
-    "Share the machine out. Raises `ValueError` for more workers than GPUs have room for."
-    if processors is None:
-        processors = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    if gpus is None:
-        named = os.environ.get("CUDA_VISIBLE_DEVICES")
-        gpus = [str(gpu["index"]) for gpu in read_gpus()] if named is None else [one.strip() for one in named.split(",") if one.strip() not in ("", "-1")]
-    if gpus and workers > len(gpus) * workers_per_gpu:
-        raise ValueError(f"{workers} workers do not fit: this machine has {len(gpus)} GPU(s), with {workers_per_gpu} worker(s) on each. "
-                         f"Take {len(gpus) * workers_per_gpu} workers, or let more share one: --workers-per-gpu {-(-workers // len(gpus))}")
-    return [Share(_list_variables(place, threads, workers_per_gpu, gpus), _pin(place, threads, processors)) for place in range(workers)]
 
 
 def _list_variables(
@@ -75,6 +51,32 @@ def _pin(
     if len(processors) <= threads:
         return []
     return sorted({processors[(place * threads + one) % len(processors)] for one in range(threads)})
+
+# %% ../nbs/14f_workers.ipynb #11faccf1
+@dataclass
+class Share:
+    "What of the machine one worker has."
+    environment: dict[str, str] = field(default_factory=dict)  # variables
+    processors: list[int] = field(default_factory=list)  # numbers of those it may use; empty for all
+
+
+def share_machine(
+    workers: int,  # how many there are
+    threads: int,  # processors a trial
+    workers_per_gpu: int = 1,  # how many share a GPU
+    processors: Sequence[int] | None = None,  # to share out; those of this process without
+    gpus: Sequence[str] | None = None,  # to share out, as CUDA_VISIBLE_DEVICES names them; those of this process without
+) -> list[Share]:  # one a worker
+    "Share the machine out. Raises `ValueError` for more workers than GPUs have room for."
+    if processors is None:
+        processors = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if gpus is None:
+        named = os.environ.get("CUDA_VISIBLE_DEVICES")
+        gpus = [str(gpu["index"]) for gpu in read_gpus()] if named is None else [one.strip() for one in named.split(",") if one.strip() not in ("", "-1")]
+    if gpus and workers > len(gpus) * workers_per_gpu:
+        raise ValueError(f"{workers} workers do not fit: this machine has {len(gpus)} GPU(s), with {workers_per_gpu} worker(s) on each. "
+                         f"Take {len(gpus) * workers_per_gpu} workers, or let more share one: --workers-per-gpu {-(-workers // len(gpus))}")
+    return [Share(_list_variables(place, threads, workers_per_gpu, gpus), _pin(place, threads, processors)) for place in range(workers)]
 
 # %% ../nbs/14f_workers.ipynb #20f9219b
 class Worker:
@@ -111,45 +113,53 @@ class Worker:
         self.trial, self.run = trial, ""
         self.connection.send((trial, list(past)))
 
-    def read(self) -> tuple[str, Any] | None:  # what it says: `run`, `done`, `refused`, `broken` or `stopped`; `gone` when it is; None for nothing
-        "Read what it says."
-        try:
-            if not self.connection.poll():
-                return None
-            kind, content = self.connection.recv()
-        except (EOFError, OSError):
-            self.process.wait()
-            return "gone", self.read_words()
-        self.run = content if kind == "run" else self.run
-        return kind, content
+# %% ../nbs/14f_workers.ipynb #d402f8f2
+@patch
+def read(self: Worker) -> tuple[str, Any] | None:  # what it says: `run`, `done`, `refused`, `broken` or `stopped`; `gone` when it is; None for nothing
+    "Read what it says."
+    try:
+        if not self.connection.poll():
+            return None
+        kind, content = self.connection.recv()
+    except (EOFError, OSError):
+        self.process.wait()
+        return "gone", self.read_words()
+    self.run = content if kind == "run" else self.run
+    return kind, content
 
-    def read_words(self) -> str:
-        "Read the last it wrote before it went."
-        with suppress(OSError):
-            return self.log.read_text(encoding="utf-8", errors="replace").strip()[-600:]
-        return ""
 
-    def send_signal(
-        self,
-        number: int,  # of a signal
-    ) -> None:
-        "Send it a signal."
-        with suppress(ProcessLookupError):
-            self.process.send_signal(number)
+@patch
+def read_words(self: Worker) -> str:
+    "Read the last it wrote before it went."
+    with suppress(OSError):
+        return self.log.read_text(encoding="utf-8", errors="replace").strip()[-600:]
+    return ""
 
-    def close(
-        self,
-        timeout_s: float = 20,  # the longest to wait for its end, seconds
-    ) -> None:
-        "End it; one that does not go is killed."
-        self.connection.close()
-        try:
-            self.process.wait(timeout_s if self.trial is not None else 5)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        if not self.read_words():
-            self.log.unlink(missing_ok=True)
+# %% ../nbs/14f_workers.ipynb #ed5b6552
+@patch
+def send_signal(
+    self: Worker,
+    number: int,  # of a signal
+) -> None:
+    "Send it a signal."
+    with suppress(ProcessLookupError):
+        self.process.send_signal(number)
+
+
+@patch
+def close(
+    self: Worker,
+    timeout_s: float = 20,  # the longest to wait for its end, seconds
+) -> None:
+    "End it; one that does not go is killed."
+    self.connection.close()
+    try:
+        self.process.wait(timeout_s if self.trial is not None else 5)
+    except subprocess.TimeoutExpired:
+        self.process.kill()
+        self.process.wait()
+    if not self.read_words():
+        self.log.unlink(missing_ok=True)
 
 # %% ../nbs/14f_workers.ipynb #f9813341
 def _stop(number: int, frame: Any) -> None:
@@ -195,7 +205,7 @@ def _work(
             answer = "broken", f"{type(error).__name__}: {error}"
         connection.send(answer)
 
-
+# %% ../nbs/14f_workers.ipynb #dce6a764
 def main() -> None:
     "Be a worker: the number of the pipe to the driver is the argument."
     connection = Connection(int(sys.argv[1]))

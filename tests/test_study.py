@@ -19,7 +19,7 @@ from test_record import ASKING, make_repository, write_notebook
 from ml_repo.files import read_lines
 from ml_repo.reading import find_records, read_record
 from ml_repo.schema import RECORD_SCHEMA
-from ml_repo.study import read_study, read_trials
+from ml_repo.trial_files import read_trials
 
 CONTRACT = """
 x: float = 0.5  # where we are, at least 0, at most 1
