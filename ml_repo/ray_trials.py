@@ -29,7 +29,8 @@ from typing import Any
 from .driver import Driver
 from .fingerprint import hash_source
 from .reading import find_records
-from .study import STUDIES, Study, Trial, list_runs, note_run
+from .study import STUDIES, Study
+from .trial_files import Trial, list_runs, note_run
 from .warm import WarmProcess
 from .workers import Share, Worker, share_machine
 

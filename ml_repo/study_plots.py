@@ -25,7 +25,8 @@ from .comparison import COLOURS
 from .parameters import Parameter
 from .sampling import calm_optuna, make_view
 from .space import Variation, parse_variation
-from .study import Study, Trial, find_best, read_study, read_trials
+from .study import Study, read_study
+from .trial_files import Trial, find_best, read_trials
 
 # %% ../nbs/14j_study_plots.ipynb #c95c3a7a
 @dataclass

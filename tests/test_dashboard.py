@@ -11,7 +11,8 @@ from conftest import BIN, checked
 from test_views import QUIET, Ui, await_end, save
 
 from ml_repo.servers import find_port
-from ml_repo.study import Study, Trial, _write_study, write_trial
+from ml_repo.study import Study, _write_study
+from ml_repo.trial_files import Trial, write_trial
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")]
 REQUESTED = "performance.getEntriesByType('resource').map(one => new URL(one.name).host).filter(host => host)"
