@@ -255,7 +255,8 @@ def _open(
         known = read_trials(folder) or rebuild_trials(study, root, folder.parent.parent)
         if count := storage.fill(known):
             viewer.say(f"The storage was empty. {count} trials were put in again, from the records.")
-    storage.ask_stop(False)
+    if storage.is_stopped():
+        storage.ask_stop(False)
     return folder, storage
 
 
@@ -334,6 +335,8 @@ def run_study(
     """Carry out the trials of a study, and go on where it was left.
 
     Raises `KeyboardInterrupt` when it was stopped; `ValueError` when it cannot go on, with the reason."""
+    from optuna.exceptions import StorageInternalError
+
     root = Path(root).resolve()
     folder, storage = _open(study, root, address, viewer)
     driver = Driver(study, root, folder, storage, viewer)
@@ -346,6 +349,8 @@ def run_study(
             _work_far(driver, cluster, _count_needed(driver, wanted), is_cold, options)
         elif not driver.is_done():
             _work_with(driver, shares[:_count_needed(driver, wanted)], is_cold, options)
+    except StorageInternalError as error:
+        raise ValueError(f"The storage {hide_password(address)} did not answer: {str(error)[:300]}. Nothing is lost; go on with: ml-repo study resume {study.name}") from error
     finally:
         storage.leave()
     if driver.stopping:

@@ -38,7 +38,7 @@ def _list_variables(
     if gpus:
         found["CUDA_VISIBLE_DEVICES"] = gpus[place // workers_per_gpu]
     if gpus and workers_per_gpu > 1:
-        found |= {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 / workers_per_gpu:.3g}", "ML_REPO_GPU_SHARE": f"{0.9 / workers_per_gpu:.3g}"}
+        found |= {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 / workers_per_gpu:.3g}"}
     return found
 
 

@@ -124,21 +124,21 @@ def test_wrong_studies_are_refused_before_anything_runs(project, words, why):
 # ---------------------------------------------------------------- the same trials
 
 @pytest.mark.parametrize("sampler, pruner", [
-    ("tpe", "median"), ("random", None),
+    ("tpe", "median"),
     *(pytest.param(sampler, pruner, marks=pytest.mark.slow) for sampler, pruner in
-      (("cmaes", None), ("quasi-random", None), ("grid", None), ("tpe", "hyperband"), ("random", "asha"), ("cmaes", "median")))])
+      (("random", None), ("cmaes", None), ("quasi-random", None), ("grid", None), ("tpe", "hyperband"), ("random", "asha"), ("cmaes", "median")))])
 def test_one_worker_and_four_give_the_same_trials(project, sampler, pruner):
     space = ("--vary", "x=0:1:0.25", "--vary", "kind=a,b") if sampler == "grid" else SPACE
-    words = (*space, *METRIC, "--sampler", sampler, "--trials", "10", "-p", "epochs", "4", *(("--pruner", pruner) if pruner else ()))
+    words = (*space, *METRIC, "--sampler", sampler, "--trials", "9", "-p", "epochs", "4", *(("--pruner", pruner) if pruner else ()))
     tune(project, *words, name="one")
     tune(project, *words, name="four", *("--workers", "4"))
     one, four = (read_trials(study_folder(project, name)) for name in ("one", "four"))
-    assert [trial.number for trial in one] == list(range(10))
+    assert [trial.number for trial in one] == list(range(9))
     describe = lambda trial: (trial.number, trial.values, trial.state, trial.objectives, trial.steps)
     assert [describe(trial) for trial in one] == [describe(trial) for trial in four]
     assert {trial.state for trial in one} <= {"complete", "pruned"}
-    assert len({str(trial.values) for trial in one}) == 10
-    assert len(read_runs(project, "one")) == len(read_runs(project, "four")) == 10
+    assert len({str(trial.values) for trial in one}) == 9
+    assert len(read_runs(project, "one")) == len(read_runs(project, "four")) == 9
 
 
 def test_a_file_says_all_that_a_command_can(project):
@@ -194,7 +194,7 @@ def test_time_and_cost_end_a_study_and_it_goes_on_later(project):
     words = ("--vary", "x=0:1", *METRIC, "--sampler", "random", "-p", "pause_s", "0.5")
     tune(project, *words, "--timeout", "4")
     timed = len(read_trials(study_folder(project)))
-    assert 1 <= timed <= 4
+    assert 1 <= timed <= 8
     ml_repo(project, "study", "resume", "bowl", "--timeout", "1000", "--max-cost", "processor:0.1")
     assert timed <= len(read_trials(study_folder(project))) <= timed + 1
 
@@ -349,15 +349,15 @@ def test_a_lost_or_damaged_storage_is_made_again(project, expected):
 @pytest.mark.parametrize("sampler, pruner", [("cmaes", "asha"), pytest.param("tpe", "hyperband", marks=pytest.mark.slow)])
 def test_a_lost_folder_is_made_again_from_the_records(project, sampler, pruner):
     words = (*SPACE, *METRIC, "--sampler", sampler, "--pruner", pruner, "-p", "epochs", "6")
-    tune(project, *words, "--trials", "12", name="whole")
-    tune(project, *words, "--trials", "9", name="lost")
+    tune(project, *words, "--trials", "7", "--workers", "2", name="whole")
+    tune(project, *words, "--trials", "5", "--workers", "2", name="lost")
     shutil.rmtree(study_folder(project, "lost"))
-    text = tune(project, *words, "--trials", "12", name="lost")
-    assert "9 trials were put in again" in text
+    text = tune(project, *words, "--trials", "7", name="lost")
+    assert "5 trials were put in again" in text
     describe = lambda trial: (trial.number, trial.values, trial.state, trial.objectives, trial.steps)
     if pruner == "asha":
         assert [describe(one) for one in read_trials(study_folder(project, "lost"))] == [describe(one) for one in read_trials(study_folder(project, "whole"))]
-    assert len(read_runs(project, "lost")) == 12
+    assert len(read_runs(project, "lost")) == 7
 
 
 # ---------------------------------------------------------------- several drivers
