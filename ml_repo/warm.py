@@ -31,7 +31,7 @@ from jupyter_client.provisioning import LocalProvisioner
 from traitlets import Unicode
 
 from .files import Lock, write_atomic
-from .forking import read_letter
+from .forking import find_places, read_letter
 from .imports import find_imports, is_fixed, is_free
 from .provenance import find_repository
 
@@ -293,7 +293,7 @@ def make_order(
     order = {"modules": list(modules), "variables": {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}, "own": ["ml_repo"], "problem": ""} | options
     if notebook is not None:
         path = Path(notebook).resolve()
-        found = find_imports(path, [path.parent, find_repository(path.parent), *(one for one in sys.path if one)])
+        found = find_imports(path, [path.parent, find_repository(path.parent), *(one for one in sys.path if one and not os.path.realpath(one).startswith(find_places()))])
         order["modules"] += found.modules
         order["variables"] |= found.variables
         if found.unclear:
