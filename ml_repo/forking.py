@@ -206,6 +206,10 @@ def run_kernel(
 
     sys.argv = [ipykernel_launcher.__file__, *arguments]
     IPKernelApp.launch_instance(argv=[*arguments, "--IPKernelApp.parent_handle=1"])  # it need not watch its parent
+    application = IPKernelApp.instance()
+    for thread in (application.control_thread, application.shell_channel_thread):
+        if thread is not None and thread.is_alive():
+            thread.join(1)  # it ends by itself, and would wait for ever for the thread of outputs if that were the first to end
 
 # %% ../nbs/09a_forking.ipynb #9f765267
 class WarmServer:
