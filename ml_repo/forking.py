@@ -201,10 +201,11 @@ def run_kernel(
     arguments: list[str],  # of `python -m ipykernel_launcher`
 ) -> None:
     "Run a kernel of IPython until it ends."
-    import ipykernel_launcher
+    from importlib.util import find_spec
+
     from ipykernel.kernelapp import IPKernelApp
 
-    sys.argv = [ipykernel_launcher.__file__, *arguments]
+    sys.argv = [find_spec("ipykernel_launcher").origin, *arguments]
     IPKernelApp.launch_instance(argv=[*arguments, "--IPKernelApp.parent_handle=1"])  # it need not watch its parent
     application = IPKernelApp.instance()
     for thread in (application.control_thread, application.shell_channel_thread):

@@ -17,6 +17,7 @@ from test_kills import write_repository
 
 from ml_repo.launch import run_notebook
 from ml_repo.reading import Record, read_record
+from ml_repo.store import read_text
 from ml_repo.warm import WarmProcess
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux")
@@ -268,6 +269,11 @@ def test_four_warm_kernels_take_little_memory(tmp_path):
     assert warm_total <= 0.6 * cold
 
 
+def read_loaded(record: Record) -> set[str]:
+    """The packages that the kernel had imported."""
+    return set(read_text(record.folder.parent, record["packages"]["loaded"]).split())
+
+
 @pytest.mark.slow
 def test_a_warm_training_gives_the_same_bits_as_a_cold_one(tmp_path, monkeypatch):
     monkeypatch.setenv("ML_REPO_RECORDS", str(tmp_path))
@@ -277,20 +283,24 @@ def test_a_warm_training_gives_the_same_bits_as_a_cold_one(tmp_path, monkeypatch
         records = [run_notebook(notebook, values, warm=warm.address, quiet=True) for _ in range(2)]
     assert [is_warm(record) for record in records] == [True, True]
     assert {record["weights"]["model"] for record in (cold, *records)} == {cold["weights"]["model"]}
-    curves = {one["name"]: one["last"] if "last" in one else one for one in cold["metrics"]}
     for record in records:
-        for one in record["metrics"]:
-            if not one["name"].startswith("fit_"):
-                assert (one["last"] if "last" in one else one) == curves[one["name"]] or one["split"]
+        assert [one for one in record["metrics"] if not one["name"].startswith("fit_")] == [one for one in cold["metrics"] if not one["name"].startswith("fit_")]
     assert records[0]["determinism"] == cold["determinism"]
+    assert records[0]["code"]["modules"] == cold["code"]["modules"]
+    assert read_loaded(records[0]) ^ read_loaded(cold) == set()
     assert sum(records[1]["cells"]["duration_s"][:15]) < 0.5 * sum(cold["cells"]["duration_s"][:15]), "the imports were not saved"
+
+
+def write_keras(root: Path) -> Path:
+    """Write a notebook whose kernels hold a Keras model."""
+    imports = "import os\nos.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')\nimport keras, tensorflow as tf\nfrom ml_repo.run import start_run\nrun = start_run()"
+    cells = (imports, "model = keras.Sequential([keras.layers.Input((8,)), keras.layers.Dense(1)]); model(tf.zeros((1, 8)))\n" + PAUSE, *CELLS[2:])
+    return write_repository(root, *(cell.replace("time.sleep", "__import__('time').sleep") for cell in cells), name="line.ipynb", parameters=PARAMETERS)
 
 
 @pytest.mark.slow
 def test_four_warm_trainings_take_little_memory(tmp_path):
-    imports = "import os\nos.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')\nimport keras, tensorflow as tf\nfrom ml_repo.run import start_run\nrun = start_run()"
-    cells = (imports, "model = keras.Sequential([keras.layers.Input((8,)), keras.layers.Dense(1)]); model(tf.zeros((1, 8)))\n" + PAUSE, *CELLS[2:])
-    notebook = write_repository(tmp_path / "project", *(cell.replace("time.sleep", "__import__('time').sleep") for cell in cells), name="line.ipynb", parameters=PARAMETERS)
+    notebook = write_keras(tmp_path / "project")
     cold = measure_memory(notebook, None, tmp_path / "cold")
     with WarmProcess(notebook) as warm:
         warm_total = measure_memory(notebook, warm.address, tmp_path / "warm")
