@@ -267,8 +267,7 @@ def execute_recorded(
 
     Raises `RefusedRun` before anything starts, `DeadKernelError` for a killed kernel, `UnkeptRecord` for a record that is not whole."""
     about = dict(record or {})
-    require_gpu, engine, announce = _takes_gpu(about), about.pop("engine", None), about.pop("announce", lambda folder: None)
-    warm = about.pop("warm", None)
+    require_gpu, engine, warm, announce = _takes_gpu(about), about.pop("engine", None), about.pop("warm", None), about.pop("announce", lambda folder: None)
     nb = nbformat.from_dict(nb)  # one that papermill has brought up from version 3 is of other types
     input_path = input_path if isinstance(input_path, str) and input_path not in ("", "-") else None
     path = Path(base, input_path or "notebook.ipynb").resolve()

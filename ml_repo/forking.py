@@ -196,7 +196,7 @@ def _become(
     connection.sendall(json.dumps({"process": os.getpid()}).encode() + b"\n")
     connection.close()
 
-
+# %% ../nbs/09a_forking.ipynb #c6066fd5
 def run_kernel(
     arguments: list[str],  # of `python -m ipykernel_launcher`
 ) -> None:
@@ -315,7 +315,7 @@ def read_letter(
         data += more
     return json.loads(data)
 
-
+# %% ../nbs/09a_forking.ipynb #5b3e1101
 def _forget(
     server: WarmServer,  # the copy in a fork
     connection: socket.socket,  # to keep
@@ -326,7 +326,7 @@ def _forget(
             key.fileobj.close() if isinstance(key.fileobj, socket.socket) else os.close(key.fileobj)
     server.selector.close()
 
-
+# %% ../nbs/09a_forking.ipynb #cc505726
 def _answer(
     server: WarmServer,  # that was asked
     connection: socket.socket,  # from which a letter comes
@@ -383,7 +383,7 @@ def _bury(
         connection.sendall(json.dumps({"status": os.waitstatus_to_exitcode(status), "peak_memory_gb": usage.ru_maxrss * 1024 / 1e9}).encode() + b"\n")
     _let_go(server, connection)
 
-
+# %% ../nbs/09a_forking.ipynb #0fe11f41
 def serve(
     server: WarmServer,  # warmed up
 ) -> dict[str, Any] | None:  # in a fork, the letter that it is to follow; None at the end of the warm process

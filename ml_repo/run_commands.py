@@ -112,6 +112,15 @@ def _apply(
     "Give a command several options, in this order."
     return lambda command: reduce(lambda function, option: option(function), reversed(options), command)
 
+# %% ../nbs/16a_run_commands.ipynb #0b7ebe12
+def _find_warm(
+    notebook: Path,  # to execute
+) -> dict[str, str]:  # the option of `run_notebook`
+    "Find the warm process that is to fork the kernel, or start it."
+    from ml_repo.warm import find_warm
+
+    return {"warm": find_warm(notebook)}
+
 # %% ../nbs/16a_run_commands.ipynb #35ba471b
 @click.command()
 @click.argument("notebook", type=click.Path(path_type=Path, exists=True, dir_okay=False))
@@ -150,10 +159,7 @@ def run(
     from ml_repo.launch import read_values, run_notebook
 
     values = read_values(notebook, pairs, file)
-    if is_warm:
-        from ml_repo.warm import find_warm
-
-        options["warm"] = find_warm(notebook)
+    options |= _find_warm(notebook) if is_warm else {}
     if detach:
         _start(notebook, values, options)
         return

@@ -188,7 +188,7 @@ def start_process(
     finally:
         lock.release()
 
-
+# %% ../nbs/09b_warm.ipynb #f3787ad6
 def _read_end(
     log: Path,  # what a warm process has written
 ) -> str:  # for the end of a sentence
@@ -302,6 +302,16 @@ def make_order(
         order["modules"].append("matplotlib.backends.backend_agg")
     return order
 
+# %% ../nbs/09b_warm.ipynb #7f053cb1
+def _end(
+    process: subprocess.Popen,  # a warm process
+) -> None:
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()  # its kernels live on
+        process.wait()
+
 # %% ../nbs/09b_warm.ipynb #ebde705b
 class WarmProcess:
     "A process that has imported what a notebook needs, and forks kernels for this process and its workers."
@@ -344,16 +354,6 @@ class WarmProcess:
 
     def __exit__(self, *error: Any) -> None:
         self.stop()
-
-
-def _end(
-    process: subprocess.Popen,  # a warm process
-) -> None:
-    try:
-        process.wait(5)
-    except subprocess.TimeoutExpired:
-        process.kill()  # its kernels live on
-        process.wait()
 
 # %% ../nbs/09b_warm.ipynb #3f4322d6
 IDLE_S = 600.0  # seconds that a warm process waits for the next run
