@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['KNOWN', 'is_free', 'is_fixed', 'Imports', 'find_imports']
 
-# %% ../nbs/09_imports.ipynb #9b8db66b
+# %% ../nbs/09_imports.ipynb #5d0fcae2
 import ast
 import json
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from os import PathLike
@@ -157,7 +158,7 @@ def find_imports(
                     if top in _LARGE and share == "later":
                         continue
                     imports.modules += [name] if name not in imports.modules else []
-                elif name not in seen:
+                elif name not in seen and top not in sys.stdlib_module_names:
                     seen.add(name)
                     places = (Path(folder, *name.split(".")) for folder in folders)
                     file = next((file for place in places for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()), None)

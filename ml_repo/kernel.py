@@ -136,7 +136,7 @@ async def start(
     if self.is_python:
         await _keep_outputs(self)
 
-
+# %% ../nbs/08b_kernel.ipynb #39272d3e
 async def _await_sockets(
     client: KernelClient,  # whose kernel starts
 ) -> None:
@@ -165,7 +165,7 @@ async def _await_answer(
         if time.monotonic() > end:
             raise RuntimeError(f"Kernel didn't respond in {client.startup_timeout} seconds")
 
-
+# %% ../nbs/08b_kernel.ipynb #2a138cab
 async def _keep_outputs(
     client: KernelClient,  # whose kernel answers
 ) -> None:
@@ -206,7 +206,7 @@ async def _await_end(
                 return
             await asyncio.sleep(0.01)
 
-
+# %% ../nbs/08b_kernel.ipynb #203d3eb0
 @patch
 def last_words(self: KernelClient) -> str:
     "Read the end of what the kernel wrote outside of the notebook, such as a crash of a library in C; empty without any."

@@ -168,6 +168,15 @@ def _apply(
     "Give a command several options, in this order."
     return lambda command: reduce(lambda function, option: option(function), reversed(options), command)
 
+# %% ../nbs/16a_run_commands.ipynb #0b7ebe12
+def _find_warm(
+    notebook: Path,  # to execute
+) -> dict[str, str]:  # the option of `run_notebook`
+    "Find the warm process that is to fork the kernel, or start it."
+    from ml_repo.warm import find_warm
+
+    return {"warm": find_warm(notebook)}
+
 # %% ../nbs/16a_run_commands.ipynb #35ba471b
 @click.command()
 @click.argument("notebook", type=click.Path(path_type=Path, exists=True, dir_okay=False))
@@ -206,7 +215,7 @@ def run(
     grid, seeds, is_warm, *work = (options.pop(name) for name in ("grid", "seeds", "is_warm", "workers", "threads"))
     if grid or seeds:
         sys.exit(_run_batch(notebook, grid, seeds, values, options, detach, *work, is_warm is False))
-    options["warm"] = _find_warm(notebook) if is_warm else None
+    options |= _find_warm(notebook) if is_warm else {}
     if detach:
         _start(notebook, values, options)
         return

@@ -31,7 +31,7 @@ from jupyter_client.provisioning import LocalProvisioner
 from traitlets import Unicode
 
 from .files import Lock, write_atomic
-from .forking import read_letter
+from .forking import find_places, read_letter
 from .imports import find_imports, is_fixed, is_free
 from .provenance import find_repository
 
@@ -188,7 +188,7 @@ def start_process(
     finally:
         lock.release()
 
-
+# %% ../nbs/09b_warm.ipynb #f3787ad6
 def _read_end(
     log: Path,  # what a warm process has written
 ) -> str:  # for the end of a sentence
@@ -293,7 +293,7 @@ def make_order(
     order = {"modules": list(modules), "variables": {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}, "own": ["ml_repo"], "problem": ""} | options
     if notebook is not None:
         path = Path(notebook).resolve()
-        found = find_imports(path, [path.parent, find_repository(path.parent), *(one for one in sys.path if one)])
+        found = find_imports(path, [path.parent, find_repository(path.parent), *(one for one in sys.path if one and not os.path.realpath(one).startswith(find_places()))])
         order["modules"] += found.modules
         order["variables"] |= found.variables
         if found.unclear:
@@ -301,6 +301,16 @@ def make_order(
     if any(one.startswith("matplotlib") for one in order["modules"]):
         order["modules"].append("matplotlib.backends.backend_agg")
     return order
+
+# %% ../nbs/09b_warm.ipynb #7f053cb1
+def _end(
+    process: subprocess.Popen,  # a warm process
+) -> None:
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()  # its kernels live on
+        process.wait()
 
 # %% ../nbs/09b_warm.ipynb #ebde705b
 class WarmProcess:
@@ -344,16 +354,6 @@ class WarmProcess:
 
     def __exit__(self, *error: Any) -> None:
         self.stop()
-
-
-def _end(
-    process: subprocess.Popen,  # a warm process
-) -> None:
-    try:
-        process.wait(5)
-    except subprocess.TimeoutExpired:
-        process.kill()  # its kernels live on
-        process.wait()
 
 # %% ../nbs/09b_warm.ipynb #3f4322d6
 IDLE_S = 600.0  # seconds that a warm process waits for the next run
