@@ -84,15 +84,6 @@ def _run_inside(
     words = ["ml-repo", *_repeat(context, "image", "has_gpu")]
     return run_in_container(words, find_asking(notebook) or find_repository(), reference, [one for one in (notebook, file) if one], has_gpu)
 
-# %% ../nbs/16a_run_commands.ipynb #4d0f4593
-def _find_warm(
-    notebook: Path,  # to execute
-) -> str:  # address
-    "Find a warm process, or start one."
-    from ml_repo.warm import find_warm
-
-    return find_warm(notebook)
-
 # %% ../nbs/16a_run_commands.ipynb #eae251c3
 def _run_batch(
     notebook: Path,  # to execute
