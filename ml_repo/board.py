@@ -92,17 +92,19 @@ def _read_last(
 
 def make_table(
     driver: Driver,  # at work
-) -> Any:  # of rich
+) -> Any:  # of rich, with the summary below
     "Make the table of what runs."
+    from rich.console import Group
     from rich.table import Table
+    from rich.text import Text
 
     trials = list(driver.storage.read_all().values())
-    table = Table(box=None, caption=summarize_trials(driver.study, trials, driver.limit, len(driver.workers)), caption_justify="left", pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for name in ("trial", "values", "so far", "run"):
         table.add_column(name, overflow="ellipsis", no_wrap=True)
     for worker in driver.busy():
         table.add_row(str(worker.trial.number), describe_values(worker.trial), _read_last(driver, worker.run), worker.run.rpartition("-")[2])
-    return table
+    return Group(table, Text(summarize_trials(driver.study, trials, driver.limit, len(driver.workers)), style="dim"))
 
 # %% ../nbs/14k_board.ipynb #b7b7c487
 class Board(Viewer):

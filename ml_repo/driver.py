@@ -338,6 +338,7 @@ def run_study(
     from optuna.exceptions import StorageInternalError
 
     root = Path(root).resolve()
+    address = str(Path(address).resolve()) if address and "://" not in address else address
     folder, storage = _open(study, root, address, viewer)
     driver = Driver(study, root, folder, storage, viewer)
     wanted = count_workers(study, workers, viewer)

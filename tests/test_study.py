@@ -269,6 +269,7 @@ def test_ctrl_c_leaves_a_study_that_goes_on(project, expected):
     check_whole(project, expected)
 
 
+@pytest.mark.slow
 def test_stop_reaches_the_driver(project, expected):
     driver = start(project, "tune", "bowl.ipynb", "--name", "bowl", *SLOW)
     await_true(lambda: len(read_lines(study_folder(project) / "runs.jsonl")) >= 2, "two runs")
@@ -346,7 +347,7 @@ def test_a_lost_or_damaged_storage_is_made_again(project, expected):
     assert read_values(project)[:TRIALS] == expected and len(read_runs(project)) == runs + 1
 
 
-@pytest.mark.parametrize("sampler, pruner", [("cmaes", "asha"), pytest.param("tpe", "hyperband", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("sampler, pruner", [pytest.param("cmaes", "asha"), pytest.param("tpe", "hyperband", marks=pytest.mark.slow)])
 def test_a_lost_folder_is_made_again_from_the_records(project, sampler, pruner):
     words = (*SPACE, *METRIC, "--sampler", sampler, "--pruner", pruner, "-p", "epochs", "6")
     tune(project, *words, "--trials", "7", "--workers", "2", name="whole")
