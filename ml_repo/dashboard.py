@@ -54,17 +54,21 @@ def _read_ended(
         frozen.user_attrs = {"runs": ", ".join(trial.runs)} | ({"why": trial.text} if trial.text else {})
     return found
 
-# %% ../nbs/14m_dashboard.ipynb #378af091
-_ROOM = 1_000_000  # trials of a study
-
-
+# %% ../nbs/14m_dashboard.ipynb #0d88c98a
 def _refuse(*arguments: Any, **options: Any) -> Any:
     "Raise `RuntimeError`."
     raise RuntimeError("This view changes nothing. Studies are changed with ml-repo tune and ml-repo study.")
 
 
-class Studies(BaseStorage):
-    "All studies of some folders of records, to be read."
+class _ReadOnly(BaseStorage):
+    "A storage that changes nothing."
+
+    create_new_study = delete_study = set_study_user_attr = set_study_system_attr = create_new_trial = set_trial_param = _refuse
+    set_trial_state_values = set_trial_intermediate_value = set_trial_user_attr = set_trial_system_attr = _refuse
+
+# %% ../nbs/14m_dashboard.ipynb #a07076c2
+class _StudyNames(_ReadOnly):
+    "The studies and their numbers."
 
     def __init__(
         self,
@@ -77,6 +81,58 @@ class Studies(BaseStorage):
         there = find_studies(self.homes)
         self._known += [folder for folder in there[::-1] if folder not in self._known]
         return [folder for folder in self._known if folder in there]
+
+    def get_study_name_from_id(
+        self,
+        study_id: int,  # of a study
+    ) -> str:
+        "Name a study."
+        return self._known[study_id - 1].name
+
+    def get_study_id_from_name(
+        self,
+        study_name: str,  # of a study
+    ) -> int:
+        "Find a study. Raises `KeyError`."
+        for folder in self._find():
+            if folder.name == study_name:
+                return self._known.index(folder) + 1
+        raise KeyError(study_name)
+
+# %% ../nbs/14m_dashboard.ipynb #9d893fc8
+class _StudyFacts(_StudyNames):
+    "What there is to say of each study."
+
+    def get_study_directions(
+        self,
+        study_id: int,  # of a study
+    ) -> list[StudyDirection]:
+        "Say what is better."
+        ways = list(read_study(self._known[study_id - 1]).metrics.values()) or ["lower"]
+        return [StudyDirection.MAXIMIZE if way == "higher" else StudyDirection.MINIMIZE for way in ways]
+
+    def get_study_user_attrs(
+        self,
+        study_id: int,  # of a study
+    ) -> dict[str, Any]:
+        "Say what a study is, for people."
+        study = read_study(self._known[study_id - 1])
+        about = {"notebook": study.notebook, "sampler": study.sampler, "seed": study.seed, "pruner": study.pruner.get("name", ""), "note": study.note}
+        return {name: value for name, value in about.items() if value != ""}
+
+    def get_study_system_attrs(
+        self,
+        study_id: int,  # of a study
+    ) -> dict[str, Any]:
+        "Name the metrics, as Optuna does."
+        return {"study:metric_names": list(read_study(self._known[study_id - 1]).metrics) or ["seconds"]}
+
+# %% ../nbs/14m_dashboard.ipynb #456614b0
+_ROOM = 1_000_000  # trials of a study
+
+
+class Studies(_StudyFacts):
+    "All studies of some folders of records, to be read."
 
     def get_all_studies(self) -> list[FrozenStudy]:
         "List the studies."
@@ -111,50 +167,6 @@ class Studies(BaseStorage):
         "Read a trial."
         return next(one for one in self.get_all_trials(trial_id // _ROOM) if one._trial_id == trial_id)
 
-    def get_study_directions(
-        self,
-        study_id: int,  # of a study
-    ) -> list[StudyDirection]:
-        "Say what is better."
-        ways = list(read_study(self._known[study_id - 1]).metrics.values()) or ["lower"]
-        return [StudyDirection.MAXIMIZE if way == "higher" else StudyDirection.MINIMIZE for way in ways]
-
-    def get_study_user_attrs(
-        self,
-        study_id: int,  # of a study
-    ) -> dict[str, Any]:
-        "Say what a study is, for people."
-        study = read_study(self._known[study_id - 1])
-        about = {"notebook": study.notebook, "sampler": study.sampler, "seed": study.seed, "pruner": study.pruner.get("name", ""), "note": study.note}
-        return {name: value for name, value in about.items() if value != ""}
-
-    def get_study_system_attrs(
-        self,
-        study_id: int,  # of a study
-    ) -> dict[str, Any]:
-        "Name the metrics, as Optuna does."
-        return {"study:metric_names": list(read_study(self._known[study_id - 1]).metrics) or ["seconds"]}
-
-    def get_study_name_from_id(
-        self,
-        study_id: int,  # of a study
-    ) -> str:
-        "Name a study."
-        return self._known[study_id - 1].name
-
-    def get_study_id_from_name(
-        self,
-        study_name: str,  # of a study
-    ) -> int:
-        "Find a study. Raises `KeyError`."
-        for folder in self._find():
-            if folder.name == study_name:
-                return self._known.index(folder) + 1
-        raise KeyError(study_name)
-
-    create_new_study = delete_study = set_study_user_attr = set_study_system_attr = create_new_trial = set_trial_param = _refuse
-    set_trial_state_values = set_trial_intermediate_value = set_trial_user_attr = set_trial_system_attr = _refuse
-
 # %% ../nbs/14m_dashboard.ipynb #907c3f9d
 _ADDRESSES = ((b'src="/static/', b'src="{}/static/'), (b'url_prefix:"/dashboard"', b'url_prefix:"{}/dashboard"'), (b'(null!=e?e:"")', b'("{}")'), (b"`/csv/", b"`{}/csv/"))  # in index.html and bundle.js
 
@@ -168,7 +180,7 @@ def _answer(
     start(status, [("Content-Type", "application/json")])
     return [json.dumps({"reason": reason}).encode()]
 
-
+# %% ../nbs/14m_dashboard.ipynb #c1ab5211
 def make_page(
     application: Callable,  # optuna-dashboard's, for WSGI
 ) -> Callable:  # another one

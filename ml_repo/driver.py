@@ -304,7 +304,7 @@ def _work_with(
         if warm is not None:
             warm.stop()
 
-
+# %% ../nbs/14i_driver.ipynb #85de8ef6
 def _work_far(
     driver: Driver,  # that is to begin
     cluster: Any,  # makes workers on other machines

@@ -198,7 +198,7 @@ def slice_values(
             for one in outcomes.complete() if name in one.values and (not choices or one.values[name] in choices)]
     return pandas.DataFrame(rows, columns=["number", "x", "value"])
 
-
+# %% ../nbs/14l_study_plots.ipynb #85bf244b
 def plot_slices(
     outcomes: Outcomes,  # of a study
     place: int = 0,  # of the metric
@@ -230,7 +230,7 @@ def plot_slices(
     figure.suptitle(f"{_count(len(done), 'complete trial')}, later ones darker" + (", the best one ringed" if best else ""), fontsize=11)
     return figure
 
-
+# %% ../nbs/14l_study_plots.ipynb #e0e6f477
 def _mark_values(
     axes: Axes,  # with values along the x axis
     one: Variation,  # of the parameter

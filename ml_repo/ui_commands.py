@@ -17,6 +17,23 @@ from .console import records_option
 _NAMES = ("mlflow", "tensorboard", "optuna", "all")
 
 
+def _choose_views(
+    view: str,  # of _NAMES, or a condition
+    condition: str,  # which runs
+    records: tuple[str, ...],  # folders
+) -> tuple[list[str], str]:  # views, and which runs
+    "Say which views are meant; Optuna's dashboard is one of all where there are studies. Raises `ValueError` for a view that there is none of."
+    from ml_repo.results import find_homes
+    from ml_repo.servers import VIEWS, has_studies
+
+    if view not in _NAMES:
+        if condition:
+            raise ValueError(f"There is no view {view!r}. There are {', '.join(_NAMES)}.")
+        view, condition = "all", view
+    every = [name for name in VIEWS if name != "optuna" or (not condition and has_studies(find_homes(records)))]
+    return (every if view == "all" else [view]), condition
+
+
 def _say_end(
     links: list[str],  # of all views
     opens: bool,  # in a browser
@@ -61,15 +78,9 @@ def ui(
       ml-repo ui mlflow --port 5001 --open
       ml-repo ui optuna
     """
-    from ml_repo.results import find_homes
-    from ml_repo.servers import VIEWS, has_studies, show_views
+    from ml_repo.servers import show_views
 
-    if view not in _NAMES:
-        if condition:
-            raise ValueError(f"There is no view {view!r}. There are {', '.join(_NAMES)}.")
-        view, condition = "all", view
-    every = [name for name in VIEWS if name != "optuna" or (not condition and has_studies(find_homes(records)))]
-    names = every if view == "all" else [view]
+    names, condition = _choose_views(view, condition, records)
     if port and len(names) > 1:
         raise ValueError("--port is for one view. Name it: ml-repo ui tensorboard --port 6007")
     links = []
