@@ -4,13 +4,13 @@
     .venv/bin/python benchmarks/studies.py --trials 4 --only warm --only optuna
 
 All of them train the network of nbs/train.ipynb on the digits for one epoch, with the same step sizes, by the same
-functions of this library, on one processor a trial:
+functions of this library, on one processor a trial, and draw no figures:
 
     warm       ml-repo tune with one worker, kernels forked from a warm process
     warm-2     the same with two workers, each on a processor of its own
     cold       the same with one worker and a new kernel for each trial
     papermill  papermill.execute_notebook in a loop, with a record for each run
-    optuna     Optuna with a Python function in one process: no notebook, no figures, no record
+    optuna     Optuna with a Python function in one process: no notebook, no record
     kerastuner KerasTuner's grid search in one process: the same
 
 Each runs in a process of its own, whose whole time counts, with all imports. The weights of every trial are hashed, and
@@ -92,7 +92,7 @@ def by_papermill(steps: list[float]) -> dict[float, str]:
 
     with tempfile.TemporaryDirectory() as folder:
         for number, lr in enumerate(steps):
-            papermill.execute_notebook(str(NOTEBOOK), f"{folder}/{number}.ipynb", {"lr": lr, "epochs": 1}, progress_bar=False)
+            papermill.execute_notebook(str(NOTEBOOK), f"{folder}/{number}.ipynb", {"lr": lr, "epochs": 1, "figures": False}, progress_bar=False)
     return read_weights()
 
 
@@ -100,7 +100,7 @@ def by_study(steps: list[float], *words: str) -> dict[float, str]:
     """Run the command that searches."""
     from ml_repo.cli import main
 
-    main(["tune", str(NOTEBOOK), "--vary", f"lr={','.join(map(str, steps))}", "--sampler", "grid", "--metric", "val_accuracy", "-p", "epochs", "1", *words], standalone_mode=False)
+    main(["tune", str(NOTEBOOK), "--vary", f"lr={','.join(map(str, steps))}", "--sampler", "grid", "--metric", "val_accuracy", "-p", "epochs", "1", "-p", "figures", "False", *words], standalone_mode=False)
     return read_weights()
 
 
