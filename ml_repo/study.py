@@ -259,10 +259,12 @@ def find_studies(
 
 def find_study(
     homes: Iterable[str | PathLike],  # folders of records
-    name: str,  # of a study, or the beginning of its name
+    name: str,  # of a study, or the beginning of its name; "latest" for the newest
 ) -> Path:  # its folder
     "Find a study. Raises `ValueError` where there is none, or more than one that fits."
     known = find_studies(homes)
+    if name == "latest" and known:
+        return known[0]
     fitting = [one for one in known if one.name == name] or [one for one in known if one.name.startswith(name)]
     if len(fitting) == 1:
         return fitting[0]

@@ -160,6 +160,7 @@ def study() -> None:
     \b
     Example:
       ml-repo study ls
+      ml-repo study show                     # the newest
       ml-repo study show train-7c01aa --sort
       ml-repo study resume train-7c01aa --trials 100
     """
@@ -235,7 +236,7 @@ def _describe(
 
 # %% ../nbs/16g_study_commands.ipynb #faddc7c4
 @study.command("show")
-@click.argument("name")
+@click.argument("name", default="latest")
 @click.option("--json", "is_json", is_flag=True, help="Print JSON.")
 @click.option("--sort", is_flag=True, help="The best trials first.")
 @records_option
@@ -249,6 +250,7 @@ def show_study(
 
     \b
     Example:
+      ml-repo study show                     # the newest
       ml-repo study show train-7c01aa --sort
     """
     from dataclasses import asdict
@@ -266,14 +268,14 @@ def show_study(
         trials = sorted(trials, key=lambda trial: (trial.state != "complete", sign * (trial.objectives or [0])[0]))
     names = list(one.vary)
     rows = [[trial.number, trial.state, *(f"{value:.6g}" for value in trial.objectives or [""] * len(one.metrics) if value != ""), *([""] * (len(one.metrics) - len(trial.objectives or []))),
-             *(trial.values.get(key, "") for key in names), " ".join(run.rpartition("-")[2] for run in trial.runs), trial.text] for trial in trials]
+             *(f"{value:.6g}" if isinstance(value := trial.values.get(key, ""), float) else value for key in names), " ".join(run.rpartition("-")[2] for run in trial.runs), trial.text] for trial in trials]
     click.echo(_describe(one, trials, count_drivers(folder)))
     if rows:
         echo_table(["trial", "state", *(one.metrics or ["seconds"]), *names, "runs", "why"], rows)
 
 # %% ../nbs/16g_study_commands.ipynb #60120ff8
 @study.command("best")
-@click.argument("name")
+@click.argument("name", default="latest")
 @click.option("--json", "is_json", is_flag=True, help="Print JSON.")
 @records_option
 def show_best(
@@ -379,7 +381,7 @@ def stop(
 
 # %% ../nbs/16g_study_commands.ipynb #75c7d29a
 @study.command()
-@click.argument("name")
+@click.argument("name", default="latest")
 @click.option("-o", "--out", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER", help="Where the pictures go. Default: a folder in that of the study.")
 @records_option
 def plot(
