@@ -190,6 +190,7 @@ def test_one_failed_trial_does_not_stop_the_others(project):
     assert "4 done" in again and len(read_runs(project)) == 4
 
 
+@pytest.mark.slow
 def test_time_and_cost_end_a_study_and_it_goes_on_later(project):
     words = ("--vary", "x=0:1", *METRIC, "--sampler", "random", "-p", "pause_s", "0.5")
     tune(project, *words, "--timeout", "4")
@@ -314,7 +315,7 @@ def disturb(root: Path, kind: str, seed: int, *words: str) -> bool:
     return victim is not None
 
 
-@pytest.mark.parametrize("kind, seed", [("driver", 1), ("worker", 2), ("kernel", 3),
+@pytest.mark.parametrize("kind, seed", [("driver", 1), pytest.param("worker", 2, marks=pytest.mark.slow), pytest.param("kernel", 3, marks=pytest.mark.slow),
                                         *(pytest.param(("driver", "worker", "kernel", "warm", "driver")[number % 5], 100 + number, marks=pytest.mark.slow) for number in range(32))])
 def test_no_trial_is_lost_and_none_is_there_twice_when_something_is_killed(project, expected, kind, seed):
     killed = disturb(project, kind, seed, "--workers", str(1 + seed % 2), *(("--cold",) if seed % 3 == 0 else ()))
@@ -324,6 +325,7 @@ def test_no_trial_is_lost_and_none_is_there_twice_when_something_is_killed(proje
     check_nobody_is_left(project)
 
 
+@pytest.mark.slow
 def test_a_trial_that_kills_its_kernel_each_time_is_given_up(project):
     write_notebook(project / "bowl.ipynb", CONTRACT, "import os\nif fails:\n    os.kill(os.getpid(), 9)", BOWL.replace("assert not fails", "#"))
     tune(project, "--vary", "fails=True,False", *METRIC, "--sampler", "grid")
@@ -334,6 +336,7 @@ def test_a_trial_that_kills_its_kernel_each_time_is_given_up(project):
 
 # ---------------------------------------------------------------- views that are lost
 
+@pytest.mark.slow
 def test_a_lost_or_damaged_storage_is_made_again(project, expected):
     tune(project, *SLOW)
     folder, runs = study_folder(project), len(read_runs(project))
@@ -347,7 +350,7 @@ def test_a_lost_or_damaged_storage_is_made_again(project, expected):
     assert read_values(project)[:TRIALS] == expected and len(read_runs(project)) == runs + 1
 
 
-@pytest.mark.parametrize("sampler, pruner", [pytest.param("cmaes", "asha"), pytest.param("tpe", "hyperband", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("sampler, pruner", [pytest.param("cmaes", "asha", marks=pytest.mark.slow), pytest.param("tpe", "hyperband", marks=pytest.mark.slow)])
 def test_a_lost_folder_is_made_again_from_the_records(project, sampler, pruner):
     words = (*SPACE, *METRIC, "--sampler", sampler, "--pruner", pruner, "-p", "epochs", "6")
     tune(project, *words, "--trials", "7", "--workers", "2", name="whole")
@@ -369,6 +372,7 @@ def carry_out_together(roots: list[Path], *words: str) -> None:
         assert driver.wait(180) == 0, [file.read_text() for file in root.parent.glob(f"{root.name}.*.txt")]
 
 
+@pytest.mark.slow
 def test_two_drivers_share_a_folder(project, expected):
     carry_out_together([project, project])
     trials = read_trials(study_folder(project))
