@@ -7,7 +7,7 @@ __all__ = ['strip_record', 'find_names', 'make_veil', 'veil_tree']
 
 # %% ../nbs/15d_anonymity.ipynb #fc89f56a
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 # %% ../nbs/15d_anonymity.ipynb #6ce47c52
@@ -56,10 +56,12 @@ def find_names(
 
 # %% ../nbs/15d_anonymity.ipynb #12f7a571
 def make_veil(
-    fields: Mapping[str, Any],  # of a record, before anything was left out
+    fields: Mapping[str, Any],  # of a record, before anything was left out, and what else belongs to it
+    more: Iterable[str] = (),  # other names to cover, such as that of the machine on which it was run again
 ) -> Callable[[str], str]:
     "Make a function that covers paths, mail addresses and the names of machines and people in a text."
-    names = "|".join(map(re.escape, find_names(fields)))
+    known = find_names(fields)
+    names = "|".join(map(re.escape, [*known, *(name for name in more if len(name) > 2 and name.lower() not in _COMMON and name not in known)]))
     words = re.compile(rf"(?<![A-Za-z0-9])(?:{names})(?![A-Za-z0-9])") if names else None
 
     def veil(text: str) -> str:

@@ -306,6 +306,7 @@ front.addEventListener("pointerup", (event) => {
   }
   state.page = 0; refresh(true);
 });
+front.addEventListener("pointercancel", () => { from = null; });
 front.addEventListener("pointerleave", () => { from = null; light(null); });
 
 // --- files, buttons, and all together --------------------------------------------------------------------------------------
