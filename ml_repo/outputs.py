@@ -30,6 +30,9 @@ def render_text(
     lines = text.rstrip("\n").split("\n")
     if len(lines) <= LINES:
         return f'<pre class="{kind}">{color_text(text.rstrip())}</pre>'
+    if kind == "error":  # what it was stands at the end
+        first, rest = "\n".join(lines[:-SEEN]), "\n".join(lines[-SEEN:])
+        return f'<details class="fold"><summary>{len(lines) - SEEN:,} lines before</summary><pre class="{kind}">{color_text(first)}</pre></details><pre class="{kind}">{color_text(rest)}</pre>'
     first, rest = "\n".join(lines[:SEEN]), "\n".join(lines[SEEN:])
     return f'<pre class="{kind}">{color_text(first)}</pre><details class="fold"><summary>{len(lines) - SEEN:,} more lines</summary><pre class="{kind}">{color_text(rest)}</pre></details>'
 
