@@ -65,7 +65,7 @@ def _render_table(
     boxed = f'<div class="rich">{cleaned}</div>'
     return f'<details class="fold"><summary>a table of {rows:,} rows</summary>{boxed}</details>' if rows > LINES * 2 else boxed
 
-
+# %% ../nbs/15f_outputs.ipynb #2b517e96
 def render_bundle(
     data: dict[str, Any],  # by media type
     pictures: Pictures,  # takes figures
