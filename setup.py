@@ -26,7 +26,7 @@ setup(
     license="Apache-2.0",
     url=settings["git_url"],
     packages=[settings["lib_path"]],
-    package_data={settings["lib_path"]: ["icons/*.svg"]},
+    package_data={settings["lib_path"]: ["icons/*.svg", "pages/*"]},
     python_requires=f">={settings['min_python']},<{settings['below_python']}",
     install_requires=packages("requirements"),
     extras_require={"dev": packages("dev_requirements"), "cuda": packages("cuda_requirements"), "ray": packages("ray_requirements")},

@@ -14,6 +14,7 @@ from .job_commands import JOB_COMMANDS, doctor
 from .rerun_commands import RERUN_COMMANDS
 from .result_commands import best, compare, diff, export, ls, open_run, show
 from .run_commands import params, readme, run, schema
+from .site_commands import site
 from .study_commands import STUDY_COMMANDS
 from .ui_commands import ui
 from .upkeep_commands import UPKEEP_COMMANDS
@@ -39,7 +40,7 @@ main.add_section("Watch", *JOB_COMMANDS)
 main.add_section("Search", *STUDY_COMMANDS)
 main.add_section("Look", ls, show, best, compare, diff, open_run, export)
 main.add_section("Reproduce", *RERUN_COMMANDS)
-main.add_section("Views", ui, *VIEW_COMMANDS)
+main.add_section("Views", ui, site, *VIEW_COMMANDS)
 main.add_section("Keep", *UPKEEP_COMMANDS)
 main.add_section("Repository", image, doctor, schema, readme)
 

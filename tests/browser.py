@@ -30,7 +30,7 @@ class Browser:
         while not (file.exists() and file.read_text().strip()):
             assert time.monotonic() < end and self.process.poll() is None, "Chromium does not start"
             time.sleep(0.1)
-        self.port, self.number = int(file.read_text().split()[0]), 0
+        self.port, self.number, self.events = int(file.read_text().split()[0]), 0, []
         self.socket = websocket.create_connection(self.list_pages()[0]["webSocketDebuggerUrl"], timeout=60)
 
     def list_pages(self) -> list[dict]:
@@ -41,7 +41,7 @@ class Browser:
         self.number += 1
         self.socket.send(json.dumps({"id": self.number, "method": method, "params": parameters}))
         while (answer := json.loads(self.socket.recv())).get("id") != self.number:
-            pass
+            self.events.append(answer)  # what happened meanwhile, of the domains that were enabled
         assert "error" not in answer, answer
         return answer["result"]
 
