@@ -33,8 +33,9 @@ setup(
     entry_points={
         "console_scripts": ["ml-repo=ml_repo.cli:main"],
         "papermill.engine": ["ml_repo=ml_repo.door:AskedEngine"],
+        "jupyter_client.kernel_provisioners": ["ml_repo-warm=ml_repo.warm:WarmProvisioner"],
         "mlflow.app": ["ml_repo=ml_repo.mlflow_page:make_app"],
-        "jupyter_serverproxy_servers": [f"{name}=ml_repo.servers:{name}_tile" for name in ("mlflow", "tensorboard", "results")],
+        "jupyter_serverproxy_servers": [f"{name}=ml_repo.servers:{name}_tile" for name in ("mlflow", "tensorboard", "optuna", "results")],
         "nbdev": [f"{settings['lib_path']}={settings['lib_path']}._modidx:d"],
     },
 )

@@ -7,7 +7,7 @@ __all__ = ['strip_record', 'find_names', 'make_veil', 'veil_tree']
 
 # %% ../nbs/15d_anonymity.ipynb #fc89f56a
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 # %% ../nbs/15d_anonymity.ipynb #6ce47c52
@@ -28,7 +28,8 @@ def strip_record(
     return kept
 
 # %% ../nbs/15d_anonymity.ipynb #5dba8311
-_COMMON = frozenset("root user admin ubuntu debian jovyan vscode runner home data work workspace workspaces tmp mnt localhost test host linux node devcontainer docker none default train public shared".split())
+_COMMON = frozenset("root user admin ubuntu debian jovyan vscode runner home work workspace workspaces tmp mnt host linux node docker public shared".split())  # names that everybody has
+_WORDS = frozenset("localhost none default data train test model run seed in on of to as at it is".split())  # would make a page unreadable
 _PATH = re.compile(r"(?<![\w/.<…\\-])(?:(?:file://)?/[\w.@+~-]+/|~[\w-]*[/\\]|[A-Za-z]:[/\\]+)(?:[\w.@+~-]+[/\\]+)*")
 _ADDRESS = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 
@@ -48,18 +49,19 @@ def find_names(
     fields: Mapping[str, Any],  # of a record
 ) -> list[str]:  # the longest first
     "List the names of machines and people that a record holds."
-    names = {str((fields.get("host") or {}).get("name") or ""), str((fields.get("machine") or {}).get("hostname") or "")}
-    for text in _walk(fields):
-        names |= set(re.findall(r"[/\\](?:home|Users)[/\\]([\w.@+-]+)", text))
-    names |= {name.partition(".")[0] for name in names}
-    return sorted((name for name in names if len(name) > 2 and name.lower() not in _COMMON), key=len, reverse=True)
+    machines = {str((fields.get("host") or {}).get("name") or ""), str((fields.get("machine") or {}).get("hostname") or "")}
+    people = {name for text in _walk(fields) for name in re.findall(r"[/\\](?:home|Users)[/\\]([\w.@+-]+)", text)}
+    names = machines | {name.partition(".")[0] for name in machines} | {name for name in people if name.lower() not in _COMMON}
+    return sorted((name for name in names if len(name) > 1 and name.lower() not in _WORDS), key=lambda name: (-len(name), name))
 
 # %% ../nbs/15d_anonymity.ipynb #12f7a571
 def make_veil(
-    fields: Mapping[str, Any],  # of a record, before anything was left out
+    fields: Mapping[str, Any],  # of a record, before anything was left out, and what else belongs to it
+    more: Iterable[str] = (),  # other names to cover, such as that of the machine on which it was run again
 ) -> Callable[[str], str]:
     "Make a function that covers paths, mail addresses and the names of machines and people in a text."
-    names = "|".join(map(re.escape, find_names(fields)))
+    known = find_names(fields)
+    names = "|".join(map(re.escape, [*known, *(name for name in more if len(name) > 1 and name.lower() not in _WORDS and name not in known)]))
     words = re.compile(rf"(?<![A-Za-z0-9])(?:{names})(?![A-Za-z0-9])") if names else None
 
     def veil(text: str) -> str:

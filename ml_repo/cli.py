@@ -16,6 +16,7 @@ from .rerun_commands import RERUN_COMMANDS
 from .result_commands import best, compare, diff, export, ls, open_run, show
 from .run_commands import params, readme, run, schema
 from .site_commands import site
+from .study_commands import STUDY_COMMANDS
 from .ui_commands import ui
 from .upkeep_commands import UPKEEP_COMMANDS
 from .view_commands import VIEW_COMMANDS
@@ -37,6 +38,7 @@ def main() -> None:
 
 main.add_section("Run", run, params)
 main.add_section("Watch", *JOB_COMMANDS)
+main.add_section("Search", *STUDY_COMMANDS)
 main.add_section("Look", ls, show, best, compare, diff, open_run, export)
 main.add_section("Reproduce", *RERUN_COMMANDS)
 main.add_section("Views", ui, site, *VIEW_COMMANDS)

@@ -198,6 +198,8 @@ def stop_run(
         raise ValueError(f"{record['id']} runs on {name}, and this is {os.uname().nodename}. Stop it there: ssh {name} ml-repo stop {record['id']}")
     if record.get("door") == "interactive":
         raise ValueError(f"{record['id']} is run by hand, and its process is the kernel of somebody's notebook. Shut it down in JupyterLab: Kernel > Shut Down Kernel")
+    if record.get("door") == "within":
+        raise ValueError(f"{record['id']} is a part of the run {record['parents'][0]}, and has no process of its own. Stop that: ml-repo stop {record['parents'][0]}")
     if (pid := find_supervisor(record)) is not None:
         _signal(pid, kill)
     try:

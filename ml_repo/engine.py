@@ -46,6 +46,7 @@ class Job:
     redactor: Redactor  # takes secrets out
     transcript: Transcript  # the executed notebook on disk
     names: list[str]  # of the parameters
+    judge: Any = None  # `look(folder)` gives a cause to end the run, or None; `conclude(folder, facts)` more facts for its record
 
     def gather(self) -> None:
         "Read what is known before the first cell, and write it into the record."
@@ -71,6 +72,7 @@ def _open(
     output: Path | None,  # a second place for the executed notebook
     about: dict[str, Any],  # experiment, note, tags, parents, door, folder, warnings, claim
     kernel_name: str,  # of the kernel that runs it, which may be another one than the notebook names
+    judge: Any = None,  # see `Job`
 ) -> Job:
     "Open the record of a run. Raises `RefusedRun` when it cannot be written."
     given = dict(nb.metadata.papermill.get("parameters", {}))
@@ -91,7 +93,7 @@ def _open(
     nb.metadata["ml_repo"] = {"run": record.folder.name}
     start_mirror(root, record.folder.parent)  # where the repository wants it; nothing waits for it
     transcript = Transcript(nb, [executed, *([output] if output and output != executed else [])], redactor)
-    return Job(nb, root, record, redactor, transcript, list(values))
+    return Job(nb, root, record, redactor, transcript, list(values), judge)
 
 # %% ../nbs/08e_engine.ipynb #11a3eff5
 class UnkeptRecord(OSError, click.ClickException):
@@ -121,7 +123,9 @@ def _close(
     answer = outcome.answer if _has_values(job.nb) else {name: value for name, value in outcome.answer.items() if name != "parameters"}
     facts = gather_results(job.root, record.folder, answer, record.facts, sys.prefix)
     facts["warnings"] += [warning for warning in outcome.warnings if warning not in facts["warnings"]]
+    facts["kernel"] |= outcome.kernel
     about = [cell.metadata.get("papermill", {}) for cell in job.nb.cells]
+    facts |= _conclude(job, outcome, facts)
     facts |= {"usage": outcome.usage, "cells": {"duration_s": [None if one.get("duration") is None else round(one["duration"], 2) for one in about]}}
     try:
         record.close(outcome.state, **job.redactor.redact_tree({"cause": outcome.cause} | facts), redacted=dict(job.redactor.counts))
@@ -153,6 +157,21 @@ def _rescue(
         except OSError:
             path.unlink(missing_ok=True) if os.access(folder, os.W_OK) else None
     return "There was no other place for it."
+
+# %% ../nbs/08e_engine.ipynb #a9727d71
+def _conclude(
+    job: Job,  # whose cells no longer run
+    outcome: Outcome,  # how it ended; a failure of the judge becomes a warning in it
+    facts: dict[str, Any],  # what will stand in the record
+) -> dict[str, Any]:  # further facts
+    "Let the judge of a run say what its result means."
+    if job.judge is None:
+        return {}
+    try:
+        return job.judge.conclude(job.record.folder, job.record.facts | facts | {"state": outcome.state, "cause": outcome.cause})
+    except Exception as error:
+        facts["warnings"].append(f"What this result means could not be said: {type(error).__name__}: {error}")
+        return {}
 
 # %% ../nbs/08e_engine.ipynb #6fd7c90b
 def _end_by_signal(
@@ -209,6 +228,7 @@ def _run_here(
     options: dict[str, Any],  # of papermill's client
     stopped: list[int],  # signals that came before
     require_gpu: bool,  # end before the first cell without one
+    warm: str | None,  # the address of a warm process
 ) -> Outcome:
     "Execute with the supervisor."
     log = Log(job.record.folder / "log.txt", job.redactor)
@@ -219,8 +239,10 @@ def _run_here(
 
     timeouts = {"startup_timeout": options.pop("start_timeout", 60), "timeout": options.pop("execution_timeout", None)}
     kept = {key: value for key, value in options.items() if key not in ("autosave_cell_every", "request_save_on_cell_execute")}
-    client = KernelClient(manager, is_python, on_output, **timeouts, **kept)
+    client = KernelClient(manager, is_python, on_output, warm if is_python else None, **timeouts, **kept)
     supervisor = Supervisor(client, job.transcript, log, job.record.folder, job.names if is_python else [], job.gather, require_gpu)
+    if job.judge is not None:
+        supervisor.judge = lambda: job.judge.look(job.record.folder)
     return supervisor.run(stopped)
 
 # %% ../nbs/08e_engine.ipynb #a652e72e
@@ -258,14 +280,14 @@ def execute_recorded(
     output_path: str | None = None,  # where papermill is to write; the record has its own copy
     progress_bar: bool | dict[str, Any] = True,  # papermill's
     log_output: bool = False,  # papermill's: also write what is printed to its log
-    record: dict[str, Any] | None = None,  # from `ml-repo run`: `experiment`, `note`, `tags`, `parents`, `door`, `engine`, `warnings`, `rerun`, `claim`, `require_gpu`
+    record: dict[str, Any] | None = None,  # from `ml-repo run`: `experiment`, `note`, `tags`, `parents`, `door`, `engine`, `warnings`, `rerun`, `claim`, `require_gpu`, `warm`
     **options: Any,  # start_timeout, execution_timeout, stdout_file, stderr_file
 ) -> nbformat.NotebookNode:  # executed, without secrets
     """Execute a notebook and keep its record.
 
     Raises `RefusedRun` before anything starts, `DeadKernelError` for a killed kernel, `UnkeptRecord` for a record that is not whole."""
     about = dict(record or {})
-    require_gpu, engine, announce = _takes_gpu(about), about.pop("engine", None), about.pop("announce", lambda folder: None)
+    require_gpu, engine, announce, judge, warm = _takes_gpu(about), *(about.pop(name, None) for name in ("engine", "announce", "judge", "warm"))
     nb = nbformat.from_dict(nb)  # one that papermill has brought up from version 3 is of other types
     input_path = input_path if isinstance(input_path, str) and input_path not in ("", "-") else None
     path = Path(base, input_path or "notebook.ipynb").resolve()
@@ -280,13 +302,13 @@ def execute_recorded(
     manager = NotebookExecutionManager(nb, progress_bar=progress_bar and not engine, log_output=log_output)
     stopped: list[int] = []  # signals outside of the execution, so that the record is opened and closed whole
     with nullcontext() if engine else catch_signals(stopped.append):
-        job = _open(nb, root, name, parameters, output, {"door": "papermill", "folder": name_folder(root), **{key: value for key, value in about.items() if value}}, kernel_name)
-        announce(job.record.folder)
+        job = _open(nb, root, name, parameters, output, {"door": "papermill", "folder": name_folder(root), **{key: value for key, value in about.items() if value}}, kernel_name, judge)
+        (announce or (lambda folder: None))(job.record.folder)
         if engine:
             outcome = _run_other(job, engine, kernel_name, {"input_path": input_path, "progress_bar": progress_bar, "log_output": log_output, **options})
         else:
             manager.notebook_start()
-            outcome = _run_here(job, manager, is_python, {"kernel_name": kernel_name, "log_output": log_output, **options}, stopped, require_gpu)
+            outcome = _run_here(job, manager, is_python, {"kernel_name": kernel_name, "log_output": log_output, **options}, stopped, require_gpu, warm)
         _end(job, manager, outcome, stopped)
     if outcome.signal is not None:
         _end_by_signal(outcome.signal)

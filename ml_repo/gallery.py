@@ -110,6 +110,8 @@ def _make_runs(
     about, shown, stamps = f"{find_version()} {public} {links}", [], {}
     for run in runs:
         try:
+            if run.run in stamps:
+                raise ValueError(f"another run has the same name; this one is {run.folder}" if not public else "another run has the same name")
             stamp = make_stamp(run, about)
             before = known.get(run.run, {})
             is_known = bool(stamp) and before.get("stamp") == stamp and (built.folder / "runs" / f"{run.run}.html").is_file() and all((built.folder / "figures" / name).is_file() for name in before["figures"])
@@ -126,14 +128,15 @@ def _remove_rest(
     known: dict[str, dict[str, Any]],  # what was made before
     stamps: dict[str, dict[str, Any]],  # what there is now
 ) -> None:
-    "Remove pages and figures that nobody needs any more; only what this command has made."
-    gone = [run for run in known if run not in stamps]
+    "Remove pages and figures that nobody needs any more, also those that an interrupted command has left."
     needed = {name for one in stamps.values() for name in one["figures"]}
-    rest = [built.folder / "runs" / f"{run}{end}" for run in gone for end in (".html", ".js")]
-    rest += [built.folder / "figures" / name for one in known.values() for name in one.get("figures", []) if name not in needed and "/" not in name]
-    for file in rest:
-        file.unlink(missing_ok=True)
-    built.removed = len(gone)
+    for file in (built.folder / "runs").glob("*"):
+        if file.stem not in stamps:
+            file.unlink()
+    for file in (built.folder / "figures").glob("*"):
+        if file.name not in needed:
+            file.unlink()
+    built.removed = len(known.keys() - stamps.keys())
 
 # %% ../nbs/15l_gallery.ipynb #74ec20c9
 def _make_tables(

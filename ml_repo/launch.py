@@ -107,6 +107,8 @@ def run_notebook(
     folder: str | PathLike | None = None,  # where the kernel works; here without one
     claim: Claim | None = None,  # folder and lock of the record, where there is one already; nothing is shown then
     on_start: Callable[[Path], None] = lambda folder: None,  # called with the folder of the record
+    judge: Any = None,  # who may end the run early: an object with `look` and `conclude`, as the engine describes it
+    warm: str | None = None,  # the address of a warm process that forks the kernel; a new process without one
     **facts: Any,  # other fields of the record, such as `parents`
 ) -> Record:  # read from its folder
     """Execute a notebook and keep its record in `experiments/`.
@@ -124,7 +126,7 @@ def run_notebook(
     if not Path(notebook).is_file():
         raise FileNotFoundError(f"There is no notebook {notebook}, looked for from {Path.cwd()}.")
     tags = [check_tag(tag) for tag in tags]
-    about = {"experiment": experiment, "note": note, "tags": tags, "engine": None if engine == "ml_repo" else engine, "door": door, "announce": announce, "claim": claim, **facts}
+    about = {"experiment": experiment, "note": note, "tags": tags, "engine": None if engine == "ml_repo" else engine, "door": door, "announce": announce, "claim": claim, "judge": judge, "warm": warm, **facts}
     try:
         _execute(notebook, kernel, None if quiet or claim else sys.stdout, parameters=dict(parameters or {}), progress_bar=quiet and claim is None,
                  execution_timeout=timeout_s, cwd=None if folder is None else str(folder), record=about)

@@ -10,7 +10,7 @@ import re
 from html import escape
 from typing import Any
 
-from .markup import clean_html, color_text
+from .markup import clean_html, color_text, fill_parts, mark_part
 from .pictures import ENDINGS, Pictures
 from .prose import hide_image, render_equation, render_prose
 
@@ -30,6 +30,9 @@ def render_text(
     lines = text.rstrip("\n").split("\n")
     if len(lines) <= LINES:
         return f'<pre class="{kind}">{color_text(text.rstrip())}</pre>'
+    if kind == "error":  # what it was stands at the end
+        first, rest = "\n".join(lines[:-SEEN]), "\n".join(lines[-SEEN:])
+        return f'<details class="fold"><summary>{len(lines) - SEEN:,} lines before</summary><pre class="{kind}">{color_text(first)}</pre></details><pre class="{kind}">{color_text(rest)}</pre>'
     first, rest = "\n".join(lines[:SEEN]), "\n".join(lines[SEEN:])
     return f'<pre class="{kind}">{color_text(first)}</pre><details class="fold"><summary>{len(lines) - SEEN:,} more lines</summary><pre class="{kind}">{color_text(rest)}</pre></details>'
 
@@ -41,16 +44,28 @@ def _join(
     return "".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
+_IMAGE = re.compile(r"""<img\b[^<>]*?\bsrc=["'](data:image/(?:png|jpeg|gif|webp);base64,[A-Za-z0-9+/=\s]+)["'][^<>]*>""", re.IGNORECASE)
+
+
 def _render_table(
     html: str,  # of a notebook
+    pictures: Pictures,  # takes figures
+    label: str,  # of a figure
 ) -> str:  # HTML
-    "Clean what was written as HTML; long tables are folded."
-    cleaned = clean_html(html)
+    "Clean what was written as HTML; images that stand in it stay, and long tables are folded."
+    parts: list[str] = []
+
+    def keep(image: re.Match) -> str:
+        kind, _, content = image[1].partition(";base64,")
+        parts.append(f'<img src="{escape(pictures.keep(kind[5:].lower(), content))}" alt="{escape(label)}">')
+        return mark_part(len(parts) - 1)
+
+    cleaned = fill_parts(clean_html(_IMAGE.sub(keep, re.sub("[\ue000\ue001]", "", html))), parts)
     rows = cleaned.count("<tr")
     boxed = f'<div class="rich">{cleaned}</div>'
     return f'<details class="fold"><summary>a table of {rows:,} rows</summary>{boxed}</details>' if rows > LINES * 2 else boxed
 
-
+# %% ../nbs/15f_outputs.ipynb #2b517e96
 def render_bundle(
     data: dict[str, Any],  # by media type
     pictures: Pictures,  # takes figures
@@ -60,7 +75,7 @@ def render_bundle(
     for kind in (*ENDINGS, "image/svg+xml"):
         if kind in data and (source := pictures.keep(kind, _join(data[kind]))):
             return f'<img src="{escape(source)}" alt="{escape(label)}" loading="lazy">'
-    if "text/html" in data and (shown := _render_table(_join(data["text/html"]))) and re.sub(r"<[^>]*>|\s", "", shown):
+    if "text/html" in data and (shown := _render_table(_join(data["text/html"]), pictures, label)) and re.sub(r"<(?!img)[^>]*>|\s", "", shown):
         return shown
     if "text/latex" in data:
         return f'<div class="rich">{render_equation(_join(data["text/latex"]).strip().strip("$"), True)}</div>'

@@ -18,7 +18,7 @@ def watch():
     faulthandler.enable(file=getattr(sys.stderr, "_original_stdstream_copy", 2))  # past Jupyter, which ends in a crash
     if hasattr(sys, "_ml_repo_files"):
         return
-    if sys.platform == "linux" and "ipykernel" in sys.modules and os.environ.get("ML_REPO_RUN"):
+    if sys.platform == "linux" and "ipykernel" in sys.modules and os.environ.get("ML_REPO_RUN") and os.environ.get("JPY_PARENT_PID") == str(os.getppid()):
         import ctypes, signal
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     read, written = {}, {}
@@ -87,9 +87,17 @@ def answer(namespace, names):
     read_determinism(loaded, facts)
     read, written = getattr(sys, "_ml_repo_files", ({}, {}))
     outside = tuple({os.path.realpath(path) + os.sep for path in (sys.prefix, sys.base_prefix, os.path.dirname(os.__file__)) if os.path.realpath(path) != os.sep})
-    files = {os.path.realpath(str(module.__file__)) for module in list(sys.modules.values()) if getattr(module, "__file__", None)}
-    facts["modules"] = sorted(path for path in files if path.endswith(".py") and not path.startswith(outside))[:2000]
+    folders = {}
+    def resolve(path):  # thousands of files lie in hundreds of folders
+        folder, name = os.path.split(path)
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder)
+        path = os.path.join(folders[folder], name)
+        return os.path.realpath(path) if os.path.islink(path) else path
+    files = {resolve(str(module.__file__)) for module in list(sys.modules.values()) if str(getattr(module, "__file__", None)).endswith(".py")}
+    facts["modules"] = sorted(path for path in files if not path.startswith(outside))[:2000]
     facts["imported"] = sorted({name.partition(".")[0] for name in sys.modules if name[:2] != "__"} - set(getattr(sys, "stdlib_module_names", ())))[:2000]
+    facts["late"] = getattr(sys, "_ml_repo_late", [])
     facts["read"], facts["written"] = [path for path in read if path not in written], list(written)
     if "keras" in loaded and "ml_repo.fingerprint" in sys.modules:
         facts["weights"] = hash_models(namespace, loaded["keras"], sys.modules["ml_repo.fingerprint"].hash_weights)

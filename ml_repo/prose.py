@@ -12,7 +12,7 @@ from functools import cache, lru_cache
 from html import escape, unescape
 from typing import TYPE_CHECKING, Any
 
-from .markup import clean_html, color_code, is_safe_link
+from .markup import clean_html, color_code, fill_parts, is_safe_link, mark_part
 
 if TYPE_CHECKING:  # pages are made seldom
     from xml.etree.ElementTree import Element
@@ -76,7 +76,7 @@ def _put_aside(
     token = tokens[place]
     made = env["show"](str(token.attrs.get("src", "")), token.content) if token.type == "image" else render_equation(token.content, token.type not in ("math_inline",))
     env["aside"].append(made)
-    return f"\ue000{len(env['aside']) - 1}\ue001"
+    return mark_part(len(env["aside"]) - 1)
 
 # %% ../nbs/15c_prose.ipynb #89e300c9
 def _adapt(
@@ -114,4 +114,4 @@ def render_prose(
     except RecursionError:
         return f"<pre>{escape(text)}</pre>"
     page = clean_html(page) if has_html else page
-    return re.sub("\ue000([0-9]+)\ue001", lambda mark: env["aside"][int(mark[1])] if int(mark[1]) < len(env["aside"]) else "", page)
+    return fill_parts(page, env["aside"])

@@ -355,6 +355,8 @@ def rerun_run(
 
     Raises `ValueError` before anything starts when code, data, environment or values cannot be as they were; `KeyboardInterrupt` when it was stopped."""
     record, tags = read_record(run), [check_tag(tag) for tag in tags]
+    if record.get("door") == "within":
+        raise ValueError(f"{record['id']} is a part of the run {record['parents'][0]} and has no notebook of its own. Run that again: ml-repo rerun {record['parents'][0]}")
     target = Path(records or record.folder.parent).resolve()
     given = read_given(record, parameters)
     with open_place() as (place, lock):

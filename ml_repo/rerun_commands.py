@@ -175,7 +175,7 @@ def _choose_runs(
     chosen = [_find_claim(name, records) for name in runs]
     if condition is not None:
         found = find_runs(condition, records=records)
-        chosen += [run.folder for run in found[::-1] if run.read().get("door") != "verify"]
+        chosen += [run.folder for run in found[::-1] if run.read().get("door") not in ("verify", "within")]
     if not chosen:
         raise ValueError("No run is named, and none matches. Name one, or take --all: ml-repo verify latest")
     return list(dict.fromkeys(chosen))

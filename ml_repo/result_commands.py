@@ -333,18 +333,17 @@ def _find_server(
 
 # %% ../nbs/16b_result_commands.ipynb #6489ac98
 def _write_page(
-    notebook: Path,  # to show
-    name: str,  # of the run
+    record: Path,  # folder of a record
 ) -> Path:  # a file in the user's cache
-    "Turn an executed notebook into a page that nobody else can read."
+    "Turn a record into a page that nobody else can read."
     import os
 
-    from ml_repo.site import render_notebook
+    from ml_repo.report import make_report
 
     folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ml_repo" / "pages"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    page = folder / f"{name}.html"
-    page.write_text(render_notebook(notebook, name), encoding="utf-8")
+    page = folder / f"{record.name}.html"
+    page.write_text(make_report([record]), encoding="utf-8")
     return page
 
 # %% ../nbs/16b_result_commands.ipynb #f16506c2
@@ -384,7 +383,7 @@ def open_run(
 
         sys.exit(subprocess.call([sys.executable, "-m", "jupyter", "lab", str(notebooks[0])]))
     address = None if as_page else _find_server(notebooks[0])
-    address = address or _write_page(notebooks[0], folder.name).as_uri()
+    address = address or _write_page(folder).as_uri()
     if only_print or not click.launch(address) == 0:
         click.echo(address)
 

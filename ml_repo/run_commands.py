@@ -84,9 +84,49 @@ def _run_inside(
     words = ["ml-repo", *_repeat(context, "image", "has_gpu")]
     return run_in_container(words, find_asking(notebook) or find_repository(), reference, [one for one in (notebook, file) if one], has_gpu)
 
+# %% ../nbs/16a_run_commands.ipynb #eae251c3
+def _run_batch(
+    notebook: Path,  # to execute
+    grid: tuple[str, ...],  # such as "lr=0.1,0.01"
+    seeds: int | None,  # how many
+    values: dict[str, Any],  # that are the same in all runs
+    options: dict[str, Any],  # of `run_notebook`
+    detach: bool,  # which is refused
+    workers: int,  # how many run at a time
+    threads: int,  # processors a run
+    is_cold: bool,  # start each kernel anew
+) -> int:  # exit code: 1 where a run has failed
+    "Run a notebook for each point of a grid. Raises `ValueError` for a grid that cannot be."
+    from ml_repo.board import carry_out
+    from ml_repo.parameters import read_parameters
+    from ml_repo.provenance import find_records_folders
+    from ml_repo.study import STUDIES, define_study, split_pairs
+    from ml_repo.trial_files import read_trials
+
+    if detach:
+        raise ValueError("A batch is not left to itself by --detach. Start it in the background of the shell: nohup ml-repo run … &")
+    vary: dict[str, Any] = split_pairs(grid, "--grid")
+    if seeds:
+        known = {one.name: one.default for one in read_parameters(notebook)}
+        if "seed" not in known or "seed" in vary:
+            raise ValueError(f"--seeds needs a parameter `seed` of {notebook} that --grid does not name.")
+        first = values.pop("seed", known["seed"])
+        vary["seed"] = list(range(first, first + seeds))
+    about = {name: options.pop(name) for name in ("experiment", "note", "tags")}
+    about = {"experiment": about["experiment"] or Path(notebook).stem, "note": about["note"], "tags": list(about["tags"])}
+    options.pop("quiet")
+    study, root = define_study(notebook, vary, sampler="grid", given=values, threads=threads, **about)
+    code = carry_out(study, root, workers, is_cold=is_cold, **{name: value for name, value in options.items() if value})
+    failed = any(one.state == "failed" for one in read_trials(find_records_folders(root)[0] / STUDIES / study.name))
+    return code or int(failed)
+
 # %% ../nbs/16a_run_commands.ipynb #6c64f024
 EXIT_CODES = {"completed": 0, "failed": 1, "interrupted": 130, "killed": 138}
 
+_GIVEN = (
+    click.option("-p", "--parameter", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="Give a parameter; may be repeated."),
+    click.option("-f", "--file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Read parameters from a YAML or JSON file; -p comes after it."),
+)
 _ABOUT = (
     click.option("--experiment", metavar="NAME", help="The question that this run belongs to. Default: the name of the notebook."),
     click.option("--note", default="", metavar="TEXT", help="Why this run, for whoever reads the record."),
@@ -96,10 +136,18 @@ _HOW = (
     click.option("-k", "--kernel", metavar="NAME", help="Another kernel than the notebook asks for."),
     click.option("--engine", metavar="NAME", help="Another engine of papermill to execute with."),
     click.option("--timeout", "timeout_s", type=click.IntRange(min=1), metavar="SECONDS", help="The longest that a cell may take. Default: no limit."),
+    click.option("--warm/--cold", "is_warm", default=None, help="Fork the kernel from a process that has the libraries imported, and waits ten minutes for the next run. Default: cold; warm with --grid or --seeds."),
     click.option("--quiet", is_flag=True, help="Show a progress bar instead of what the notebook prints."),
     click.option("--require-gpu", is_flag=True, help="Stop before the first cell where TensorFlow, JAX or PyTorch sees no GPU."),
 )
+_BATCH = (
+    click.option("--grid", multiple=True, metavar="NAME=V1,V2", help="Run once for each value; may be repeated, for all combinations."),
+    click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Run with N seeds that follow each other."),
+    click.option("-w", "--workers", type=click.IntRange(min=1), default=1, show_default=True, metavar="N", help="With --grid or --seeds: how many run at a time."),
+    click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, metavar="N", help="With --grid or --seeds: processors a run; part of the result."),
+)
 _WHERE = (
+    click.option("--detach", is_flag=True, help="Leave it to itself in the background, and print its id."),
     click.option("--image", is_flag=False, flag_value="default", metavar="[REF]", help="Run in a container: of this repository's image, or REF. Put it after NOTEBOOK."),
     click.option("--gpu/--no-gpu", "has_gpu", default=None, help="With --image: hand GPUs on, or not. Default: if there are any."),
 )
@@ -111,15 +159,19 @@ def _apply(
     "Give a command several options, in this order."
     return lambda command: reduce(lambda function, option: option(function), reversed(options), command)
 
+# %% ../nbs/16a_run_commands.ipynb #0b7ebe12
+def _find_warm(
+    notebook: Path,  # to execute
+) -> dict[str, str]:  # the option of `run_notebook`
+    "Find the warm process that is to fork the kernel, or start it."
+    from ml_repo.warm import find_warm
+
+    return {"warm": find_warm(notebook)}
+
 # %% ../nbs/16a_run_commands.ipynb #35ba471b
 @click.command()
 @click.argument("notebook", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("-p", "--parameter", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="Give a parameter; may be repeated.")
-@click.option("-f", "--file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Read parameters from a YAML or JSON file; -p comes after it.")
-@_apply(*_ABOUT)
-@_apply(*_HOW)
-@click.option("--detach", is_flag=True, help="Leave it to itself in the background, and print its id.")
-@_apply(*_WHERE)
+@_apply(*_GIVEN, *_ABOUT, *_HOW, *_BATCH, *_WHERE)
 @click.pass_context
 def run(
     context: click.Context,  # to repeat the command in a container
@@ -129,9 +181,11 @@ def run(
     detach: bool,  # do not wait for it
     image: str | None,  # "default" or a reference
     has_gpu: bool | None,  # of the container
-    **options: Any,  # of `run_notebook`
+    **options: Any,  # of `run_notebook`, and of a batch
 ) -> None:
     """Run a NOTEBOOK and keep its record.
+
+    With --grid or --seeds it is a batch: as many runs as there are combinations, which goes on where it was left when the command is given again.
 
     With --detach it outlives the terminal and the connection: follow it with `ml-repo logs -f ID`, see all with `ml-repo watch`.
 
@@ -139,7 +193,9 @@ def run(
     Example:
       ml-repo run nbs/train.ipynb -p lr 0.01 -p epochs 5 --note "a smaller step"
       ml-repo run nbs/train.ipynb -f values.yaml --experiment step-size --tag first
+      ml-repo run nbs/train.ipynb --grid lr=0.1,0.01 --seeds 5 --workers 2
       ml-repo run nbs/train.ipynb --detach
+      ml-repo run nbs/train.ipynb -p seed 1 --warm
       ml-repo run nbs/train.ipynb -p lr 0.01 --image
     """
     if image:
@@ -147,6 +203,10 @@ def run(
     from ml_repo.launch import read_values, run_notebook
 
     values = read_values(notebook, pairs, file)
+    grid, seeds, is_warm, *work = (options.pop(name) for name in ("grid", "seeds", "is_warm", "workers", "threads"))
+    if grid or seeds:
+        sys.exit(_run_batch(notebook, grid, seeds, values, options, detach, *work, is_warm is False))
+    options |= _find_warm(notebook) if is_warm else {}
     if detach:
         _start(notebook, values, options)
         return

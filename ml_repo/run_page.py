@@ -79,12 +79,12 @@ def read_page(
     record = read_record(folder)
     if record["state"] == "running":
         record["metrics"] = summarize_metrics(read_lines(folder / "metrics.jsonl"))
-    veil = make_veil(record) if public else None
     notebook, problem, patch, verdict = {"cells": []}, "", folder / "code.patch", read_verdict(folder)
     try:
         notebook = _open_notebook(record)
     except (ValueError, OSError) as error:
         problem = str(error)
+    veil = make_veil({**record, "read": [notebook, verdict]}, [str(verdict.get("where", "")).partition(",")[0]]) if public else None
     if veil:
         shown = {key: value for key, value in verdict.items() if key not in ("where", "kept", "environment")}
         record, notebook, verdict = Record(folder, veil_tree(strip_record(record), veil)), veil_tree(notebook, veil), veil_tree(shown, veil)
@@ -99,7 +99,7 @@ def _list_facts(
     rows = [row for row in describe_record(page.record)[0][1] if row[0] not in ("run", "state", "note", "verified", "not the same", "likely cause", "parameters")]
     memory = (page.record.get("usage") or {}).get("peak_memory_gb")
     data = [f"{name} ({about['sha256'][:12]})" if isinstance(about, dict) and about.get("sha256") else str(name) for name, about in (page.record.get("data") or {}).items()]
-    return [("experiment", page.record["experiment"]), ("ended", describe_record(page.record)[0][1][1][1])] + [row for row in rows if row[0] != "experiment"] + [
+    return [("experiment", page.record["experiment"]), ("state", describe_record(page.record)[0][1][1][1])] + [row for row in rows if row[0] != "experiment"] + [
         row for row in (("data", ", ".join(data)), ("memory", f"{memory:.2f} GB at most" if isinstance(memory, (int, float)) else "")) if row[1]]
 
 

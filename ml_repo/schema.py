@@ -46,9 +46,17 @@ _FILES = _object("files that the run wrote or read", ["files"], files={"type": "
                  size_bytes={"type": "integer"}, list=_HASH)
 _PARAMETER = _object("an input that was fixed before the run", [], default={}, given={}, used={},
                      overwritten={"const": True, "description": "a cell below the parameters set another value"})
-_CAUSE = _object("why a run did not complete", ["text"], kind=_text("exception, signal, timeout, kernel died, out of memory, no kernel, no GPU, not started, supervisor gone"),
+_CAUSE = _object("why a run did not complete", ["text"], kind=_text("exception, signal, pruned, timeout, kernel died, out of memory, no kernel, no GPU, not started, supervisor gone"),
                  text=_text("a sentence"), cell={"type": "integer", "minimum": 1, "description": "number of the cell"},
                  signal=_text("such as SIGKILL"), exception=_text("its class"), peak_memory_gb={"type": "number"})
+_STUDY = _object("the study that the run is a trial of, with all that is needed to draw its values again", [], name=_text("of the study"), definition=_HASH,
+                 trial={"type": "integer", "minimum": 0, "description": "number of the trial"}, repeat={"type": "integer", "minimum": 0, "description": "number of the run within the trial"},
+                 attempt={"type": "integer", "minimum": 1, "description": "more than 1 where an earlier one did not come to its end"}, sampler=_text("that drew the values"),
+                 seed={"type": "integer", "description": "of the study"}, values={"type": "object", "description": "what was drawn, by parameter"}, attributes=_HASH,
+                 by=_text("who chose the values, such as keras_tuner; a study of this library without it"), continues={"type": "integer", "minimum": 0, "description": "number of the trial whose weights it began with"},
+                 continued=_text("what was taken over from it"), bracket={"type": "integer"}, round={"type": "integer"}, executions={"type": "integer", "description": "trainings in this one run"},
+                 outcome=_object("what the result means for the study", ["state"], state=_text("complete, pruned, failed or unfinished"), step={"type": "integer", "description": "at which it was pruned"},
+                                 objectives={"type": "array", "items": _NUMBER}, text=_text("why it failed")))
 
 # %% ../nbs/03c_schema.ipynb #22cf6d49
 RECORD_SCHEMA: dict[str, Any] = {
@@ -59,7 +67,7 @@ RECORD_SCHEMA: dict[str, Any] = {
         ["schema", "id", "experiment", "notebook", "state", "cause", "started", "ended", "duration_s", "host", "note", "tags", "parents",
          "parameters", "metrics", "warnings"],
         schema={"const": SCHEMA}, id=_text("name of the run and of its folder"), experiment=_text("the question that it belongs to"),
-        notebook=_text("path in the repository"), door=_text("papermill, ml-repo run, python, interactive, rerun, verify or import"), state={"enum": list(STATES)},
+        notebook=_text("path in the repository"), door=_text("papermill, ml-repo run, python, interactive, rerun, verify, import, or within: inside of another run"), state={"enum": list(STATES)},
         cause={"oneOf": [_CAUSE, {"type": "null"}]}, started=_text("time in UTC"), ended=_text("time in UTC", True), duration_s=_SECONDS,
         host=_object("where its process ran", ["name", "boot", "pid"], name=_text("of the machine"), boot=_text("id of the running system", True), machine=_text("hash of the machine's id", True),
                      pid={"type": "integer"}),
@@ -68,6 +76,9 @@ RECORD_SCHEMA: dict[str, Any] = {
         parameters={"type": "object", "additionalProperties": _PARAMETER}, metrics={"type": "array", "items": _METRIC},
         warnings={"type": "array", "items": {"type": "string"}, "description": "what a reader should know before trusting the result"},
         command=_text("as it was typed"), places=_object("folders on the machine of the run, so that paths in outputs can be told apart", [], root=_text("of the repository"), prefix=_text("of the environment")), folder=_text("where the kernel worked: a path in the repository, or a whole one", True),
+        study={**_STUDY, "type": ["object", "string"]},
+        search=_object("a search whose trials are parts of this run", [], name=_text("of the search"), by=_text("the library and its version"), tuner=_text("its class"), seed={"type": "integer"},
+                       trials_before={"type": "integer", "description": "trials that were there when this run began"}, goes_on_from={"type": "array", "items": {"type": "string"}, "description": "ids of the runs that it goes on from"}),
         imported=_object("where the run was kept before it became a record", [], by=_text("mlflow or papermill"), uri=_text("of its server, without credentials"),
                          run=_text("its id there"), name=_text("its name there"), file=_text("its notebook there"), tags={"type": "object", "additionalProperties": {"type": "string"}}),
         rerun=_object("how an earlier run was run again", [], of=_text("its id"), code=_text("recorded, or today's"), is_exact={"type": "boolean"},

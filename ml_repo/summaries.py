@@ -125,7 +125,7 @@ def summarize_folder(
         fields = read_record(folder)
         if fields["state"] == "running":
             fields = fields | {"metrics": summarize_metrics(read_lines(folder / "metrics.jsonl"))}
-    if fields["state"] in ("completed", "failed") and fields.get("door") != "import" and not any(name.endswith(".ipynb") for name in os.listdir(folder)):
+    if fields["state"] in ("completed", "failed") and fields.get("door") not in ("import", "within") and not any(name.endswith(".ipynb") for name in os.listdir(folder)):
         raise ValueError("the executed notebook is missing")
     return dataclasses.replace(summarize_record(folder, fields), verified=read_verdict(folder).get("verdict", ""))
 

@@ -41,6 +41,8 @@ class Outcome:
     answer: dict[str, Any] = field(default_factory=dict)  # what the kernel held
     usage: dict[str, Any] = field(default_factory=dict)  # memory and load
     warnings: list[str] = field(default_factory=list)  # sentences for the record
+    asked: dict[str, Any] | None = None  # the cause that a judge gave to end the run
+    kernel: dict[str, Any] = field(default_factory=dict)  # `warm`, where a warm kernel was asked for
 
 # %% ../nbs/08c_supervisor.ipynb #fa9b8159
 @contextmanager
@@ -99,6 +101,7 @@ class Supervisor:
         self.client, self.manager, self.transcript, self.log = client, client.nb_man, transcript, log
         self.folder, self.names, self.prepare, self.require_gpu, self.outcome = folder, names, prepare, require_gpu, Outcome()
         self.index, self.meter, self._loop, self._stopping, self._was_running = None, None, None, None, False
+        self.judge: Callable[[], dict[str, Any] | None] | None = None  # asked all the time whether the run should go on; a cause ends it
 
     def run(
         self,
@@ -163,9 +166,26 @@ async def _look_after(
         await asyncio.sleep(0.1)
         supervisor.log.flush()
         supervisor.transcript.save()
+        _ask_judge(supervisor)
         if supervisor.meter is not None and supervisor.meter.sample() and (turn := turn + 1) % 5 == 1:
             with suppress(OSError):
                 supervisor.meter.save()
+
+# %% ../nbs/08c_supervisor.ipynb #4113424e
+def _ask_judge(
+    supervisor: Supervisor,  # that is at work
+) -> None:
+    "End the run if its judge says so."
+    if supervisor.judge is None or supervisor.outcome.signal is not None:
+        return
+    try:
+        cause = supervisor.judge()
+    except Exception as error:
+        supervisor.judge, cause = None, None
+        supervisor.outcome.warnings.append(f"Nobody judged this run any more, since that failed: {type(error).__name__}: {error}")
+    if cause is not None:
+        supervisor.outcome.asked = cause
+        supervisor.stop(signal.SIGINT)
 
 # %% ../nbs/08c_supervisor.ipynb #11d80767
 async def _start(
@@ -179,6 +199,9 @@ async def _start(
     finally:
         problems = await asyncio.gather(facts, return_exceptions=True)
         supervisor.outcome.warnings += [f"The facts of the start could not be gathered: {problem!r}." for problem in problems if problem]
+    if client.warm:
+        supervisor.outcome.kernel = {"warm": not client.cold_because}
+        supervisor.outcome.warnings += [f"The kernel is cold, because {client.cold_because}."] if client.cold_because else []
     if client.process is not None:
         supervisor.meter = UsageMeter(client.process.pid, supervisor.folder / "usage.jsonl")
         supervisor.meter.sample()
@@ -286,14 +309,18 @@ def _explain_signal(
     error: Exception | None,  # what ended the execution from outside of the cells
 ) -> None:
     "Find the state and the cause of an end by a signal."
-    outcome, cells, index = supervisor.outcome, supervisor.client.nb.cells, supervisor.index
+    outcome, cells, index, number = supervisor.outcome, supervisor.client.nb.cells, supervisor.index, supervisor.outcome.signal
+    if outcome.asked is not None:
+        outcome.signal = None  # nobody outside has asked for it, so the process goes on
     is_inside = index is not None and (supervisor._was_running or error is not None or _status(supervisor) != NotebookExecutionManager.COMPLETED)
     if index is not None and index == len(cells) - 1 and not is_inside:
         return  # everything was done when it came
-    name = signal.Signals(outcome.signal).name
+    name = signal.Signals(number).name
     where = "before the first cell" if index is None else f"{'in' if is_inside else 'after'} cell {index + 1}"
     outcome.state = "interrupted"
     outcome.cause = {"kind": "signal", "signal": name, "cell": (index or 0) + 1, "text": f"Stopped by {name} {where}."}
+    if outcome.asked is not None:
+        outcome.cause = {"cell": (index or 0) + 1} | outcome.asked
     if is_inside:
         says_so = any(output.output_type == "error" for output in cells[index].get("outputs", [])[-1:])
         _mark(cells[index], "interrupted", *(() if says_so else ("Interrupted", outcome.cause["text"])))

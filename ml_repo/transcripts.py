@@ -84,7 +84,7 @@ def _render_cell(
     elif kind == "code":
         made["html"] = _render_source(cell, source, language) if source.strip() else ""
         made["outputs"] = [html for output in join_streams(cell.get("outputs") or []) if (html := render_output(output, pictures, f"Figure of cell {number}"))]
-        made["count"] = cell.get("execution_count")
+        made["count"] = count if isinstance(count := cell.get("execution_count"), int) else None
     else:
         shown = f'<pre class="raw">{escape(source)}</pre>' if source.strip() else ""
         made["html"] = f'<details class="fold"><summary>front matter</summary>{shown}</details>' if source.startswith("---\n") else shown

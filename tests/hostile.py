@@ -15,7 +15,7 @@ MARKDOWN = [
     "<a href=\" javascript:ran('blank')\">a</a>", "<details open ontoggle=\"ran('toggle')\"><summary>x</summary></details>", "# <svg onload=ran('heading')>", "```<script>ran('fence')</script>\nx\n```", "```\"><img src=x onerror=ran(1)>\nx\n```",
     "$\\text{<script>ran('tex')</script>}$", "$\\href{javascript:ran('tex')}{x}$", "$$\n\\text{<img src=x onerror=ran('tex')>}\n$$", "\\begin{align}\n\\text{<svg onload=ran(1)>}\n\\end{align}", "a|b\n-|-\n<script>ran('table')</script>|2",
     "<math><mtext><table><mglyph><style><!--</style><img title=\"--&gt;&lt;img src=1 onerror=ran(1)&gt;\">", "<p id=\"theme\" class=\"command\"><code>rm -rf ~</code></p>", "<form action=\"javascript:ran(1)\"><button>Save</button></form>", f"<link rel=stylesheet href={SPY}/a.css>",
-    "\ue0000\ue001 <b>\ue0001\ue001</b>", "<base href=\"http://192.0.2.1/\">", "<meta http-equiv=refresh content=\"0;url=javascript:ran(1)\">", "<x onclick=ran(1)>y</x>", "<a href=\"#\" style=\"position:fixed;inset:0\">cover</a>",
+    "\ue0000\ue001 <b>\ue0001\ue001</b>", "$x$ <b title=\"&#xE000;0&#xE001; onmouseover=ran(1) \">y</b>", "<base href=\"http://192.0.2.1/\">", "<meta http-equiv=refresh content=\"0;url=javascript:ran(1)\">", "<x onclick=ran(1)>y</x>", "<a href=\"#\" style=\"position:fixed;inset:0\">cover</a>",
 ]
 HTML = [
     "<script>ran('html script')</script>", "<ScRiPt src=data:text/javascript,ran(1)></ScRiPt>", "<img src=x onerror=ran('html')>", f"<img src={SPY}/html.png>", "<svg onload=ran(1)><script>ran(2)</script></svg>", "<iframe srcdoc=\"<script>parent.ran(1)</script>\"></iframe>",
@@ -23,7 +23,7 @@ HTML = [
     "<embed src=javascript:ran(1)>", "<video><source onerror=ran(1)></video>", "<style>@import url(http://192.0.2.1/a.css); body { display: none }</style>", f"<div style=\"background: url({SPY}/css.png); position: fixed; inset: 0\">x</div>", "<table><td background=javascript:ran(1)></table>",
     "<noscript><p title=\"</noscript><img src=x onerror=ran(1)>\">", "<template><script>ran(1)</script></template>", "<svg><style><img src=x onerror=ran(1)></style></svg>", "<!--<img src=\"--><img src=x onerror=ran(1)//\">", "<<script>ran(1)//<</script>", "<math><a xlink:href=javascript:ran(1)>x</a></math>",
     "<textarea></textarea><script>ran(1)</script>", "</pre></div></main><script>ran('out of the box')</script>", "<scr<script></script>ipt>ran(1)</script>", "<details ontoggle=ran(1) open><summary>x</summary></details>", "<p onmouseover=ran(1) class=chip id=search>x</p>",
-    "<a href=\"data:text/html,<script>ran(1)</script>\">a</a>", "<img srcset=\"http://192.0.2.1/set.png 2x\">", "<select><template shadowrootmode=open><script>ran(1)</script></template></select>",
+    "<a href=\"data:text/html,<script>ran(1)</script>\">a</a>", "<p title='<img src=\"data:image/png;base64,AAAA\" onerror=ran(1)>'>x</p>", "<img src=\"data:image/png;base64,AAAA\" onerror=ran(1) onload=ran(2)>", "<img srcset=\"http://192.0.2.1/set.png 2x\">", "<select><template shadowrootmode=open><script>ran(1)</script></template></select>",
 ]
 BUNDLES = [
     {"application/javascript": "ran('application/javascript')", "text/plain": "<Javascript>"}, {"text/markdown": "<script>ran('output markdown')</script>[x](javascript:ran(1))"}, {"text/latex": "$\\text{<script>ran('latex')</script>}$"},

@@ -154,7 +154,7 @@ function notebookSection(a, b) {
     const outputs = [one, other].map((cell) => (cell ? cell.outputs.join("") : "")), is_same = one && other && one.source === other.source;
     if (!all && is_same && outputs[0] === outputs[1]) continue;
     const number = one && other ? (one.number === other.number ? `cell ${one.number}` : `cell ${one.number} → ${other.number}`) : one ? `cell ${one.number}, only in ${short(a)}` : `cell ${other.number}, only in ${short(b)}`;
-    const cell = make("div", { class: "pair" }, make("h4", {}, number + (is_same ? ", outputs differ" : one && other ? ", source differs" : "")));
+    const cell = make("div", { class: "pair" }, make("h3", {}, number + (is_same ? ", outputs differ" : one && other ? ", source differs" : "")));
     if (one && other && !is_same) { const box = diffLines(one.source, other.source); box.style.gridColumn = "1 / -1"; cell.append(box); }
     const shows = (which) => (which && (is_same ? (all ? which.html : "") : one && other ? "" : which.html) + which.outputs.join("")) || "";
     if (shows(one) || shows(other)) cell.append(side(a, place(fill(shows(one)))), side(b, place(fill(shows(other)))));
@@ -168,7 +168,7 @@ function figuresSection(a, b) {
     return Array.from({ length: Math.max(left.length, right.length) }, (_, at) => [left[at], right[at], (one ?? other).number]);
   }).filter(([left, right]) => all || left?.getAttribute("src") !== right?.getAttribute("src"));
   if (!parts.length) return null;
-  return make("section", {}, make("h2", {}, "Figures"), parts.map(([left, right, number]) => make("div", { class: "pair" }, make("h4", {}, `of cell ${number}`), place(side(a, left ?? "none")), place(side(b, right ?? "none")))));
+  return make("section", {}, make("h2", {}, "Figures"), parts.map(([left, right, number]) => make("div", { class: "pair" }, make("h3", {}, `of cell ${number}`), place(side(a, left ?? "none")), place(side(b, right ?? "none")))));
 }
 function codeSection(a, b) {
   const [one, other] = [loaded[a].patch ?? "", loaded[b].patch ?? ""], commits = [a, b].map((id) => loaded[id].facts.code?.commit), exact = window.ML_REPO_CODE?.[`${a} ${b}`], parts = [];

@@ -133,7 +133,10 @@ function showTicks() {
 function showColumns() {
   $("columns").replaceChildren(...[["fact", "About the run"], ["param", "Parameters"], ["metric", "Metrics"]].map(([kind, title]) => make("fieldset", {}, make("legend", {}, title),
     columns.filter((column) => column.kind === kind).map((column) => {
-      const box = make("input", { type: "checkbox", onchange: () => { state.columns = columns.map((one) => one.key).filter((key) => (key === column.key ? box.checked : state.columns.includes(key))); refresh(true); } });
+      const box = make("input", { type: "checkbox", id: `column-${column.key}`, onchange: () => {
+        state.columns = columns.map((one) => one.key).filter((key) => (key === column.key ? box.checked : state.columns.includes(key)));
+        refresh(true); $(`column-${column.key}`).focus();
+      } });
       box.checked = state.columns.includes(column.key);
       return make("label", {}, box, ` ${column.label}`);
     }))));
@@ -306,6 +309,7 @@ front.addEventListener("pointerup", (event) => {
   }
   state.page = 0; refresh(true);
 });
+front.addEventListener("pointercancel", () => { from = null; });
 front.addEventListener("pointerleave", () => { from = null; light(null); });
 
 // --- files, buttons, and all together --------------------------------------------------------------------------------------

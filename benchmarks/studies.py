@@ -1,0 +1,162 @@
+"""How many trials a minute a study makes, beside a papermill loop, Optuna in one process, and KerasTuner.
+
+    .venv/bin/python benchmarks/studies.py                 twelve trials each, about ten minutes on two cores
+    .venv/bin/python benchmarks/studies.py --trials 4 --only warm --only optuna
+
+All of them train the network of nbs/train.ipynb on the digits for one epoch, with the same step sizes, by the same
+functions of this library, on one processor a trial, and draw no figures:
+
+    warm       ml-repo tune with one worker, kernels forked from a warm process
+    warm-2     the same with two workers, each on a processor of its own
+    cold       the same with one worker and a new kernel for each trial
+    papermill  papermill.execute_notebook in a loop, with a record for each run
+    optuna     Optuna with a Python function in one process: no notebook, no record
+    kerastuner KerasTuner's grid search in one process: the same
+
+Each runs in a process of its own, whose whole time counts, with all imports. The weights of every trial are hashed, and
+must be the same everywhere, to the bit. Ratios are what can be compared between machines.
+"""
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOK = ROOT / "nbs" / "train.ipynb"
+THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
+                                  "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")}
+
+
+def list_steps(count: int) -> list[float]:
+    """Step sizes that are tried."""
+    return [round(0.0005 * 1.5**number, 7) for number in range(count)]
+
+
+def train_once(lr: float, callbacks: tuple = ()) -> tuple[float, str]:
+    """Do in a function what the notebook does; returns the validation accuracy and the hash of the weights."""
+    from ml_repo.data import load_data
+    from ml_repo.fingerprint import hash_weights
+    from ml_repo.model import build_model
+    from ml_repo.training import evaluate_model, predict_probabilities, prepare_keras, train_model
+
+    dataset, prepared = load_data("digits", 0), prepare_keras(0)
+    model = build_model(dataset.train.images.shape[1:], len(dataset.classes), 32, 0.4)
+    train_model(model, dataset, lr, 32, 1, 0, prepared["jit_compile"], 0.1, callbacks)
+    evaluate_model(predict_probabilities(model, dataset.test.images), dataset.test.labels, "test")
+    found = evaluate_model(predict_probabilities(model, dataset.validation.images), dataset.validation.labels, "validation")
+    return found["validation", "accuracy"], hash_weights(model.weights)
+
+
+def by_optuna(steps: list[float]) -> dict[float, str]:
+    """Search with Optuna in this process."""
+    import optuna
+
+    found = {}
+
+    def objective(trial: optuna.Trial) -> float:
+        lr = trial.suggest_categorical("lr", steps)
+        accuracy, found[lr] = train_once(lr)
+        return accuracy
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    optuna.create_study(direction="maximize", sampler=optuna.samplers.GridSampler({"lr": steps})).optimize(objective, n_trials=len(steps))
+    return found
+
+
+def by_kerastuner(steps: list[float]) -> dict[float, str]:
+    """Search with KerasTuner in this process."""
+    import keras_tuner
+
+    found = {}
+
+    class Search(keras_tuner.GridSearch):
+        def run_trial(self, trial, *args, **options):
+            lr = trial.hyperparameters.Choice("lr", steps)
+            accuracy, found[lr] = train_once(lr)
+            return {"val_accuracy": accuracy}
+
+    space = keras_tuner.HyperParameters()
+    space.Choice("lr", steps)
+    with tempfile.TemporaryDirectory() as folder:
+        Search(objective=keras_tuner.Objective("val_accuracy", "max"), hyperparameters=space, max_trials=len(steps), directory=folder, project_name="digits").search(verbose=0)
+    return found
+
+
+def by_papermill(steps: list[float]) -> dict[float, str]:
+    """Run the notebook in a loop."""
+    import papermill
+
+    with tempfile.TemporaryDirectory() as folder:
+        for number, lr in enumerate(steps):
+            papermill.execute_notebook(str(NOTEBOOK), f"{folder}/{number}.ipynb", {"lr": lr, "epochs": 1, "figures": False}, progress_bar=False)
+    return read_weights()
+
+
+def by_study(steps: list[float], *words: str) -> dict[float, str]:
+    """Run the command that searches."""
+    from ml_repo.cli import main
+
+    main(["tune", str(NOTEBOOK), "--vary", f"lr={','.join(map(str, steps))}", "--sampler", "grid", "--metric", "val_accuracy", "-p", "epochs", "1", "-p", "figures", "False", *words], standalone_mode=False)
+    return read_weights()
+
+
+def read_weights() -> dict[float, str]:
+    """The hash of the weights by step size, of the records in the folder of this contest."""
+    records = [json.loads(file.read_text()) for file in Path(os.environ["ML_REPO_RECORDS"]).glob("[!.]*/record.json")]
+    assert all(one["state"] == "completed" for one in records), [one["cause"] for one in records]
+    return {one["parameters"]["lr"]["used"]: one["weights"]["model"] for one in records}
+
+
+CONTESTS = {"papermill": by_papermill, "optuna": by_optuna, "kerastuner": by_kerastuner, "warm": lambda steps: by_study(steps),
+            "warm-2": lambda steps: by_study(steps, "--workers", "2"), "cold": lambda steps: by_study(steps, "--cold")}
+
+
+def measure(name: str, trials: int) -> tuple[float, dict[float, str]]:
+    """Run a contest in a process of its own; returns its wall seconds and the hashes of the weights."""
+    pinned = {} if name.startswith(("warm", "cold")) else {"preexec_fn": lambda: os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])}
+    with tempfile.TemporaryDirectory() as folder:
+        variables = os.environ | THREADS | {"ML_REPO_RECORDS": folder, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        if name.startswith(("warm", "cold", "papermill")):
+            variables.pop("TF_CPP_MIN_LOG_LEVEL")  # the notebook sets it
+        begin = time.perf_counter()
+        done = subprocess.run([sys.executable, __file__, "--contest", name, "--trials", str(trials)], cwd=ROOT, env=variables, text=True, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, **pinned)
+        wall = time.perf_counter() - begin
+    if done.returncode:
+        sys.exit(f"{name} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return wall, {float(lr): weights for lr, weights in json.loads(done.stdout.splitlines()[-1]).items()}
+
+
+def main() -> None:
+    """Run the contests one after the other and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--trials", type=int, default=12)
+    parser.add_argument("--only", action="append", choices=CONTESTS)
+    parser.add_argument("--contest", choices=CONTESTS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.contest:
+        try:
+            found = CONTESTS[options.contest](list_steps(options.trials))
+        except SystemExit as end:  # of the command
+            assert not end.code, end.code
+            found = read_weights()
+        print(json.dumps(found))
+        return
+    walls, weights = {}, {}
+    for name in options.only or CONTESTS:
+        walls[name], weights[name] = measure(name, options.trials)
+        print(f"{name:<11} {options.trials} trials in {walls[name]:6.1f} s: {60 * options.trials / walls[name]:5.2f} a minute", flush=True)
+    for name, wall in walls.items():
+        ratios = [f"{walls[other] / wall:5.2f} × {other}" for other in ("papermill", "optuna", "kerastuner") if other in walls and other != name]
+        print(f"{name:<11} {'   '.join(ratios)}")
+    first = next(iter(weights.values()))
+    assert all(one == first and len(one) == options.trials for one in weights.values()), weights
+    print(f"The weights of all {options.trials} trials are the same in all {len(weights)}.")
+
+
+if __name__ == "__main__":
+    main()
