@@ -266,7 +266,10 @@ def judge(shot: Shot) -> None:
     where = f"{shot.kind}, {shot.phase} {shot.share:.2f}, run {shot.number}"
     folder, code = shot.record(), shot.process.returncode
     told = f"{where}: exit {code}, said:\n{shot.said()[-1500:]}"
-    record = read_record(folder) if folder else None
+    record, until = read_record(folder) if folder else None, time.time() + 0.5
+    while record and record["state"] == "running" and time.time() < until:  # a program that it was just starting holds its lock until it has begun
+        time.sleep(0.02)
+        record = read_record(folder)
     wait_until_gone(shot, told)
     assert (record and record["state"], code) in expected(shot, bool(folder)), f"state {record and record['state']} {record and record['cause']} {told}"
     if folder is None:

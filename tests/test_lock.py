@@ -74,6 +74,7 @@ def test_the_image_knows_the_commands_of_setup_py():
         (one.group, one.name, one.value) for one in distribution("ml_repo").entry_points}
 
 
+@pytest.mark.slow
 def test_locking_again_gives_the_same_files(tmp_path):
     (tmp_path / "probe.in").write_text("uv")
     probe = run("uv", "pip", "compile", "--no-cache", "--quiet", tmp_path / "probe.in")

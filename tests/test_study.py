@@ -171,6 +171,7 @@ parameters: {epochs: 2, seed: 5}
 
 # ---------------------------------------------------------------- ends
 
+@pytest.mark.slow
 def test_a_trial_that_is_given_up_is_stopped_and_says_so(project):
     (project / "study.yaml").write_text("notebook: bowl.ipynb\nname: pruned\nmetric: val_accuracy\nsampler: grid\nlag: 1\npruner: {name: median, n_startup_trials: 2}\n"
                                         "vary: {x: [0.3, 0.35, 0.9, 1.0]}\nparameters: {epochs: 12, pause_s: 0.25}\n")
@@ -210,6 +211,7 @@ def test_a_batch_needs_no_metric(project):
 
 # ---------------------------------------------------------------- a trial on its own
 
+@pytest.mark.slow
 def test_any_trial_can_be_verified_alone(project):
     tune(project, *SPACE, *METRIC, "--trials", "3", "--threads", "1", "--workers", "2")
     record = read_runs(project)[1]

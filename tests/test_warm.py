@@ -259,6 +259,7 @@ def measure_memory(notebook: Path, address: str | None, folder: Path, count: int
     return total
 
 
+@pytest.mark.slow
 def test_four_warm_kernels_take_little_memory(tmp_path):
     cells = ("import os\nimport numpy as np\nimport pandas as pd\nfrom ml_repo.run import start_run\nrun = start_run()", PAUSE, *CELLS[2:])
     notebook = write_repository(tmp_path / "project", *(cell.replace("time.sleep", "__import__('time').sleep") for cell in cells), name="line.ipynb", parameters=PARAMETERS)
