@@ -78,7 +78,7 @@ class Ui:
     def ask(self, path: str, body: dict | None = None):
         """What the first view answers."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.links[0] + path, data, {"Content-Type": "application/json"})
+        request = urllib.request.Request(self.links[0].removesuffix("training") + path, data, {"Content-Type": "application/json"})
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=20) as answer:
             return json.load(answer)
 
