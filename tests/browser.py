@@ -1,12 +1,17 @@
 """A headless Chromium, spoken to in its own language (the Chrome DevTools Protocol)."""
 import base64
+import functools
+import http.server
 import json
 import os
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import websocket
@@ -16,6 +21,22 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 FIND = """(() => { const all = [], walk = (root) => { for (const one of root.querySelectorAll('*')) { all.push(one);
   if (one.shadowRoot) walk(one.shadowRoot); if (one.tagName === 'IFRAME' && one.contentDocument) walk(one.contentDocument); } };
   walk(document); return all; })()"""
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    """A server of files that says nothing."""
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+@contextmanager
+def serve_pages(folder: Path) -> Iterator[dict[str, str]]:
+    """Where the pages of a folder are: as files, and from a server."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield {"file": f"{folder.as_uri()}/", "http": f"http://127.0.0.1:{server.server_port}/"}
+        server.shutdown()
 
 
 class Browser:

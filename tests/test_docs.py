@@ -1,10 +1,7 @@
 """Guide and reference: complete, in step, and pages that load nothing from elsewhere, on a phone and in the dark."""
-import functools
-import http.server
 import json
 import re
 import resource
-import threading
 import time
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,6 +9,7 @@ from urllib.parse import unquote, urldefrag
 
 import pytest
 import yaml
+from browser import serve_pages
 from conftest import ROOT, checked, run
 from test_site import axe, browser  # noqa: F401  fixtures
 
@@ -151,14 +149,8 @@ SHOWN = ["index.html", "guides/first_run.html", "guides/design.html", "guides/re
 @pytest.fixture(scope="module")
 def homes(pages):
     """The pages as files, and from a server."""
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(pages))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield {"file": f"{pages.as_uri()}/", "http": f"http://127.0.0.1:{server.server_port}/"}
-        server.shutdown()
+    with serve_pages(pages) as found:
+        yield found
 
 
 @pytest.mark.slow

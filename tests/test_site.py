@@ -1,7 +1,5 @@
 """The pages of all runs: complete, quick, harmless, and usable with a keyboard, on a phone and in the dark."""
-import functools
 import hashlib
-import http.server
 import json
 import os
 import re
@@ -9,12 +7,11 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import threading
 import time
 from pathlib import Path
 
 import pytest
-from browser import CHROMIUM, Browser
+from browser import CHROMIUM, Browser, serve_pages
 from conftest import ROOT, checked, run
 from hostile import decode_fragments, find_dangers, write_hostile
 
@@ -206,14 +203,8 @@ def browser():
 @pytest.fixture(scope="module")
 def homes(site):
     """The site as a folder, and from a server."""
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield {"file": f"{site.as_uri()}/", "http": f"http://127.0.0.1:{server.server_port}/"}
-        server.shutdown()
+    with serve_pages(site) as found:
+        yield found
 
 
 def list_pages(site: Path) -> list[str]:
