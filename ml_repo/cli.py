@@ -6,6 +6,8 @@
 __all__ = ['main', 'completion']
 
 # %% ../nbs/17_cli.ipynb #f37b861e
+import sys
+
 import click
 
 from .console import Group
@@ -34,6 +36,7 @@ def main() -> None:
       ml-repo show latest
       ml-repo verify best:val_accuracy
     """
+    sys.modules.setdefault("rfc3987_syntax", None)  # a grammar of internet addresses
 
 
 main.add_section("Run", run, params)

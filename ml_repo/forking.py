@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['watch_variables', 'find_places', 'forget_modules', 'look_at_modules', 'find_changes', 'find_danger', 'begin_anew',
-           'run_kernel', 'WarmServer', 'warm_up', 'read_letter', 'serve', 'main']
+           'run_kernel', 'end_process', 'WarmServer', 'warm_up', 'read_letter', 'serve', 'main']
 
 # %% ../nbs/09a_forking.ipynb #ccc355da
 import fcntl
 import importlib
+import io
 import json
 import os
 import random
@@ -23,7 +24,7 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +200,7 @@ def _become(
 # %% ../nbs/09a_forking.ipynb #c6066fd5
 def run_kernel(
     arguments: list[str],  # of `python -m ipykernel_launcher`
-) -> None:
+) -> dict[str, Any]:  # the names of the notebook
     "Run a kernel of IPython until it ends."
     from importlib.util import find_spec
 
@@ -211,6 +212,28 @@ def run_kernel(
     for thread in (application.control_thread, application.shell_channel_thread):
         if thread is not None and thread.is_alive():
             thread.join(1)  # it ends by itself, and would wait for ever for the thread of outputs if that were the first to end
+    return application.kernel.shell.user_ns if application.kernel else {}
+
+# %% ../nbs/09a_forking.ipynb #80d6bb78
+def end_process(
+    namespace: dict[str, Any],  # the names of the notebook
+) -> None:
+    "End this process as Python would, without taking apart what it shares with others. It does not return."
+    import atexit
+    import gc
+    import threading
+
+    for step in (threading._shutdown, atexit._run_exitfuncs, namespace.clear):
+        with suppress(BaseException):  # as Python does
+            step()
+    for one in gc.get_objects():  # those of the fork: what there was before is frozen
+        if isinstance(one, io.IOBase) and not isinstance(one, io.RawIOBase):
+            with suppress(Exception):
+                one.flush()
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        with suppress(Exception):
+            stream.flush()
+    os._exit(0)
 
 # %% ../nbs/09a_forking.ipynb #9f765267
 class WarmServer:
@@ -245,6 +268,10 @@ class WarmServer:
         return bool(self.kernels) or (time.monotonic() - self.idle_since < self.order["idle_s"] and (self.folder / "socket").exists())
 
 # %% ../nbs/09a_forking.ipynb #feb2aa5d
+_KERNEL = ("ipykernel.kernelapp", "ipykernel.ipkernel", "ipykernel.zmqshell", "ipykernel.iostream", "ipykernel.displayhook", "ipykernel.heartbeat", "ipykernel.debugger",
+           "IPython.core.completerlib", "IPython.core.debugger", "IPython.extensions.storemagic")  # what each kernel imports
+
+
 def warm_up(
     server: WarmServer,  # with its order
 ) -> None:
@@ -253,10 +280,10 @@ def warm_up(
 
     problem, before = server.order.get("problem", ""), dict(os.environ)
     with watch_variables() as looked_up:
-        for name in ("ipykernel.kernelapp", "ipykernel.ipkernel", "ipykernel.zmqshell", "ipykernel.iostream", "ipykernel.displayhook",
-                     "ipykernel.heartbeat", "IPython.core.completerlib", "IPython.core.debugger", "IPython.extensions.storemagic", *server.order["modules"]):
+        for name in (*_KERNEL, *server.order["modules"]):
             try:
-                importlib.import_module(name)
+                with redirect_stderr(io.StringIO()) if name == "ipykernel.debugger" else nullcontext():  # it has advice for who debugs
+                    importlib.import_module(name)
             except ModuleNotFoundError as error:
                 if error.name != name and not name.startswith(f"{error.name}."):
                     problem = problem or f"{name} could not be imported: {error}"
@@ -409,5 +436,5 @@ def main() -> None:
     server = WarmServer(folder, order)
     warm_up(server)
     server.before[__file__] = _look_at(__file__)
-    if (letter := serve(server)) is not None:
-        run_kernel(letter["arguments"])
+    letter = serve(server)
+    end_process(run_kernel(letter["arguments"]) if letter is not None else {})

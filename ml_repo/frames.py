@@ -80,7 +80,7 @@ def render_page(
     return _make_environment().get_template(template).render(defaults | values, title=title, policy=Markup(make_policy(texts)), head=Markup(head), foot=Markup(foot))
 
 # %% ../nbs/15i_frames.ipynb #f9d805bb
-_MAKERS = ("markup", "prose", "anonymity", "pictures", "outputs", "transcripts", "curves", "frames", "run_page", "overview")
+_MAKERS = ("markup", "prose", "anonymity", "pictures", "outputs", "transcripts", "curves", "frames", "run_page", "overview", "study_page", "study_plots")
 
 
 @cache
@@ -89,6 +89,6 @@ def find_version() -> str:  # 16 hexadecimal digits
     from importlib.metadata import version
 
     package = files("ml_repo")
-    parts = [(package / f"{name}.py").read_bytes() for name in _MAKERS] + [read_asset(name).encode() for name in ("frame.html", "run.html")]
+    parts = [(package / f"{name}.py").read_bytes() for name in _MAKERS] + [read_asset(name).encode() for name in ("frame.html", "run.html", "study.html")]
     parts += [version(name).encode() for name in ("bleach", "markdown-it-py", "pygments", "latex2mathml", "nbconvert", "jinja2")]
     return hashlib.sha256(b"\0".join([*parts, find_title().encode()])).hexdigest()[:16]

@@ -124,6 +124,7 @@ def render_run(
     page: RunPage,  # from `read_page`
     links: list[tuple[str, str]] = [],  # of the site: address and name
     is_inline: bool = False,  # one file that holds all
+    study: str = "",  # whose trial it is; empty where that has no page
 ) -> str:  # HTML
     "Make the page of a run."
     from markupsafe import Markup
@@ -132,7 +133,7 @@ def render_run(
     parameters = [(name, format_value(name, about.get("used", about.get("given", about.get("default")))), format_value(name, about.get("default")), "given" in about or bool(about.get("overwritten")))
                   for name, about in record["parameters"].items()]
     return render_page(
-        "run.html", record["id"], [], "../", is_inline, links=links, is_text=True, run=record["id"], state=record["state"], verified=page.verdict.get("verdict", ""), note=record["note"],
+        "run.html", record["id"], [], "../", is_inline, links=links, is_text=True, study=study, run=record["id"], state=record["state"], verified=page.verdict.get("verdict", ""), note=record["note"],
         warnings=record["warnings"], facts=_list_facts(page), commands=list_commands(record), parameters=parameters, metrics=[(key, f"{value:.6g}", better) for key, value, better in _list_metrics(record)],
         charts=Markup(draw_curves(page.curves)), items=[{"name": one.get("name", ""), "verdict": str(one.get("verdict", "")), "detail": one.get("detail", "")} for one in page.verdict.get("items") or []],
         verdict_text=_say_verdict(page.verdict), problem=page.problem, cells=page.cells, patch=page.patch, patch_html=Markup(color_code(page.patch, "diff")) if page.patch else "", everything=dump_json(dict(record), indent=1))

@@ -17,6 +17,8 @@ from html import escape
 from typing import Any, NamedTuple
 from urllib.parse import quote, quote_plus, unquote
 
+from fastcore.basics import patch
+
 # %% ../nbs/01c_secrets.ipynb #4e31d3d7
 _ALWAYS = {"password", "passwords", "passwd", "passwort", "passphrase", "passcode", "pwd", "secret", "secrets", "credential", "credentials",
            "contraseña", "contrasena", "apikey", "authkey", "accesskey", "privatekey", "secretkey"}
@@ -272,17 +274,22 @@ class _TextRedactor(_Counter):
         named: Mapping[str, Any] = {},  # variables and parameters; the values of those with a secret name are hidden everywhere
     ):
         super().__init__()
-        self._known = _known_values(named)
+        self._known, self._harmless = _known_values(named), set()
 
     def redact(
         self,
         text: str,  # any text: a log, a patch, source code, JSON
     ) -> str:  # the same with "[redacted: kind]" in the place of each secret; redacting it again changes nothing
         "Hide the secrets of a text."
+        if text in self._harmless:
+            return text
+        given = text
         for _ in range(5):  # what one pass hides may bare what stands next to it
             earlier, text = text, self._redact_once(text)
             if text == earlier:
                 break
+        if text == given and len(text) < 200 and len(self._harmless) < 20_000 and "\x1b" not in text:
+            self._harmless.add(text)  # the same names and words stand in every cell of a notebook
         if "\x1b[" in text and (plain := self.redact(bare := _COLOR.sub("", text))) != bare:
             return plain
         return text
@@ -294,20 +301,22 @@ class _TextRedactor(_Counter):
         "Remember what `source` assigns to a secret name, to hide it also where it is printed."
         found = [(_name_of(match), match["value"] or match["bare"]) for match in _ASSIGNED.finditer(source) if _is_hidden(_name_of(match), match)]
         learnt = {str(place): {name: value} for place, (name, value) in enumerate(found) if _looks_random(value)}
-        self._known = sorted({*self._known, *_known_values(learnt)}, key=lambda item: (-len(item[0]), item[0]))
+        self._known, self._harmless = sorted({*self._known, *_known_values(learnt)}, key=lambda item: (-len(item[0]), item[0])), set()
 
-    def _redact_once(self, text: str) -> str:
-        for value, name in self._known:
-            if value in text:
-                self.counts[name] += text.count(value)
-                text = text.replace(value, _mark(name))
-        if "PRIVATE KEY" in text or "Private-Lines" in text:
-            text = _BLOCK.sub(self._hide_block, text)
-        lower = text.lower()
-        for rule in _RULES + _library_rules():
-            if not rule.hints or any(hint in lower for hint in rule.hints):
-                text = rule.pattern.sub(lambda match: self._hide_shape(rule, match), text)
-        return _ASSIGNED.sub(self._hide_assigned, text)
+# %% ../nbs/01c_secrets.ipynb #9d472c24
+@patch
+def _redact_once(self: _TextRedactor, text: str) -> str:
+    for value, name in self._known:
+        if value in text:
+            self.counts[name] += text.count(value)
+            text = text.replace(value, _mark(name))
+    if "PRIVATE KEY" in text or "Private-Lines" in text:
+        text = _BLOCK.sub(self._hide_block, text)
+    lower = text.lower()
+    for rule in _RULES + _library_rules():
+        if not rule.hints or any(hint in lower for hint in rule.hints):
+            text = rule.pattern.sub(lambda match: self._hide_shape(rule, match), text)
+    return _ASSIGNED.sub(self._hide_assigned, text)
 
 # %% ../nbs/01c_secrets.ipynb #e8e1b368
 def _redact_base64(

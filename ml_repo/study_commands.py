@@ -224,15 +224,10 @@ def _describe(
     drivers: int,  # that work on it
 ) -> str:  # lines
     "Say what a study is, and how it stands."
-    from ml_repo.trial_files import find_best
+    from ml_repo.study_page import list_study_facts
 
-    best = find_best(trials, list(study.metrics.values()))
-    counts = ", ".join(f"{count} {state}" for state in ("complete", "pruned", "failed") if (count := _count_ended(trials, state)))
-    lines = [("study", study.name), ("notebook", study.notebook), ("sampler", f"{study.sampler}, seed {study.seed}" + (f", pruner {study.pruner['name']}" if study.pruner else "")),
-             ("given", " ".join(f"{key}={value}" for key, value in study.given.items())), ("metrics", ", ".join(f"{key} ({way} is better)" for key, way in study.metrics.items())),
-             ("trials", f"{counts or 'none yet'}" + (f", of {study.trials}" if study.trials else "")), ("now", f"{drivers} at work" if drivers else ""),
-             ("best", ", ".join(f"trial {one.number}" for one in best)), ("note", study.note)]
-    return "\n".join(f"{key:<9} {value}" for key, value in lines if value)
+    lines = list_study_facts(study, trials) + ([("now", f"{drivers} at work")] if drivers else [])
+    return "\n".join(f"{key:<9} {value}" for key, value in lines)
 
 # %% ../nbs/16g_study_commands.ipynb #faddc7c4
 @study.command("show")

@@ -208,6 +208,7 @@ def _work(
 # %% ../nbs/14h_workers.ipynb #dce6a764
 def main() -> None:
     "Be a worker: the number of the pipe to the driver is the argument."
+    sys.modules.setdefault("rfc3987_syntax", None)  # as the command does: a grammar that nobody needs
     connection = Connection(int(sys.argv[1]))
     try:
         setup = connection.recv()

@@ -3,9 +3,14 @@ import base64
 import html.parser
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 
+import yaml
+
 from ml_repo.record import open_record
+from ml_repo.study import STUDIES, Study
+from ml_repo.trial_files import Trial, note_run, write_trial
 from ml_repo.verdict import keep_verdict
 
 SPY = "http://192.0.2.1"  # a network that does not exist (RFC 5737)
@@ -56,6 +61,18 @@ def write_hostile(records: Path) -> Path:
     keep_verdict(record.folder, {"verdict": "differs", "when": NAMES, "where": NAMES, "items": [{"name": NAMES, "verdict": NAMES, "detail": NAMES}], "causes": [{"kind": NAMES, "text": NAMES}], "notes": [NAMES]})
     return record.folder
 
+
+def write_hostile_study(records: Path, runs: list[str], name: str = NAMES) -> Path:
+    """Write a study of runs that is hostile in every text, too."""
+    folder = records / STUDIES / "searched"
+    folder.mkdir(parents=True)
+    study = Study(NAMES, "0" * 64, {"lr": [NAMES, "$x_{$", "b"], name: "0:1"}, {name: NAMES}, {"loss": "lower"}, sampler=NAMES, name="searched", note=NAMES, tags=[NAMES], experiment=NAMES, trials=9)
+    (folder / "study.yaml").write_text(yaml.safe_dump(asdict(study)))
+    for number, run in enumerate(runs):
+        note_run(folder, number, 0, 1, run)
+        write_trial(folder, Trial(number, {"lr": [NAMES, "$x_{$", "b"][number % 3], name: number / 10}, "complete", [1 / (number + 1)], runs=[run, NAMES], text=NAMES))
+    write_trial(folder, Trial(len(runs), {"lr": "b", name: 0.5}, "failed", text=NAMES))
+    return folder
 
 class Finder(html.parser.HTMLParser):
     """Finds what could run, or be fetched from elsewhere, as a parser sees it."""

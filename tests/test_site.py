@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from browser import CHROMIUM, Browser, serve_pages
 from conftest import ROOT, checked, run
-from hostile import decode_fragments, find_dangers, write_hostile
+from hostile import decode_fragments, find_dangers, write_hostile, write_hostile_study
 
 from ml_repo.gallery import build_gallery
 from ml_repo.report import make_report
@@ -32,7 +32,8 @@ def records(tmp_path_factory) -> Path:
     for model in sorted((ROOT / "experiments").glob("train-*")):
         shutil.copytree(model, folder / model.name)
     shutil.copytree(ROOT / "experiments" / ".store", folder / ".store")
-    write_hostile(folder)
+    evil = write_hostile(folder)
+    write_hostile_study(folder, sorted(model.name for model in folder.glob("train-2*"))[:4] + [evil.name])
     (folder / "train-20260101T000000Z-torn").mkdir()
     (folder / "train-20260101T000000Z-torn" / "record.json").write_text('{"schema": "ml_repo/record/1", "id": ')
     future = folder / "train-20990101T000000Z-2099"
@@ -56,7 +57,7 @@ def test_broken_and_future_records_are_listed_with_the_reason(site):
 
 def test_nothing_in_any_page_could_run_or_be_fetched(site):
     pages = sorted(site.rglob("*.html"))
-    assert len(pages) == 13
+    assert len(pages) == 14
     for page in pages:
         assert find_dangers(page.read_text(), SCRIPTS) == [], page
         assert "script-src 'self' file:;" in page.read_text() and "default-src 'none'" in page.read_text()
@@ -81,6 +82,12 @@ def test_a_page_shows_what_the_notebook_showed(site):
     assert all((site / "runs" / source).is_file() for source in re.findall(r'<img src="(\.\./[^"]+)"', run))
 
 
+def test_a_study_has_a_page_with_its_pictures_and_its_runs(site):
+    page = (site / "studies" / "searched.html").read_text()
+    assert page.count("<figure>") == 4 and len(re.findall(r'href="../runs/train-2', page)) == 4 and "5 complete, 1 failed, of 9" in page
+    assert all((site / "studies" / link).resolve().is_file() for link in re.findall(r'src="(../figures/[^"]+)"', page))
+
+
 def test_pages_are_the_same_each_time_and_only_what_changed_is_made_again(records, site, tmp_path):
     build_gallery(tmp_path / "a", find_runs(records=[records]))
     ours = {file.relative_to(site): file.read_bytes() for file in site.rglob("*") if file.is_file()}
@@ -98,7 +105,7 @@ def test_pages_are_the_same_each_time_and_only_what_changed_is_made_again(record
     assert (built.made, built.kept, built.removed) == (2, 9, 1)
     touched = {file.name.partition(".")[0][-4:] for file in (tmp_path / "a" / "runs").iterdir() if before.get(file) != file.stat().st_mtime_ns}
     assert touched == {"7zfe", "0000"}
-    named = {source for page in (tmp_path / "a" / "runs").glob("*.html") for source in re.findall(r"figures/([\w.]+)", page.read_text())}
+    named = {source for page in (tmp_path / "a").rglob("*.html") for source in re.findall(r"figures/([\w.]+)", page.read_text())}
     assert {file.name for file in (tmp_path / "a" / "figures").iterdir()} == named
 
 
@@ -121,6 +128,9 @@ def test_the_public_sees_no_names(tmp_path):
             {"output_type": "display_data", "metadata": {}, "data": {"text/html": "<p>/srv/lab/ada/c.csv</p>", "text/plain": "x"}}]})
         (folder / "train.ipynb").write_text(json.dumps(notebook))
         (folder / "verdict.json").write_text(json.dumps({"schema": "ml_repo/verdict/1", "verdict": "identical", "where": "gpuhost17, EPYC", "when": "2026-01-01", "items": [], "notes": ["on gpuhost17"]}))
+    study = write_hostile_study(records, [folder.name], "momentum")
+    for file in study.iterdir():
+        file.write_text(file.read_text().replace("</script><script>", "gpuhost17 /srv/lab/ada/a.txt /home/adalovelace "))
     build_gallery(tmp_path / "open", find_runs(records=[records]))
     build_gallery(tmp_path / "public", find_runs(records=[records]), public=True)
     texts = {name: "\n".join(file.read_text() for file in (tmp_path / name).rglob("*") if file.suffix in (".html", ".js", ".json")) for name in ("open", "public")}
@@ -211,7 +221,7 @@ def list_pages(site: Path) -> list[str]:
     """Each kind of page, the hostile run among them."""
     names = {path.stem[-4:]: path.stem for path in (site / "runs").glob("*.html")}
     evil = next(name for name in names.values() if name.startswith("evil"))
-    return ["index.html", "index.html#seeds=1&plot=points", f"runs/{names['7zfe']}.html", f"runs/{evil}.html", "compare.html", f"compare.html#runs={names['7zfe']},{names['96zw']}", f"compare.html#runs={evil},{names['7zfe']},{names['rvgg']}"]
+    return ["index.html", "index.html#seeds=1&plot=points", f"runs/{names['7zfe']}.html", f"runs/{evil}.html", "studies/searched.html", "compare.html", f"compare.html#runs={names['7zfe']},{names['96zw']}", f"compare.html#runs={evil},{names['7zfe']},{names['rvgg']}"]
 
 
 @pytest.mark.slow
