@@ -396,12 +396,27 @@ def _kill(
     _let_go(server, server.kernels[kernel])
 
 
+def _is_gone(
+    connection: socket.socket,  # to a supervisor
+) -> bool:
+    "Say whether a supervisor has gone."
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
 def _bury(
     server: WarmServer,  # its parent
     kernel: int,  # its process, which has ended
     watch: int,  # its file descriptor
 ) -> None:
-    "Tell the supervisor how a kernel has ended."
+    "Tell the supervisor how a kernel has ended; where that has gone too, end what the kernel leaves behind."
+    if _is_gone(server.kernels[kernel]):  # both may end at once, and this be heard of first
+        with suppress(OSError):
+            os.killpg(kernel, signal.SIGKILL)
     _, status, usage = os.wait4(kernel, 0)
     server.selector.unregister(watch)
     os.close(watch)
