@@ -52,7 +52,8 @@ def make_project(folder: Path) -> Path:
 
 def find_cost(project: Path) -> float:
     """Processor seconds of the mirror of a project; 0 where there is none."""
-    times = [one.cpu_times() for one in psutil.process_iter() if "ml_repo.sync" in " ".join(one.cmdline()) and str(project) in one.cmdline()]
+    found = [one.info for one in psutil.process_iter(["cmdline", "cpu_times"])]
+    times = [one["cpu_times"] for one in found if "ml_repo.sync" in " ".join(one["cmdline"] or []) and str(project) in one["cmdline"]]
     return sum(one.user + one.system for one in times)
 
 

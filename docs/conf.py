@@ -59,6 +59,18 @@ def mend_for_all(app: Sphinx, page: str, template: str, context: dict, doctree: 
     context["furo_navigation_tree"] = context.get("furo_navigation_tree", "").replace('role="heading"', 'role="heading" aria-level="2"')
 
 
+def name_landmarks(app: Sphinx, error: Exception | None) -> None:
+    """Give the parts beside the text a name, which a screen reader reads out."""
+    for page in [*app.env.found_docs, "search", "genindex"] if error is None else []:
+        file = Path(app.outdir, f"{page}.html")
+        if file.is_file():
+            text = file.read_text(encoding="utf-8")
+            named = text.replace('<aside class="sidebar-drawer"', '<aside aria-label="All pages" class="sidebar-drawer"').replace('<aside class="toc-drawer', '<aside aria-label="On this page" class="toc-drawer')
+            if named != text:
+                file.write_text(named, encoding="utf-8")
+
+
 def setup(app: Sphinx) -> None:
     app.add_html_math_renderer("mathml", (write_inline, None), (write_display, None))
     app.connect("html-page-context", mend_for_all, priority=900)
+    app.connect("build-finished", name_landmarks)

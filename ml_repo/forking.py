@@ -401,10 +401,8 @@ def _is_gone(
 ) -> bool:
     "Say whether a supervisor has gone."
     try:
-        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-    except BlockingIOError:
-        return False
-    except OSError:
+        return bool(select.select([connection], [], [], 0)[0]) and not connection.recv(1, socket.MSG_PEEK)
+    except (OSError, ValueError):
         return True
 
 

@@ -70,7 +70,7 @@ def site(
 ) -> None:
     """Make pages of all runs.
 
-    A table with plots, a page a run, and comparisons; they open from the folder, without a server. Made again, only what has changed is made anew.
+    A table with plots, a page a run and a study, and comparisons; they open from the folder, without a server. Made again, only what has changed is made anew.
 
     \b
     Example:
