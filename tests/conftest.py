@@ -3,6 +3,7 @@ import base64
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) == signal.SIG_IGN:  # by nohup, or by a shell that put the tests into the background; what is started here would ignore them, too
+        signal.signal(number, usual)
 os.environ["ML_REPO_MIRROR"] = "0"  # no MLflow beside the runs of tests; those of the mirror ask for it
 
 
