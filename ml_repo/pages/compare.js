@@ -63,7 +63,7 @@ function judge(one, other) {
   }
   if (error <= 1e-9 * Math.max(...a.concat(b).map(Math.abs))) return "cannot be told: the seeds show no spread";
   const half = index.student[Math.max(1, Math.min(index.student.length - 1, Math.floor(freedom)))] * error, difference = mean(b) - mean(a), signed = (value) => (value < 0 ? "" : "+") + value.toPrecision(3);
-  return `${signed(difference)} (${signed(difference - half)} to ${signed(difference + half)}), ${difference - half <= 0 && difference + half >= 0 ? "within" : "larger than"} the noise; ${paired ? "seeds in pairs" : "seeds not in pairs"}`;
+  return `${signed(difference)} (${signed(difference - half)} to ${signed(difference + half)}), ${difference - half <= 0 && difference + half >= 0 ? "within the noise" : "larger than the noise of these two alone"}; ${paired ? "seeds in pairs" : "seeds not in pairs"}`;
 }
 function metricsSection() {
   const names = union((run) => run.metrics), directions = Object.assign({}, ...ids.map((id) => loaded[id].directions));
@@ -76,7 +76,7 @@ function metricsSection() {
   const section = valueTable("Metrics", names, (run, name) => run.metrics[name], { first: "metric", best, extra, note: "Last values of each run; ★ marks the best." });
   const lines = names.filter((name) => directions[name]).map((name) => [name, ids.map((id) => seedsOf(id, name))]).filter(([, groups]) => groups.some((group) => group.size > 1));
   if (!lines.length || new Set(ids.map(repetitionOf)).size < 2) return section;
-  return make("div", {}, section, make("section", {}, make("h2", {}, "Over the seeds"), make("p", { class: "faint" }, "Mean ± standard deviation of all completed runs that differ from each run in the seed only. Differences are from the first run to the others, each with 95 % confidence."),
+  return make("div", {}, section, make("section", {}, make("h2", {}, "Over the seeds"), make("p", { class: "faint" }, "Mean ± standard deviation of all completed runs that differ from each run in the seed only. Differences are from the first run to the others, each with 95 % confidence by itself. Who chose a setting as the best of several asks `ml-repo compare`, which allows for the choice, and calls fewer differences larger than the noise."),
     make("div", { class: "scroll" }, make("table", {}, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "metric"), ids.map((id) => make("th", { scope: "col", class: "id" }, short(id))), ids.slice(1).map((id) => make("th", { scope: "col" }, `${short(ids[0])} → ${short(id)}`)))),
       make("tbody", {}, lines.map(([name, groups]) => make("tr", {}, make("th", { scope: "row" }, name), groups.map((group) => make("td", { class: "number" }, spread(group))), groups.slice(1).map((group, place) => make("td", { class: "wide" }, repetitionOf(ids[place + 1]) === repetitionOf(ids[0]) ? "the same setting" : judge(groups[0], group))))))))));
 }
