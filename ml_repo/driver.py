@@ -214,7 +214,7 @@ def work(self: Driver) -> None:
             _hand_out(self)
             self._settle()
             if self.is_done():
-                return
+                return self._write_down()  # another driver may have told the last one just now
 
 
 @patch
@@ -223,9 +223,15 @@ def _settle(self: Driver) -> None:
     if ready := wait([one.connection for one in self.workers], 0.1 if self.busy() else 0.3 if self.workers else 0):
         for worker in [one for one in self.workers if one.connection in ready]:
             _receive(self, worker)
+    self._write_down()
+    self.viewer.look(self)
+
+
+@patch
+def _write_down(self: Driver) -> None:
+    "Write down the trials that have ended, here or elsewhere."
     for trial in self.storage.write_down():
         self.viewer.end_trial(trial)
-    self.viewer.look(self)
 
 # %% ../nbs/14i_driver.ipynb #28044b54
 @patch

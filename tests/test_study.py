@@ -302,7 +302,7 @@ def disturb(root: Path, kind: str, seed: int, *words: str) -> bool:
     driver = start(root, "tune", "bowl.ipynb", "--name", "bowl", *SLOW, *words)
     if seed % 4:  # else perhaps before anything has begun
         await_true(lambda: read_lines(study_folder(root) / "runs.jsonl"), "a run")
-    moment = time.monotonic() + chance.uniform(0.1, 5)
+    moment = time.monotonic() + chance.uniform(0.1, 2.5)
     while time.monotonic() < moment and driver.poll() is None:
         time.sleep(0.01)
     victim = find_victim(driver, kind)
