@@ -203,11 +203,7 @@ def work(self: Driver) -> None:
         while True:
             self.storage.beat()
             if time.monotonic() - self._looked > 1:
-                self._looked = time.monotonic()
-                if self.storage.is_stopped():
-                    self.stop(signal.SIGTERM) if not self.stopping else None
-                for number in self.storage.free_orphans():
-                    self.viewer.say(f"Trial {number} was left by a driver that is gone; it waits again.")
+                self._look_around()
             if self.pending is not None and self.why_over():
                 self.storage.give_back(self.pending.number)
                 self.pending = None
@@ -215,6 +211,16 @@ def work(self: Driver) -> None:
             self._settle()
             if self.is_done():
                 return self._write_down()  # another driver may have told the last one just now
+
+# %% ../nbs/14i_driver.ipynb #e8ea9d33
+@patch
+def _look_around(self: Driver) -> None:
+    "Hear whether somebody asked the study to stop, and free the trials of drivers that are gone."
+    self._looked = time.monotonic()
+    if self.storage.is_stopped() and not self.stopping:
+        self.stop(signal.SIGTERM)
+    for number in self.storage.free_orphans():
+        self.viewer.say(f"Trial {number} was left by a driver that is gone; it waits again.")
 
 
 @patch
