@@ -118,7 +118,9 @@ def _tensorflow_batches(
         places = tf.data.Dataset.from_tensor_slices(tf.ensure_shape(order, [count])).batch(batch_size)
         return places.map(lambda batch: (tf.gather(images, batch), tf.gather(labels, batch)))
 
-    return tf.data.Dataset.counter(epoch).flat_map(one_epoch).prefetch(tf.data.AUTOTUNE)
+    plain = tf.data.Options()
+    plain.autotune.enabled = False
+    return tf.data.Dataset.counter(epoch).flat_map(one_epoch).prefetch(2).with_options(plain)
 
 # %% ../nbs/07_training.ipynb #2232f715
 def make_batches(
