@@ -25,7 +25,7 @@ from .tables import Tabular
 # %% ../nbs/10e_repetitions.ipynb #56a5478d
 @dataclass(frozen=True)
 class Spread:
-    "A mean of several runs."
+    "A mean of several runs, shown with two digits of its standard deviation."
     mean: float  # of the values
     deviation: float  # sample standard deviation; nan for a single value
     n: int  # how many seeds
@@ -33,8 +33,13 @@ class Spread:
     def __str__(self) -> str:
         if self.n < 2 or math.isnan(self.mean):
             return f"{self.mean:.6g}"
-        digits = max(0, min(8, 1 - math.floor(math.log10(self.deviation)))) if self.deviation > 0 else 4
-        return f"{self.mean:.{digits}f} ± {self.deviation:.{digits}f}"
+        if not self.deviation > 0:
+            return f"{self.mean:.6g} ± 0"
+        size = math.floor(math.log10(self.deviation))
+        if -6 < size < 7:
+            return f"{self.mean:.{max(0, 1 - size)}f} ± {self.deviation:.{max(0, 1 - size)}f}"
+        digits = math.floor(math.log10(abs(self.mean) or self.deviation)) - size + 1
+        return f"{self.mean:.{max(1, min(15, digits))}e} ± {self.deviation:.1e}"
 
 # %% ../nbs/10e_repetitions.ipynb #fb2092c4
 class Group(list[RunSummary]):

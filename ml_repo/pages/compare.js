@@ -1,7 +1,7 @@
 // Runs side by side: what differs in values, curves, code, notebooks and figures. What each run brings is in runs/<run>.js, loaded when it is asked for.
 "use strict";
 (() => {
-const { make, format, chip, reach } = MLR, index = window.ML_REPO_RUNS, loaded = (window.ML_REPO_RUN ??= {}), packages = (window.ML_REPO_PACKAGES ??= {}), fixed = window.ML_REPO_FIXED;
+const { make, format, formatSpread, chip, reach } = MLR, index = window.ML_REPO_RUNS, loaded = (window.ML_REPO_RUN ??= {}), packages = (window.ML_REPO_PACKAGES ??= {}), fixed = window.ML_REPO_FIXED;
 const $ = (id) => document.getElementById(id), short = (id) => id.slice(id.lastIndexOf("-") + 1), SVG = "http://www.w3.org/2000/svg";
 let ids = [], all = false, pair = [0, 1];
 
@@ -48,8 +48,7 @@ const variance = (values) => values.reduce((sum, value) => sum + (value - mean(v
 function spread(values) {
   const list = [...values.values()];
   if (list.length < 2) return list.length ? `${format(list[0])} (one seed)` : "";
-  const deviation = Math.sqrt(variance(list)), digits = deviation > 0 ? Math.min(8, Math.max(0, 1 - Math.floor(Math.log10(deviation)))) : 4;
-  return `${mean(list).toFixed(digits)} ± ${deviation.toFixed(digits)}, ${list.length} seeds`;
+  return `${formatSpread(mean(list), Math.sqrt(variance(list)))}, ${list.length} seeds`;
 }
 /** Student's interval of 95 % for the difference of two means: in pairs where both have the same seeds, by Welch's approximation otherwise. */
 function judge(one, other) {

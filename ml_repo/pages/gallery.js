@@ -1,7 +1,7 @@
 // The table of all runs and the two plots beside it. Filters, order, columns and ticks are in the address, so a view can be sent to somebody.
 "use strict";
 (() => {
-const { make, format, chip, reach } = MLR, data = window.ML_REPO_RUNS, $ = (id) => document.getElementById(id);
+const { make, format, formatSpread, chip, reach } = MLR, data = window.ML_REPO_RUNS, $ = (id) => document.getElementById(id);
 const PAGE = 100, AXES = 12, SLICE = 800;
 const columns = data.columns.map((column, index) => ({ ...column, index }));
 const named = new Map(columns.map((column) => [column.key, column]));
@@ -78,10 +78,6 @@ function sortRows(rows) {
     return rank(a) - rank(b) || (a === b || a == null ? 0 : (a < b ? -1 : 1) * sign);
   });
 }
-const spreadText = (mean, deviation) => {
-  const digits = deviation > 0 ? Math.min(8, Math.max(0, 1 - Math.floor(Math.log10(deviation)))) : 4;
-  return `${mean.toFixed(digits)} ± ${deviation.toFixed(digits)}`;
-};
 
 // --- the table -------------------------------------------------------------------------------------------------------------
 let rows = [];
@@ -108,7 +104,7 @@ function showCell(row, key) {
     return make("th", { scope: "row" }, link, row.ids?.length > 1 ? ` and ${row.ids.length - 1} more` : null);
   }
   if ((key === "state" || key === "verified") && value) return make("td", {}, String(value).split(", ").map((word) => chip(word)));
-  const spread = row.spread?.[column.index], text = spread == null ? format(value, key) : spreadText(value, spread);
+  const spread = row.spread?.[column.index], text = spread == null ? format(value, key) : formatSpread(value, spread);
   return make("td", { class: column.numeric ? "number" : null, title: text.length > 40 ? text : null }, text);
 }
 function showRows() {

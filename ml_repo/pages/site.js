@@ -28,6 +28,14 @@ const MLR = (() => {
     return typeof value === "object" ? JSON.stringify(value) : String(value);
   };
 
+  /** Write a mean and the standard deviation of its values, in two digits of the latter. */
+  const formatSpread = (mean, deviation) => {
+    const size = Math.floor(Math.log10(deviation));
+    if (!(deviation > 0)) return `${format(mean)} ± 0`;
+    if (size > -6 && size < 7) return `${mean.toFixed(Math.max(0, 1 - size))} ± ${deviation.toFixed(Math.max(0, 1 - size))}`;
+    return `${mean.toExponential(Math.max(1, Math.min(15, Math.floor(Math.log10(Math.abs(mean) || deviation)) - size + 1)))} ± ${deviation.toExponential(1)}`;
+  };
+
   const chip = (word) => make("span", { class: `chip ${word.split(" ")[0]}` }, word);
 
   /** Whatever is too wide can be scrolled with the keyboard, too. */
@@ -62,5 +70,5 @@ const MLR = (() => {
     addEventListener("resize", reach);
     document.addEventListener("toggle", reach, true);
   });
-  return { make, format, chip, reach };
+  return { make, format, formatSpread, chip, reach };
 })();
