@@ -66,6 +66,17 @@ def _render_table(
     return f'<details class="fold"><summary>a table of {rows:,} rows</summary>{boxed}</details>' if rows > LINES * 2 else boxed
 
 # %% ../nbs/15f_outputs.ipynb #2b517e96
+_LIVE = re.compile(r"application/(?:vnd\.(?:jupyter\.)?([a-z]+).*\+json|javascript)")
+
+
+def _name_live(
+    data: dict[str, Any],  # by media type
+) -> str:  # HTML; empty where all is shown
+    "Say that a form was left out which would need a program."
+    found = sorted({(match[1] or "script").capitalize() for kind in data if (match := _LIVE.fullmatch(kind))})
+    return f'<p class="faint">An interactive output ({", ".join(found)}). Nothing of a notebook runs on this page; JupyterLab shows it.</p>' if found else ""
+
+
 def render_bundle(
     data: dict[str, Any],  # by media type
     pictures: Pictures,  # takes figures
@@ -82,7 +93,7 @@ def render_bundle(
     if "text/markdown" in data:
         return f'<div class="rich">{render_prose(_join(data["text/markdown"]), hide_image)}</div>'
     text = _join(data.get("text/plain", ""))
-    return render_text(text, "result") if text.strip() else ""
+    return _name_live(data) + (render_text(text, "result") if text.strip() else "")
 
 # %% ../nbs/15f_outputs.ipynb #fa4f6b84
 def render_output(
