@@ -153,7 +153,7 @@ def _note(
 
 # %% ../nbs/13b_sync.ipynb #f9c1764d
 NICENESS = 19  # of the process, 0 to 19
-PATIENCE_S = 120.0  # that it waits for half a processor before it starts anyhow
+PATIENCE_S = 240.0  # that it waits for half a processor before it starts anyhow
 
 
 def _step_back() -> None:
