@@ -1,13 +1,14 @@
 """What a training pays for being shown in MLflow while it goes on.
 
-    .venv/bin/python benchmarks/mirror.py [--rounds 3] [--seconds 180] [--threads 1]
+    .venv/bin/python benchmarks/mirror.py [--rounds 3] [--seconds 480] [--threads 1]
 
 The same notebook, which computes and logs a metric 20 times a second, is run with the mirror and without it, side by side:
 in each round once so and once so, in turns. Each run has a repository of its own with MLflow's database in it, as every
 repository has after its first run; so each pays for the start of the mirror and for the import of MLflow. Told is the time of
 the cell that computes, on the clock and of the processor, and what the mirror itself has used. With as many threads as
 processors the mirror has none to itself: the worst case, since threads that multiply one matrix wait for the slowest of them.
-What the start costs it costs once, so the share falls with the length of the training.
+Where no processor is idle the mirror waits for four minutes before it starts, so a shorter training would show nothing of it.
+What the start costs it costs once, so the share falls with the length of a longer one.
 """
 import argparse
 import json
@@ -82,7 +83,7 @@ def compare(rounds: list[dict[bool, dict[str, float]]], name: str) -> str:
 def main() -> None:
     words = argparse.ArgumentParser(description="Compare trainings with and without the mirror; the goal is a ratio of at most 1.02.")
     words.add_argument("--rounds", type=int, default=3)
-    words.add_argument("--seconds", type=float, default=180, help="of one training, about")
+    words.add_argument("--seconds", type=float, default=480, help="of one training, about; below 240 the mirror may still wait for an idle processor")
     words.add_argument("--threads", type=int, default=os.cpu_count(), help="of the training; by default as many as processors")
     given = words.parse_args()
     os.environ.pop("MLFLOW_TRACKING_URI", None)
