@@ -128,12 +128,10 @@ def fold_edits(
     "Write the edits of a run that has ended into its `record.json`. Raises `OSError` where it cannot be written."
     lock = Lock(folder / ".lock")
     while (folder / EDITS).exists():
-        if not lock.acquire():
+        if json.loads((folder / "record.json").read_bytes())["state"] == "running" or not lock.acquire():
             return False
         try:
             fields = json.loads((folder / "record.json").read_bytes())
-            if fields["state"] == "running":
-                return False
             if take_edits(folder, fields):
                 write_atomic(folder / "record.json", dump_json(fields, indent=1) + "\n")
             drop_edits(folder, fields)

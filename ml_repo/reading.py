@@ -14,11 +14,12 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from .edits import EDITS, drop_edits, fold_edits, take_edits
-from .files import Lock, dump_json, is_held, read_lines, write_atomic
+from .edits import EDITS, fold_edits, take_edits
+from .files import dump_json, is_held, read_lines, write_atomic
 from .metrics import summarize_metrics
 from .record import SCHEMA, read_host, read_told, utc_now
 from .schema import find_fault
+from .store import hold_folder
 from .tables import Tabular
 
 # %% ../nbs/03d_reading.ipynb #3e67425f
@@ -64,10 +65,7 @@ def _repair(
     folder: Path,  # of a record whose lock nobody holds
 ) -> None:
     "Write the true end of a run whose process is gone."
-    lock = Lock(folder / ".lock")
-    if not lock.acquire():
-        return
-    try:
+    with hold_folder(folder):
         facts = json.loads((folder / "record.json").read_text(encoding="utf-8"))
         if facts["state"] != "running":
             return  # another reader was faster
@@ -86,9 +84,6 @@ def _repair(
         take_edits(folder, facts)
         write_atomic(folder / "record.json", dump_json(facts, indent=1) + "\n")
         (folder / ".facts.jsonl").unlink(missing_ok=True)
-        drop_edits(folder, facts)
-    finally:
-        lock.release()
     fold_edits(folder)
 
 # %% ../nbs/03d_reading.ipynb #08833144

@@ -175,9 +175,10 @@ def _await_leisure(
     import psutil
 
     until = time.monotonic() + patience_s
-    while time.monotonic() < until:
-        if sum(100 - busy for busy in psutil.cpu_percent(0.5, percpu=True)) >= 50:
-            return True
+    with suppress(OSError, RuntimeError, psutil.Error):  # where the system does not say, there is no use in waiting
+        while time.monotonic() < until:
+            if sum(100 - busy for busy in psutil.cpu_percent(0.5, percpu=True)) >= 50:
+                return True
     return False
 
 # %% ../nbs/13b_sync.ipynb #ea3cd015

@@ -266,8 +266,8 @@ def judge(shot: Shot) -> None:
     where = f"{shot.kind}, {shot.phase} {shot.share:.2f}, run {shot.number}"
     folder, code = shot.record(), shot.process.returncode
     told = f"{where}: exit {code}, said:\n{shot.said()[-1500:]}"
-    record, until = read_record(folder) if folder else None, time.time() + 5
-    while record and record["state"] == "running" and time.time() < until:  # a program that it was just starting holds its lock, or another reader repairs it
+    record, until = read_record(folder) if folder else None, time.time() + 0.5
+    while record and record["state"] == "running" and time.time() < until:  # a program that it was just starting holds its lock until it has begun
         time.sleep(0.02)
         record = read_record(folder)
     wait_until_gone(shot, told)
