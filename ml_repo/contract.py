@@ -94,11 +94,13 @@ def check_output(
     output: str | PathLike | None,  # as papermill was given it
     base: str | PathLike,  # where relative paths start
     source: str | PathLike | None,  # the notebook
-) -> Path | None:  # None for no output, a pipe or one over the net
+) -> Path | None:  # None for no output, a pipe, a device or one over the net
     "Find the file that papermill is to write. Raises `RefusedRun` when it cannot."
     if not output or str(output) == "-" or "://" in str(output):
         return None
     path = Path(base, output).resolve()
+    if path.exists() and not path.is_file() and not path.is_dir():
+        return None
     if not path.parent.is_dir():
         raise RefusedRun(f"The folder {path.parent} of the output does not exist. Make it first: mkdir -p {shlex.quote(str(path.parent))}")
     if source and path == Path(base, source).resolve():

@@ -22,10 +22,12 @@ import nbformat
 from nbclient.exceptions import DeadKernelError
 from papermill.engines import NotebookExecutionManager, papermill_engines
 from papermill.exceptions import PapermillException
+from papermill.iorw import LocalHandler, papermill_io
 
 from .contract import RefusedRun, check_contract, check_output, find_doubts
 from .devices import check_gpu
 from .facts import gather_facts, gather_results
+from .files import write_atomic
 from .fingerprint import hash_source
 from .kernel import KernelClient, KernelError, check_kernel
 from .mirror import start_mirror
@@ -260,6 +262,28 @@ def _end(
     _close(job, outcome)
     outcome.signal = outcome.signal or next(iter(stopped), None)
 
+# %% ../nbs/08e_engine.ipynb #4499cfe4
+class _WholeFiles(LocalHandler):
+    "papermill's handler for files, with a write that leaves the old file until the new one is whole."
+
+    def write(
+        self,
+        buf: str,  # the notebook
+        path: str,  # as papermill was given it
+    ) -> None:
+        "Replace the file at `path` in one step."
+        write_atomic(Path(papermill_io.get_handler("local")._cwd or "", path).resolve(), buf)
+
+
+def _keep_whole(
+    output_path: str | None,  # as papermill was given it
+    output: Path | None,  # the file that this means; None where it is none
+) -> Path | None:  # the same
+    "Let papermill replace its output in one step."
+    if output and str(output_path).endswith(".ipynb") and not isinstance(papermill_io.get_handler(str(output_path)), _WholeFiles):
+        papermill_io.register(str(output_path), _WholeFiles())
+    return output
+
 # %% ../nbs/08e_engine.ipynb #2fac5bac
 def _takes_gpu(
     about: dict[str, Any],  # what `ml-repo run` says; `require_gpu` is taken out
@@ -298,7 +322,7 @@ def execute_recorded(
     except (KernelError, PapermillException) as error:
         raise RefusedRun(f"{name}: {error}") from None
     parameters = check_contract(nb, nb.metadata.papermill.get("parameters", {}), name, is_python)
-    output = check_output(output_path, base, input_path)
+    output = _keep_whole(output_path, check_output(output_path, base, input_path))
     manager = NotebookExecutionManager(nb, progress_bar=progress_bar and not engine, log_output=log_output)
     stopped: list[int] = []  # signals outside of the execution, so that the record is opened and closed whole
     with nullcontext() if engine else catch_signals(stopped.append):
