@@ -10,7 +10,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing.connection import wait
 from os import PathLike
@@ -297,15 +298,9 @@ def _count_needed(
 def _work_with(
     driver: Driver,  # that is to begin
     shares: Sequence[Share],  # one a worker
-    is_cold: bool,  # start each kernel anew
     options: dict[str, Any],  # of `run_notebook`
 ) -> None:
     "Let workers work, and end them in any case."
-    notebook, warm = driver.root / driver.study.notebook, None
-    if not is_cold and sys.platform == "linux":
-        processors = len(shares[0].processors) or len(os.sched_getaffinity(0))
-        warm = WarmProcess(notebook, environment=shares[0].environment, processors=processors).start()
-        options = options | {"warm": warm.address}
     setup = {"study": driver.study, "root": driver.root, "folder": driver.folder, "options": options, "argv": list(sys.argv)}
     try:
         driver.workers = [Worker(place, share, driver.folder, setup) for place, share in enumerate(shares)]
@@ -313,8 +308,6 @@ def _work_with(
     finally:
         for worker in driver.workers:
             worker.close()
-        if warm is not None:
-            warm.stop()
 
 # %% ../nbs/14i_driver.ipynb #85de8ef6
 def _work_far(
@@ -332,6 +325,20 @@ def _work_far(
         for worker in driver.workers:
             worker.close()
 
+# %% ../nbs/14i_driver.ipynb #2a052735
+@contextmanager
+def _keep_warm(
+    notebook: Path,  # whose imports are made beforehand
+    shares: Sequence[Share],  # one a worker; without any there is no warm process
+) -> Iterator[dict[str, str]]:  # options of `run_notebook`
+    "Start a warm process, and stop it in the end."
+    if not shares or sys.platform != "linux":
+        yield {}
+        return
+    processors = len(shares[0].processors) or len(os.sched_getaffinity(0))
+    with WarmProcess(notebook, environment=shares[0].environment, processors=processors) as warm:
+        yield {"warm": warm.address}
+
 # %% ../nbs/14i_driver.ipynb #ea396497
 def run_study(
     study: Study,  # as `define_study` or `read_study` gives it
@@ -347,25 +354,26 @@ def run_study(
     """Carry out the trials of a study, and go on where it was left.
 
     Raises `KeyboardInterrupt` when it was stopped; `ValueError` when it cannot go on, with the reason."""
-    from optuna.exceptions import StorageInternalError
-
     root = Path(root).resolve()
     address = str(Path(address).resolve()) if address and "://" not in address else address
-    folder, storage = _open(study, root, address, viewer)
-    driver = Driver(study, root, folder, storage, viewer)
     wanted = count_workers(study, workers, viewer)
     shares = share_machine(wanted, study.threads, workers_per_gpu) if cluster is None else []
     if cluster is None and hasattr(os, "sched_getaffinity") and wanted * study.threads > len(os.sched_getaffinity(0)):
         viewer.say(f"{wanted} workers with {study.threads} thread(s) each share {len(os.sched_getaffinity(0))} processors, so they will wait for each other.")
-    try:
-        if not driver.is_done() and cluster is not None:
-            _work_far(driver, cluster, _count_needed(driver, wanted), is_cold, options)
-        elif not driver.is_done():
-            _work_with(driver, shares[:_count_needed(driver, wanted)], is_cold, options)
-    except StorageInternalError as error:
-        raise ValueError(f"The storage {hide_password(address)} did not answer: {str(error)[:300]}. Nothing is lost; go on with: ml-repo study resume {study.name}") from error
-    finally:
-        storage.leave()
+    with _keep_warm(root / study.notebook, [] if is_cold else shares) as warm:
+        from optuna.exceptions import StorageInternalError
+
+        folder, storage = _open(study, root, address, viewer)
+        driver = Driver(study, root, folder, storage, viewer)
+        try:
+            if not driver.is_done() and cluster is not None:
+                _work_far(driver, cluster, _count_needed(driver, wanted), is_cold, options)
+            elif not driver.is_done():
+                _work_with(driver, shares[:_count_needed(driver, wanted)], options | warm)
+        except StorageInternalError as error:
+            raise ValueError(f"The storage {hide_password(address)} did not answer: {str(error)[:300]}. Nothing is lost; go on with: ml-repo study resume {study.name}") from error
+        finally:
+            storage.leave()
     if driver.stopping:
         raise KeyboardInterrupt
     if driver.problem:

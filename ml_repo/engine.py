@@ -11,6 +11,7 @@ import shlex
 import signal
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from os import PathLike
@@ -49,10 +50,11 @@ class Job:
     transcript: Transcript  # the executed notebook on disk
     names: list[str]  # of the parameters
     judge: Any = None  # `look(folder)` gives a cause to end the run, or None; `conclude(folder, facts)` more facts for its record
+    processors: Sequence[int] = ()  # numbers of those that the kernel may use; those of this process without
 
     def gather(self) -> None:
         "Read what is known before the first cell, and write it into the record."
-        facts = gather_facts(self.root, self.record.folder, self.redactor)
+        facts = gather_facts(self.root, self.record.folder, self.redactor, len(self.processors) or None)
         self.record.facts["warnings"] += facts.pop("warnings", [])
         self.try_update(facts)
 
@@ -72,9 +74,8 @@ def _open(
     name: str,  # of the notebook, as it stands in the record
     parameters: list[Parameter],  # its contract
     output: Path | None,  # a second place for the executed notebook
-    about: dict[str, Any],  # experiment, note, tags, parents, door, folder, warnings, claim
+    about: dict[str, Any],  # experiment, note, tags, parents, door, folder, warnings, claim; `judge` and `processors` as in `Job`
     kernel_name: str,  # of the kernel that runs it, which may be another one than the notebook names
-    judge: Any = None,  # see `Job`
 ) -> Job:
     "Open the record of a run. Raises `RefusedRun` when it cannot be written."
     given = dict(nb.metadata.papermill.get("parameters", {}))
@@ -86,6 +87,7 @@ def _open(
     values = values or {one: {"default": None, "given": value} for one, value in given.items()}
     kernel = {"name": kernel_name, "language": nb.metadata.get("kernelspec", {}).get("language")}
     warnings, claim = find_doubts(nb, given, parameters) + list(about.pop("warnings", [])), about.pop("claim", None)
+    more = {name: about.pop(name) for name in ("judge", "processors") if name in about}
     facts = {"parameters": values, "warnings": warnings, "command": shlex.join(redactor.redact_command(sys.argv)), "source_sha256": hash_source(nb.cells), "kernel": kernel, **about}
     try:
         record = open_record(find_records_folders(root)[0], name, claim, **redactor.redact_tree(facts))
@@ -95,7 +97,7 @@ def _open(
     nb.metadata["ml_repo"] = {"run": record.folder.name}
     start_mirror(root, record.folder.parent)  # where the repository wants it; nothing waits for it
     transcript = Transcript(nb, [executed, *([output] if output and output != executed else [])], redactor)
-    return Job(nb, root, record, redactor, transcript, list(values), judge)
+    return Job(nb, root, record, redactor, transcript, list(values), **more)
 
 # %% ../nbs/08e_engine.ipynb #11a3eff5
 class UnkeptRecord(OSError, click.ClickException):
@@ -241,7 +243,7 @@ def _run_here(
 
     timeouts = {"startup_timeout": options.pop("start_timeout", 60), "timeout": options.pop("execution_timeout", None)}
     kept = {key: value for key, value in options.items() if key not in ("autosave_cell_every", "request_save_on_cell_execute")}
-    client = KernelClient(manager, is_python, on_output, warm if is_python else None, **timeouts, **kept)
+    client = KernelClient(manager, is_python, on_output, warm if is_python else None, job.processors, **timeouts, **kept)
     supervisor = Supervisor(client, job.transcript, log, job.record.folder, job.names if is_python else [], job.gather, require_gpu)
     if job.judge is not None:
         supervisor.judge = lambda: job.judge.look(job.record.folder)
@@ -304,14 +306,14 @@ def execute_recorded(
     output_path: str | None = None,  # where papermill is to write; the record has its own copy
     progress_bar: bool | dict[str, Any] = True,  # papermill's
     log_output: bool = False,  # papermill's: also write what is printed to its log
-    record: dict[str, Any] | None = None,  # from `ml-repo run`: `experiment`, `note`, `tags`, `parents`, `door`, `engine`, `warnings`, `rerun`, `claim`, `require_gpu`, `warm`
+    record: dict[str, Any] | None = None,  # from `ml-repo run`: `experiment`, `note`, `tags`, `parents`, `door`, `engine`, `warnings`, `rerun`, `claim`, `require_gpu`, `warm`, `processors`
     **options: Any,  # start_timeout, execution_timeout, stdout_file, stderr_file
 ) -> nbformat.NotebookNode:  # executed, without secrets
     """Execute a notebook and keep its record.
 
     Raises `RefusedRun` before anything starts, `DeadKernelError` for a killed kernel, `UnkeptRecord` for a record that is not whole."""
     about = dict(record or {})
-    require_gpu, engine, announce, judge, warm = _takes_gpu(about), *(about.pop(name, None) for name in ("engine", "announce", "judge", "warm"))
+    require_gpu, engine, announce, warm = _takes_gpu(about), *(about.pop(name, None) for name in ("engine", "announce", "warm"))
     nb = nbformat.from_dict(nb)  # one that papermill has brought up from version 3 is of other types
     input_path = input_path if isinstance(input_path, str) and input_path not in ("", "-") else None
     path = Path(base, input_path or "notebook.ipynb").resolve()
@@ -326,7 +328,7 @@ def execute_recorded(
     manager = NotebookExecutionManager(nb, progress_bar=progress_bar and not engine, log_output=log_output)
     stopped: list[int] = []  # signals outside of the execution, so that the record is opened and closed whole
     with nullcontext() if engine else catch_signals(stopped.append):
-        job = _open(nb, root, name, parameters, output, {"door": "papermill", "folder": name_folder(root), **{key: value for key, value in about.items() if value}}, kernel_name, judge)
+        job = _open(nb, root, name, parameters, output, {"door": "papermill", "folder": name_folder(root), **{key: value for key, value in about.items() if value}}, kernel_name)
         (announce or (lambda folder: None))(job.record.folder)
         if engine:
             outcome = _run_other(job, engine, kernel_name, {"input_path": input_path, "progress_bar": progress_bar, "log_output": log_output, **options})

@@ -78,13 +78,14 @@ def gather_facts(
     root: Path,  # of the repository
     folder: Path,  # of the record
     redactor: Redactor,  # takes secrets out
+    threads: int | None = None,  # that the run may use; as many as this process without
 ) -> dict[str, Any]:  # fields of the record: code, packages, image, machine, gpus, cuda, environment
     "Read what decides a result and is known before it. Writes `code.patch` and texts in the store."
     facts: dict[str, Any] = {}
     _attempt("code", lambda: _keep_code(root, folder, redactor), facts)
     _attempt("packages", lambda: _keep_packages(root, folder, redactor), facts)
     _attempt("image", lambda: dict(read_image()), facts)
-    _attempt("machine", lambda: dict(read_machine()), facts)
+    _attempt("machine", lambda: dict(read_machine()) | ({"threads": threads} if threads else {}), facts)
     _attempt("gpus", lambda: [dict(gpu) for gpu in read_gpus()], facts)
     _attempt("cuda", lambda: {name: version for name, version in read_cuda().items() if version}, facts)
     _attempt("environment", lambda: dict(read_environment()), facts)

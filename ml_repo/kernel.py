@@ -12,7 +12,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty
@@ -62,11 +62,12 @@ class KernelClient(PapermillNotebookClient):
         is_python: bool,  # whether the kernel understands Python and IPC
         on_output: Callable[[str], None],  # called for each output, with its text or ""
         warm: str | None = None,  # the address of a warm process that is to fork the kernel
+        processors: Sequence[int] = (),  # numbers of those that the kernel may use; those of this process without
         **options: Any,  # of papermill's client
     ):
         super().__init__(manager, **{"iopub_timeout": ARRIVAL_LIMIT_S} | options)
         self.is_python, self.on_output, self.process, self.private, self._kills = is_python, on_output, None, None, None
-        self.warm, self.cold_because = warm, ""
+        self.warm, self.cold_because, self.processors = warm, "", list(processors)
 
     def process_message(self, *arguments: Any, **named: Any) -> nbformat.NotebookNode | None:
         "Take what the kernel says, join texts, and tell that something came."
@@ -95,14 +96,14 @@ WARM = "ml_repo-warm"  # entry point of the provisioner that forks
 
 def _choose_provisioner(
     manager: Any,  # of the kernel
-    address: str,  # of a warm process
+    **options: Any,  # of the provisioner: the `address` of a warm process, and `processors`
 ) -> str:  # why it is not to be; empty where it is
     "Let the kernel be forked by a warm process."
     spec = manager.kernel_spec
     if other := spec.metadata.get("kernel_provisioner", {}).get("provisioner_name"):
         return f"the kernel {manager.kernel_name} has a provisioner of its own, {other}"
     metadata = spec.metadata
-    spec.metadata = metadata | {"kernel_provisioner": {"provisioner_name": WARM, "config": {"address": address}}}
+    spec.metadata = metadata | {"kernel_provisioner": {"provisioner_name": WARM, "config": options}}
     if KernelProvisionerFactory.instance().is_provisioner_available(spec):
         return ""
     spec.metadata = metadata
@@ -120,9 +121,10 @@ async def start(
     if self.is_python:
         self.km.transport, self.km.ip = "ipc", str(Path(self.private, "k"))
     if self.warm:
-        self.cold_because = _choose_provisioner(self.km, self.warm)
+        self.cold_because = _choose_provisioner(self.km, address=self.warm, processors=self.processors)
+    pin = {"preexec_fn": lambda: os.sched_setaffinity(0, self.processors)} if self.processors else {}
     with open(Path(self.private, "words"), "wb") as words:
-        await self.async_start_new_kernel(env={**os.environ, **environment}, stdout=words, stderr=words)
+        await self.async_start_new_kernel(env={**os.environ, **environment}, stdout=words, stderr=words, **pin)
     self.cold_because = self.cold_because or getattr(self.km.provisioner, "reason", "")
     self.process = getattr(self.km.provisioner, "process", None)
     self._kills = count_memory_kills(self.process.pid) if self.process else None

@@ -8,7 +8,7 @@ __all__ = ['read_value', 'read_values', 'run_notebook']
 # %% ../nbs/08f_launch.ipynb #eb6182f2
 import ast
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path
@@ -109,6 +109,7 @@ def run_notebook(
     on_start: Callable[[Path], None] = lambda folder: None,  # called with the folder of the record
     judge: Any = None,  # who may end the run early: an object with `look` and `conclude`, as the engine describes it
     warm: str | None = None,  # the address of a warm process that forks the kernel; a new process without one
+    processors: Sequence[int] = (),  # numbers of those that the kernel may use; those of this process without
     **facts: Any,  # other fields of the record, such as `parents`
 ) -> Record:  # read from its folder
     """Execute a notebook and keep its record in `experiments/`.
@@ -126,7 +127,7 @@ def run_notebook(
     if not Path(notebook).is_file():
         raise FileNotFoundError(f"There is no notebook {notebook}, looked for from {Path.cwd()}.")
     tags = [check_tag(tag) for tag in tags]
-    about = {"experiment": experiment, "note": note, "tags": tags, "engine": None if engine == "ml_repo" else engine, "door": door, "announce": announce, "claim": claim, "judge": judge, "warm": warm, **facts}
+    about = {"experiment": experiment, "note": note, "tags": tags, "engine": None if engine == "ml_repo" else engine, "door": door, "announce": announce, "claim": claim, "judge": judge, "warm": warm, "processors": list(processors), **facts}
     try:
         _execute(notebook, kernel, None if quiet or claim else sys.stdout, parameters=dict(parameters or {}), progress_bar=quiet and claim is None,
                  execution_timeout=timeout_s, cwd=None if folder is None else str(folder), record=about)

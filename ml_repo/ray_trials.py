@@ -95,7 +95,7 @@ def _work_here(
     notebook = str(setup["root"] / study.notebook)
     if not setup["is_cold"] and sys.platform == "linux":
         if notebook not in _warm:
-            _warm[notebook] = WarmProcess(notebook, environment=share.environment, processors=study.threads).start()
+            _warm[notebook] = WarmProcess(notebook, environment=share.environment).start()
         options["warm"] = _warm[notebook].address
     worker = Worker(0, share, setup["folder"], {**setup, "options": options})
     worker.start(trial, past)

@@ -101,6 +101,17 @@ class _Batches(keras.utils.PyDataset):
         self.order = shuffled_order(len(self.labels), self.seed, self.epoch)
 
 # %% ../nbs/07_training.ipynb #dbfaa603
+def _without_tuning(
+    batches: Any,  # a tf.data.Dataset
+) -> Any:  # the same, as it is
+    "Switch off the thread that tunes a pipeline."
+    import tensorflow as tf
+
+    plain = tf.data.Options()
+    plain.autotune.enabled = False
+    return batches.with_options(plain)
+
+
 def _tensorflow_batches(
     images: np.ndarray,  # shape (n, height, width, channels)
     labels: np.ndarray,  # shape (n,)
@@ -111,18 +122,30 @@ def _tensorflow_batches(
     "Give shuffled batches by `tf.data`, epoch after epoch."
     import tensorflow as tf
 
-    count, images, labels = len(labels), tf.constant(images), tf.constant(labels)
+    count, images, labels, plainly = len(labels), tf.constant(images), tf.constant(labels), tf.autograph.experimental.do_not_convert
 
     def one_epoch(number):
         order = tf.numpy_function(lambda epoch: shuffled_order(count, seed, int(epoch)), [number], tf.int64)
         places = tf.data.Dataset.from_tensor_slices(tf.ensure_shape(order, [count])).batch(batch_size)
-        return places.map(lambda batch: (tf.gather(images, batch), tf.gather(labels, batch)))
+        return places.map(plainly(lambda batch: (tf.gather(images, batch), tf.gather(labels, batch))))
 
-    plain = tf.data.Options()
-    plain.autotune.enabled = False
-    return tf.data.Dataset.counter(epoch).flat_map(one_epoch).prefetch(2).with_options(plain)
+    return _without_tuning(tf.data.Dataset.counter(epoch).flat_map(plainly(one_epoch)).prefetch(2))
 
 # %% ../nbs/07_training.ipynb #2232f715
+_MANY = 1024  # images a step where nothing is learnt
+
+
+def _in_order(
+    *arrays: np.ndarray,  # images, or images and labels
+) -> Any:  # for `Model.predict` or as `validation_data`
+    "Give arrays in large batches, in their order."
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return _without_tuning(tf.data.Dataset.from_tensor_slices(arrays if len(arrays) > 1 else arrays[0]).batch(_MANY))
+    return arrays if len(arrays) > 1 else arrays[0]
+
+
 def make_batches(
     images: np.ndarray,  # float32, shape (n, height, width, channels)
     labels: np.ndarray,  # int64, shape (n,)
@@ -197,13 +220,14 @@ def train_model(
     learner.compile(
         optimizer=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(lr, steps)),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
+        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
         jit_compile=jit_compile,
     )
+    learner.optimizer.build(learner.trainable_variables)
     watched = is_watched()
     history = learner.fit(
-        **make_batches(images, labels, batch_size, seed), epochs=epochs, validation_data=dataset.validation,
-        validation_batch_size=256, verbose=1 if watched else 0, callbacks=[*callbacks, *([] if watched else [ProgressLines()])])
+        **make_batches(images, labels, batch_size, seed), epochs=epochs, validation_data=_in_order(*dataset.validation),
+        validation_batch_size=_MANY, verbose=1 if watched else 0, callbacks=[*callbacks, *([] if watched else [ProgressLines()])])
     return history.history
 
 # %% ../nbs/07_training.ipynb #b816292d
@@ -212,7 +236,7 @@ def predict_probabilities(
     images: np.ndarray,  # float32, shape (n, height, width, channels)
 ) -> np.ndarray:  # float32, shape (n, classes); each row sums to 1
     "Predict how probable each class is for each of `images`."
-    scores = model.predict(images, batch_size=256, verbose=0)
+    scores = model.predict(_in_order(images), batch_size=_MANY, verbose=0)
     return np.asarray(keras.ops.softmax(keras.ops.cast(scores, "float32")))
 
 # %% ../nbs/07_training.ipynb #f53eb82c

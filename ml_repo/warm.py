@@ -21,14 +21,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from jupyter_client.provisioning import LocalProvisioner
-from traitlets import Unicode
+from traitlets import Int, List, Unicode
 
 from .files import Lock, write_atomic
 from .forking import find_places, read_letter
@@ -44,14 +44,15 @@ def _check_fit(
     facts: Mapping[str, Any],  # what the warm process says of itself
     command: list[str],  # of the kernel
     environment: Mapping[str, str],  # of the kernel
+    processors: Sequence[int],  # numbers of those that the kernel may use
 ) -> list[str]:  # the arguments for the kernel
     "Raise `Cold` where a fork would not be what the command starts."
     if facts["problem"]:
         raise Cold(f"the warm process cannot serve: {facts['problem']}")
     if command[1:3] != ["-m", "ipykernel_launcher"] or os.path.realpath(command[0]) != os.path.realpath(facts["python"]) or Path(command[0]).parent != Path(facts["python"]).parent:
         raise Cold(f"this kernel is started by {' '.join(command[:3])}, and the warm process is {facts['python']}")
-    if (here := len(os.sched_getaffinity(0))) != facts["processors"]:
-        raise Cold(f"this process may use {here} processors, and the warm process had {facts['processors']} when its libraries looked")
+    if len(processors) != facts["processors"]:
+        raise Cold(f"it may use {len(processors)} processors, and the warm process had {facts['processors']} when its libraries looked")
     if any(part and not os.path.isabs(part) for part in environment.get("PYTHONPATH", "").split(os.pathsep)):
         raise Cold("PYTHONPATH names a folder from where the kernel works")
     assumed, then = facts["assumed"], facts["variables"]
@@ -223,15 +224,17 @@ def fork_kernel(
     folder: str | PathLike,  # where it works
     stdout: int,  # number of an open file
     stderr: int,  # number of an open file
+    processors: Sequence[int] = (),  # numbers of those that it may use; those of this process without
 ) -> ForkedProcess:
     "Ask a warm process for a kernel. Raises `Cold`, with the reason."
     if sys.platform != "linux":
         raise Cold(f"a fork is safe on Linux, and this is {sys.platform}")
+    processors = list(processors) or sorted(os.sched_getaffinity(0))
     connection, facts = _reach(Path(address), environment)
     line = ()
     try:
-        letter = {"arguments": _check_fit(facts, command, environment), "environment": dict(environment), "folder": os.path.abspath(folder),
-                  "processors": sorted(os.sched_getaffinity(0)), "umask": _read_umask(), "nice": os.getpriority(os.PRIO_PROCESS, 0),
+        letter = {"arguments": _check_fit(facts, command, environment, processors), "environment": dict(environment), "folder": os.path.abspath(folder),
+                  "processors": processors, "umask": _read_umask(), "nice": os.getpriority(os.PRIO_PROCESS, 0),
                   "limits": [(kind, resource.getrlimit(kind)) for name in dir(resource) if name.startswith("RLIMIT_") for kind in [getattr(resource, name)]]}
         line = os.pipe()
         socket.send_fds(connection, [b"{"], [stdout, stderr, line[0]])
@@ -268,6 +271,7 @@ class WarmProvisioner(LocalProvisioner):
     "Starts a kernel by a fork of a warm process, or as a process of its own where that cannot be."
 
     address = Unicode("", help="Folder of the warm process").tag(config=True)
+    processors = List(Int(), help="Numbers of those that the kernel may use; those of this process without").tag(config=True)
     reason = Unicode("", help="Why the kernel is cold; empty for a warm one")
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
@@ -275,7 +279,7 @@ class WarmProvisioner(LocalProvisioner):
         environment, folder = {**kwargs["env"], "JPY_PARENT_PID": str(os.getpid())}, kwargs.get("cwd") or os.getcwd()
         files = [_number(kwargs.get(name), usual) for name, usual in (("stdout", 1), ("stderr", 2))]
         try:
-            self.process = await asyncio.to_thread(fork_kernel, self.address, cmd, environment, folder, *files)
+            self.process = await asyncio.to_thread(fork_kernel, self.address, cmd, environment, folder, *files, self.processors)
         except Cold as reason:
             self.reason = str(reason)
             return await super().launch_kernel(cmd, **kwargs)
@@ -305,9 +309,10 @@ def make_order(
 # %% ../nbs/09b_warm.ipynb #7f053cb1
 def _end(
     process: subprocess.Popen,  # a warm process
+    is_told: bool,  # whether it was asked to end
 ) -> None:
     try:
-        process.wait(5)
+        process.wait(5 if is_told else 0)
     except subprocess.TimeoutExpired:
         process.kill()  # its kernels live on
         process.wait()
@@ -336,16 +341,17 @@ class WarmProcess:
         return self
 
     def stop(self) -> None:
-        "End it when its last kernel has ended, and forget its address."
+        "End it when its last kernel has ended, and forget its address; one that does not answer, since it still imports, has no kernels."
+        is_told = False
         with suppress(OSError):
             connection = _connect(self.folder)
-            connection.settimeout(5)
+            connection.settimeout(1)
             with connection:
-                read_letter(connection)
+                is_told = read_letter(connection) is not None
                 connection.sendall(b'{"end": true}\n')
         for process in list(_started):
             if process.args[-1] == self.address:
-                _end(process)
+                _end(process, is_told)
                 _started.remove(process)
         shutil.rmtree(self.folder, ignore_errors=True)
 

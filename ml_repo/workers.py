@@ -55,9 +55,9 @@ def _pin(
 # %% ../nbs/14h_workers.ipynb #11faccf1
 @dataclass
 class Share:
-    "What of the machine one worker has."
+    "What of the machine the trials of one worker have."
     environment: dict[str, str] = field(default_factory=dict)  # variables
-    processors: list[int] = field(default_factory=list)  # numbers of those it may use; empty for all
+    processors: list[int] = field(default_factory=list)  # numbers of those that its kernels may use; empty for all
 
 
 def share_machine(
@@ -98,7 +98,7 @@ class Worker:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=os.environ | share.environment,
                                             start_new_session=True, pass_fds=[other.fileno()])
         other.close()
-        self.connection.send({**setup, "processors": share.processors, "parent": os.getpid()})
+        self.connection.send({**setup, "options": {**setup["options"], "processors": share.processors}, "parent": os.getpid()})
 
     def again(self) -> "Worker":
         "Start another one with the same share."
@@ -177,9 +177,6 @@ def _settle(
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
     if os.getppid() != setup["parent"]:
         raise KeyboardInterrupt  # the driver died before it could be watched
-    if setup["processors"] and hasattr(os, "sched_setaffinity"):
-        with suppress(OSError):
-            os.sched_setaffinity(0, setup["processors"])
     sys.argv = list(setup["argv"])
 
 

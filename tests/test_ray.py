@@ -49,6 +49,7 @@ def count_complete(root: Path) -> Counter:
 def test_the_same_as_here(project, cluster, tmp_path_factory):
     printed = tune(project, *RANDOM, "--trials", "6", "--ray", cluster.address)
     assert "6 of 6 done" in printed and "dashboard" not in printed
+    assert all(one["kernel"]["warm"] for one in read_runs(project)), [one["warnings"] for one in read_runs(project)]
     far = outcomes(project)
     assert count_complete(project) == dict.fromkeys(range(6), 1)
     tune(project, *RANDOM, "--trials", "8", "--ray", cluster.address)  # the same command goes on
