@@ -7,7 +7,7 @@ in each round once so and once so, in turns. Each run has a repository of its ow
 repository has after its first run; so each pays for the start of the mirror and for the import of MLflow. Told is the time of
 the cell that computes, on the clock and of the processor, and what the mirror itself has used. With as many threads as
 processors the mirror has none to itself: the worst case, since threads that multiply one matrix wait for the slowest of them.
-Where no processor is idle the mirror waits for four minutes before it starts, so a shorter training would show nothing of it.
+Where no processor is idle the mirror waits for 400 seconds before it starts, so a shorter training would show nothing of it.
 What the start costs it costs once, so the share falls with the length of a longer one.
 """
 import argparse
@@ -83,7 +83,7 @@ def compare(rounds: list[dict[bool, dict[str, float]]], name: str) -> str:
 def main() -> None:
     words = argparse.ArgumentParser(description="Compare trainings with and without the mirror; the goal is a ratio of at most 1.02.")
     words.add_argument("--rounds", type=int, default=3)
-    words.add_argument("--seconds", type=float, default=480, help="of one training, about; below 240 the mirror may still wait for an idle processor")
+    words.add_argument("--seconds", type=float, default=480, help="of one training, about; below 400 the mirror may still wait for an idle processor")
     words.add_argument("--threads", type=int, default=os.cpu_count(), help="of the training; by default as many as processors")
     given = words.parse_args()
     os.environ.pop("MLFLOW_TRACKING_URI", None)
