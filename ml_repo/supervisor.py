@@ -176,7 +176,7 @@ def _ask_judge(
     supervisor: Supervisor,  # that is at work
 ) -> None:
     "End the run if its judge says so."
-    if supervisor.judge is None or supervisor.outcome.signal is not None:
+    if supervisor.judge is None or supervisor.outcome.signal is not None or supervisor.outcome.asked is not None:
         return
     try:
         cause = supervisor.judge()
