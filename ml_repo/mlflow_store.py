@@ -11,7 +11,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from os import PathLike
@@ -158,7 +158,6 @@ class Store:
             else:
                 self.client = connect(uri)
         self._experiments: dict[str, str] = {}
-        self.breathe: Callable[[], None] = lambda: None  # called after each batch of points
 
     def is_there(self) -> bool:
         "Say whether the embedded store is still the one that was opened; a server always is."
@@ -319,7 +318,6 @@ def push_points(
 
     for start in range(0, len(points), 1000):
         self.client.log_batch(progress.run, metrics=[Metric(*point) for point in points[start:start + 1000]])
-        self.breathe()
 
 
 @patch

@@ -82,7 +82,6 @@ class Mirror:
         self.home, self.uri, self.store = Path(home).resolve(), find_tracking(root, home), None
         self.settled, self.progress, self.trouble = set(), {}, 0
         self._wait_until = 0.0
-        self.breathe: Callable[[], None] = lambda: None  # called after each batch that MLflow was given
 
     def list_open(self) -> tuple[list[Path], list[Path]]:  # running, ended; the newest first
         "List the records that MLflow may not have as they are."
@@ -132,7 +131,6 @@ def _push(
     "Push one record."
     if self.store is None or not self.store.is_there():
         self.store, self.progress, self.settled = Store(self.uri, self.home), {}, set()
-        self.store.breathe = self.breathe
     record, progress, _ = self.store.push(folder, self.progress.get(folder.name), force=False)
     if record["state"] == "running" and not record.get("elsewhere"):
         self.progress[folder.name] = progress
@@ -189,10 +187,10 @@ def _await_leisure(
 LINGER_S = 20.0  # that the process stays when nothing is left to do
 PERIOD_S = 2.0  # between two rounds
 REST = 50  # times the duration of a round, the least time between two
-BUSY_REST = 60  # times the processor time of a piece of work, the rest after it where all processors are busy
+BUSY_REST = 60  # times the processor time of a round, the rest after it where all processors are busy
 
 
-def _make_breath() -> Callable[[], None]:  # to be called after each piece of work
+def _make_breath() -> Callable[[], None]:  # to be called after each round
     "Make what rests while all processors are busy."
     used = time.process_time()
 
@@ -213,7 +211,6 @@ def mirror_live(
     "Keep MLflow up to date until no run is going."
     lock = Lock(make_folder(home) / "live.lock")
     mirror, breathe = Mirror(root, home), _make_breath()
-    mirror.breathe = breathe
     while lock.acquire():
         _await_leisure(patience_s)
         patience_s, last = 0, time.monotonic()
