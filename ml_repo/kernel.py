@@ -91,6 +91,14 @@ class KernelClient(PapermillNotebookClient):
                 outputs[-2].text += outputs.pop().text
 
 # %% ../nbs/08b_kernel.ipynb #7970b6b0
+def _pin(
+    processors: Sequence[int],  # numbers of those that this process may use
+) -> None:
+    "Pin this process, unless the system has taken a processor away meanwhile."
+    with suppress(OSError):
+        os.sched_setaffinity(0, processors)
+
+
 WARM = "ml_repo-warm"  # entry point of the provisioner that forks
 
 
@@ -122,7 +130,7 @@ async def start(
         self.km.transport, self.km.ip = "ipc", str(Path(self.private, "k"))
     if self.warm:
         self.cold_because = _choose_provisioner(self.km, address=self.warm, processors=self.processors)
-    pin = {"preexec_fn": lambda: os.sched_setaffinity(0, self.processors)} if self.processors else {}
+    pin = {"preexec_fn": lambda: _pin(self.processors)} if self.processors else {}
     with open(Path(self.private, "words"), "wb") as words:
         await self.async_start_new_kernel(env={**os.environ, **environment}, stdout=words, stderr=words, **pin)
     self.cold_because = self.cold_because or getattr(self.km.provisioner, "reason", "")
