@@ -71,9 +71,6 @@ def sync_mlflow(
     return done
 
 # %% ../nbs/13b_sync.ipynb #a9c3a59a
-PIECES = 10  # of the metrics of one run, at most, in a round
-
-
 class Mirror:
     "Keeps MLflow up to date with one folder of records, round by round."
 
@@ -100,29 +97,34 @@ class Mirror:
                 pass
         return running, ended
 
-    def turn(
-        self,
-        backlog: int = 20,  # how many ended runs at most
-        breathe: Callable[[], None] = lambda: None,  # called after each piece
-    ) -> bool:  # whether something is left to do
-        "Make one round. Whatever MLflow raises is written down, and tried again later."
-        running, ended = self.list_open()
-        if time.monotonic() < self._wait_until:
-            return bool(running)
-        for folder in running + ended[:backlog]:
-            try:
-                for _ in range(PIECES):
-                    is_behind = self._push(folder)
-                    breathe()
-                    if not is_behind:
-                        break
-                self.trouble = 0
-            except Exception as error:  # of MLflow, of its database, of its server
-                self._note(folder, error)
-            if self.trouble:
-                break
-        is_behind = any(folder.name in self.progress for folder in ended[:backlog])
-        return bool(running) or is_behind or (not self.trouble and len(ended) > backlog)
+# %% ../nbs/13b_sync.ipynb #7169a6fa
+PIECES = 10  # of the metrics of one run, at most, in a round
+
+
+@patch
+def turn(
+    self: Mirror,
+    backlog: int = 20,  # how many ended runs at most
+    breathe: Callable[[], None] = lambda: None,  # called after each piece
+) -> bool:  # whether something is left to do
+    "Make one round. Whatever MLflow raises is written down, and tried again later."
+    running, ended = self.list_open()
+    if time.monotonic() < self._wait_until:
+        return bool(running)
+    for folder in running + ended[:backlog]:
+        try:
+            for _ in range(PIECES):
+                is_behind = self._push(folder)
+                breathe()
+                if not is_behind:
+                    break
+            self.trouble = 0
+        except Exception as error:  # of MLflow, of its database, of its server
+            self._note(folder, error)
+        if self.trouble:
+            break
+    is_behind = any(folder.name in self.progress for folder in ended[:backlog])
+    return bool(running) or is_behind or (not self.trouble and len(ended) > backlog)
 
 # %% ../nbs/13b_sync.ipynb #6cfc3790
 def _write_line(
