@@ -387,6 +387,31 @@ def test_the_mirror_ends_itself(tmp_path, monkeypatch):
     check(open_client(name_embedded(folder.parent)), folder)
 
 
+@pytest.mark.slow
+def test_a_model_is_registered_when_its_run_has_ended(tmp_path):
+    project = make_repository(tmp_path / "project", LIVE + "mlflow_models = live\n")
+    write_notebook(project / "fit.ipynb", "units: int = 2  # at least 1\n", """
+import keras
+from ml_repo.run import start_run
+run = start_run()
+keras.Sequential([keras.Input((3,)), keras.layers.Dense(units)]).save(run.artifact_path("model.keras"))
+""")
+    home = project / "experiments"
+    try:
+        ml_repo(project, "run", "fit.ipynb", "--quiet", CUDA_VISIBLE_DEVICES="-1")
+        folder = find_records(home)[0]
+        client = await_true(lambda: (home / ".mlflow" / "mlflow.sqlite").exists() and open_client(name_embedded(home)), "the store")
+        await_true(lambda: "ml_repo.model" in getattr(list_runs(client).get(folder.name), "data", type("", (), {"tags": {}})).tags, f"the model: {(home / '.mlflow' / 'mirror.log').read_text()}")
+        experiment = read_record(folder)["experiment"]
+        version = client.get_model_version(experiment, "1")
+        assert version.run_id == list_runs(client)[folder.name].info.run_id
+        program = f"import mlflow, numpy; mlflow.set_tracking_uri({name_embedded(home)!r}); model = mlflow.tensorflow.load_model('models:/{experiment}/1'); print(model.predict(numpy.ones((4, 3)), verbose=0).shape)"
+        assert "(4, 2)" in run(sys.executable, "-c", program, cwd=project, CUDA_VISIBLE_DEVICES="-1").stdout
+        await_true(lambda: not list_mirrors(home), "the end of the mirror")
+    finally:
+        stop_mirror(home)
+
+
 def test_a_training_does_not_import_mlflow(tmp_path):
     project = make_repository(tmp_path / "project", LIVE)
     write_notebook(project / "look.ipynb", "lr: float = 0.1  # step size\n", "from ml_repo.run import start_run\nimport sys\nrun = start_run()\nassert 'mlflow' not in sys.modules")
