@@ -1,16 +1,12 @@
 """Optuna's dashboard in a browser: alone and as a tile of JupyterLab, and without a request to anywhere else."""
-import os
-import subprocess
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
 from browser import CHROMIUM, Browser
-from conftest import BIN, checked
-from test_views import QUIET, Ui, await_end, save
+from conftest import checked
+from test_views import Ui, await_end, jupyterlab, save
 
-from ml_repo.servers import find_port
 from ml_repo.study import Study, _write_study
 from ml_repo.trial_files import Trial, write_trial
 
@@ -62,25 +58,13 @@ def test_with_the_others(project):
 
 
 def test_behind_jupyterlab(project, tmp_path):
-    port, browser = find_port(8899), Browser()
-    with (tmp_path / "lab.txt").open("w") as log:
-        lab = subprocess.Popen([str(BIN / "jupyter"), "lab", "--no-browser", "--allow-root", f"--port={port}", "--IdentityProvider.token=secret", "--ServerApp.base_url=/user/anna/"],
-                               cwd=project, env=os.environ | QUIET | {"PATH": f"{BIN}:{os.environ['PATH']}", "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path)}, stdout=log, stderr=log)
+    browser = Browser()
     try:
-        link, end = f"http://127.0.0.1:{port}/user/anna/", time.monotonic() + 60
-        while True:
-            try:
-                urllib.request.urlopen(link + "api", timeout=5).close()
-                break
-            except OSError:
-                assert time.monotonic() < end and lab.poll() is None
-                time.sleep(0.3)
-        browser.open(link + "lab?token=secret")
-        browser.wait("Optuna")
-        time.sleep(2)
-        save(browser, "launcher-optuna.png", tmp_path)
-        look(browser, link + "optuna/dashboard", "optuna-tile", tmp_path)
+        with jupyterlab(project, tmp_path, "/user/anna/") as (_, link):
+            browser.open(link + "lab?token=secret")
+            browser.wait("Optuna")
+            time.sleep(2)
+            save(browser, "launcher-optuna.png", tmp_path)
+            look(browser, link + "optuna/dashboard", "optuna-tile", tmp_path)
     finally:
         browser.close()
-        lab.terminate()
-        lab.wait(30)

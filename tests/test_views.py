@@ -7,6 +7,8 @@ import subprocess
 import time
 import urllib.request
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -343,48 +345,58 @@ def last_step(browser: Browser) -> float:
     return browser.ask("Math.max(-1, ...[...document.querySelectorAll('.js-plotly-plot')].flatMap(one => (one.data || []).flatMap(line => Array.from(line.x || []))).filter(Number.isFinite))")
 
 
+@contextmanager
+def jupyterlab(project: Path, place: Path, base: str = "/") -> Iterator[tuple[subprocess.Popen, str]]:
+    """A JupyterLab with the token `secret`, and where it is."""
+    port = find_port(8899)
+    command = [str(BIN / "jupyter"), "lab", "--no-browser", "--allow-root", f"--port={port}", "--IdentityProvider.token=secret", f"--ServerApp.base_url={base}"]
+    environment = os.environ | QUIET | {"PATH": f"{BIN}:{os.environ['PATH']}", "JUPYTERLAB_WORKSPACES_DIR": str(place)}
+    with (place / "lab.txt").open("w") as log:
+        lab = subprocess.Popen(command, cwd=project, env=environment, stdout=log, stderr=log)
+    try:
+        link, end = f"http://127.0.0.1:{port}{base}", time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(link + "api", timeout=5).close()
+                break
+            except OSError:
+                assert time.monotonic() < end and lab.poll() is None, (place / "lab.txt").read_text()
+                time.sleep(0.3)
+        yield lab, link
+    finally:
+        lab.send_signal(signal.SIGTERM)
+        lab.wait(30)
+
+
 @needs_browser
 @pytest.mark.slow
 def test_tiles_in_jupyterlab(project, tmp_path):
     tiles = {entry.name for entry in entry_points(group="jupyter_serverproxy_servers")}
     if not {"mlflow", "tensorboard", "results"} <= tiles:
         pytest.skip("this environment was made before setup.py had tiles: run make test")
-    port, browser = find_port(8899), Browser()
-    log = (tmp_path / "lab.txt").open("w")
-    lab = subprocess.Popen([str(BIN / "jupyter"), "lab", "--no-browser", "--allow-root", f"--port={port}", "--IdentityProvider.token=secret"], cwd=project,
-                           env=os.environ | QUIET | {"PATH": f"{BIN}:{os.environ['PATH']}", "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path)}, stdout=log, stderr=log)
+    browser = Browser()
     try:
-        link, end = f"http://127.0.0.1:{port}/", time.monotonic() + 60
-        while True:
-            try:
-                urllib.request.urlopen(link + "api", timeout=5).close()
-                break
-            except OSError:
-                assert time.monotonic() < end and lab.poll() is None
-                time.sleep(0.3)
-        assert "/login?" in urllib.request.urlopen(link + "tensorboard/data/environment", timeout=60).url, "without the token there is no view"
-        browser.open(link + "lab?token=secret")
-        browser.wait("MLflow")
-        time.sleep(2)
-        save(browser, "launcher.png", tmp_path)
-        for title, sign in (("TensorBoard", "test_accuracy"), ("MLflow", "step-size")):
-            browser.press(title, "p, .jp-LauncherCard-label *")
-            browser.wait(sign, 120)
-            time.sleep(3)
-            save(browser, f"lab-{title}.png", tmp_path)
-            browser.open(link + "lab?reset")
+        with jupyterlab(project, tmp_path) as (lab, link):
+            assert "/login?" in urllib.request.urlopen(link + "tensorboard/data/environment", timeout=60).url, "without the token there is no view"
+            browser.open(link + "lab?token=secret")
             browser.wait("MLflow")
-        time.sleep(2)
-        browser.press("Results [↗]")
-        end = time.monotonic() + 60
-        while not (pages := [page for page in browser.list_pages() if "nbs/results.ipynb" in page["url"]]):
-            assert time.monotonic() < end, [page["url"] for page in browser.list_pages()]
-            time.sleep(0.3)
-        assert pages[0]["url"].startswith(link + "lab/"), "the notebook of results opens in a tab of its own"
-        family = psutil.Process(lab.pid).children(recursive=True)
+            time.sleep(2)
+            save(browser, "launcher.png", tmp_path)
+            for title, sign in (("TensorBoard", "test_accuracy"), ("MLflow", "step-size")):
+                browser.press(title, "p, .jp-LauncherCard-label *")
+                browser.wait(sign, 120)
+                time.sleep(3)
+                save(browser, f"lab-{title}.png", tmp_path)
+                browser.open(link + "lab?reset")
+                browser.wait("MLflow")
+            time.sleep(2)
+            browser.press("Results [↗]")
+            end = time.monotonic() + 60
+            while not (pages := [page for page in browser.list_pages() if "nbs/results.ipynb" in page["url"]]):
+                assert time.monotonic() < end, [page["url"] for page in browser.list_pages()]
+                time.sleep(0.3)
+            assert pages[0]["url"].startswith(link + "lab/"), "the notebook of results opens in a tab of its own"
+            family = psutil.Process(lab.pid).children(recursive=True)
     finally:
         browser.close()
-        lab.send_signal(signal.SIGTERM)
-        lab.wait(30)
-        log.close()
     await_end(family)
