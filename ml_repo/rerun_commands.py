@@ -294,7 +294,7 @@ def verify(
       ml-repo verify 7k3f --venv
       ml-repo verify --where 'tag = paper' --junit verify.xml
     """
-    from ml_repo.judgement import Tolerances
+    from ml_repo.metric_judgement import Tolerances
     from ml_repo.verdict import EXIT_CODES, find_worst
     from ml_repo.verify import check_kinds
 
