@@ -288,10 +288,10 @@ def find_victim(driver: subprocess.Popen, kind: str) -> psutil.Process | None:
         if kind == "driver":
             return psutil.Process(driver.pid)
         family = psutil.Process(driver.pid).children(recursive=True)
-        mark = {"worker": "ml_repo.workers", "kernel": "ipykernel_launcher", "warm": "ml_repo.forking"}[kind]
+        mark = {"worker": "ml_repo.workers", "kernel": "ipykernel_launcher", "warm": "ml_repo.warm_server"}[kind]
         found = [one for one in family if mark in " ".join(one.cmdline())]
         if kind == "kernel":
-            warm = [one.pid for one in family if "ml_repo.forking" in " ".join(one.cmdline())]
+            warm = [one.pid for one in family if "ml_repo.warm_server" in " ".join(one.cmdline())]
             found += [one for one in family if one.ppid() in warm and os.getsid(one.pid) == one.pid and one.pid not in warm]
         return random.choice(found) if found else None
 
