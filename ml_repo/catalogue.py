@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .anonymity import make_veil, veil_tree
-from .repetitions import Comparison, Group, group_runs
+from .repetitions import Comparison, group_runs
 from .runs import Runs, choose_columns, list_columns, name_columns
 from .summaries import RunSummary
 

@@ -7,7 +7,6 @@ __all__ = ['Section', 'read_contents', 'write_modules', 'write_toc', 'write_comm
 
 # %% ../nbs/15s_manual.ipynb #f64dc86b
 import posixpath
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterable

@@ -9,7 +9,6 @@ __all__ = ['make_report']
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 from .catalogue import list_rows
 from .frames import read_asset, render_page, write_script

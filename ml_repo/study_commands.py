@@ -337,7 +337,7 @@ def resume(
 
     from ml_repo.fingerprint import hash_source
     from ml_repo.provenance import find_repository
-    from ml_repo.study import read_study, split_pairs
+    from ml_repo.study import read_study
 
     folder, root = _find(name, records), find_repository()
     one = read_study(folder)

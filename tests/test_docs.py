@@ -10,7 +10,7 @@ from urllib.parse import unquote, urldefrag
 import pytest
 import yaml
 from browser import serve_pages
-from conftest import ROOT, checked, run
+from conftest import ROOT, checked
 from test_site import axe, browser  # noqa: F401  fixtures
 
 from ml_repo.chapters import read_chapter

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import BIN, ROOT, Executed, checked, run
+from conftest import BIN, ROOT, Executed, checked
 
 STATES = ("completed", "completed", "completed", "failed", "killed")
 
