@@ -53,11 +53,15 @@ def test_nothing_calls_the_commands_that_install_quarto():
     assert [file for file in files if re.search(r"nbdev_(docs|preview|proc_nbs|readme|prepare)\b|install_quarto", file.read_text())] == []
 
 
-def test_the_workflow_names_actions_by_commit_and_may_write_pages_only():
+@pytest.mark.parametrize("file", sorted((ROOT / ".github" / "workflows").iterdir()), ids=lambda file: file.stem)
+def test_workflows_name_actions_by_commit(file):
+    uses = re.findall(r"uses: (\S+)", file.read_text())
+    assert uses and all(re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", one) for one in uses)
+
+
+def test_the_workflow_may_write_pages_only():
     text = (ROOT / ".github" / "workflows" / "pages.yml").read_text()
     workflow = yaml.safe_load(text)
-    uses = re.findall(r"uses: (\S+)", text)
-    assert len(uses) == 4 and all(re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", one) for one in uses)
     assert workflow["permissions"] == {"contents": "read"} and workflow["jobs"]["publish"]["permissions"] == {"pages": "write", "id-token": "write"}
     assert "make docs" in text and "path: _docs" in text
 
