@@ -8,11 +8,12 @@ __all__ = ['Job', 'UnkeptRecord', 'execute_recorded']
 # %% ../nbs/08e_engine.ipynb #7f8b092d
 import os
 import shlex
+import shutil
 import signal
 import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -273,8 +274,24 @@ class _WholeFiles(LocalHandler):
         buf: str,  # the notebook
         path: str,  # as papermill was given it
     ) -> None:
-        "Replace the file at `path` in one step."
-        write_atomic(Path(papermill_io.get_handler("local")._cwd or "", path).resolve(), buf)
+        "Replace the file at `path` in one step; where the disk has no room for two, write over it. Raises `UnkeptRecord`."
+        file, data = Path(papermill_io.get_handler("local")._cwd or "", path).resolve(), buf.encode("utf-8", "surrogatepass")
+        try:
+            write_atomic(file, data)
+        except OSError as error:
+            if not _has_room(file, len(data)):
+                raise UnkeptRecord(f"The run has ended and its record is complete, but the executed notebook cannot be written to {path}: {error.strerror}. A copy lies in the record.") from None
+            file.write_bytes(data)
+
+
+def _has_room(
+    file: Path,  # that is there
+    size_bytes: int,  # of what is to take its place
+) -> bool:
+    "Say whether a file can be written over, so that the old one is not lost for nothing."
+    with suppress(OSError):
+        return shutil.disk_usage(file.parent).free + file.stat().st_blocks * 512 >= size_bytes + 4096
+    return False
 
 
 def _keep_whole(
