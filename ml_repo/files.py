@@ -126,7 +126,7 @@ def read_lines(
     for line in text.split("\n"):
         try:
             found.append(json.loads(line))
-        except json.JSONDecodeError:
+        except (json.JSONDecodeError, RecursionError):
             pass
     return [line for line in found if isinstance(line, dict)]
 

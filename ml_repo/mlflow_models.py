@@ -8,17 +8,20 @@ __all__ = ['name_models', 'list_models', 'make_signature', 'push_model', 'main']
 # %% ../nbs/13c_mlflow_models.ipynb #0720498d
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .fingerprint import hash_file
-from .mirror import find_tracking
+from .mirror import FOLDER, find_tracking, make_folder
 from .mlflow_store import Progress, Store
 from .reading import read_record
+from .store import hold_folder
 
 if TYPE_CHECKING:  # both take seconds
     import keras
+    from mlflow import MlflowClient
     from mlflow.models import ModelSignature
 
 # %% ../nbs/13c_mlflow_models.ipynb #50188785
@@ -37,7 +40,8 @@ def list_models(
 ) -> dict[str, Path]:  # file by name, such as "model"
     "List the models that a run has kept and MLflow does not have."
     files = {record.folder / path: digest for path, digest in name_models(record, there).items()}
-    return {file.stem: file for file, digest in files.items() if file.is_file() and not file.is_symlink() and hash_file(file) == digest}
+    sound = [file for file, digest in files.items() if file.is_file() and not file.is_symlink() and hash_file(file) == digest]
+    return {file.relative_to(record.folder / "artifacts").with_suffix("").as_posix().replace("/", "-"): file for file in sound}
 
 # %% ../nbs/13c_mlflow_models.ipynb #166bbc38
 _VARIABLES = {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}  # a GPU belongs to the training
@@ -58,6 +62,55 @@ def make_signature(
     return ModelSignature(inputs=describe(list(model.inputs)), outputs=describe(list(model.outputs)))
 
 # %% ../nbs/13c_mlflow_models.ipynb #624bf422
+@contextmanager
+def _hold_models(
+    home: Path,  # folder of all records
+) -> Iterator[None]:
+    "Let one process at a time register models; where no folder can be made for the lock, do without."
+    folder = home / FOLDER / "models"
+    with suppress(OSError):
+        make_folder(home)
+        folder.mkdir(exist_ok=True)
+    with hold_folder(folder) if folder.is_dir() else nullcontext():
+        yield
+
+
+def _list_logged(
+    client: "MlflowClient",  # of the store
+    run: Any,  # of MLflow
+) -> set[str]:  # names of models
+    "List the models of a run that are registered, also those of a process that was killed before it could write so."
+    sources = [one.source for one in client.search_model_versions(f"run_id = '{run.info.run_id}'")]
+    return {client.get_logged_model(source.removeprefix("models:/")).name for source in sources if source.startswith("models:/m-")}
+
+# %% ../nbs/13c_mlflow_models.ipynb #55e36336
+def _clean_name(
+    name: str,  # of a model or an experiment
+) -> str:  # without what MLflow has another meaning for
+    "Make a name fit for a model."
+    return "".join("-" if letter in "/:.%\"'" else letter for letter in name).strip() or "model"
+
+
+def _log_model(
+    store: Store,  # MLflow
+    run: Any,  # of MLflow
+    name: str,  # of the model
+    file: Path,  # a .keras
+    registered: str,  # its name in the registry
+) -> None:
+    "Log and register one model."
+    os.environ |= _VARIABLES
+    import keras
+    import mlflow
+    from mlflow.models import Model
+
+    mlflow.set_tracking_uri(store.client.tracking_uri)
+    mlflow.set_experiment(experiment_id=run.info.experiment_id)  # a model goes where its run is
+    model = keras.saving.load_model(file, compile=False, safe_mode=True)
+    flavor = mlflow.tensorflow if keras.backend.backend() == "tensorflow" else mlflow.keras
+    Model.log(None, flavor, name=name, run_id=run.info.run_id, registered_model_name=registered, model=model, signature=make_signature(model), await_registration_for=0)
+
+# %% ../nbs/13c_mlflow_models.ipynb #06d3286f
 def push_model(
     store: Store,  # MLflow
     folder: Path,  # of a record
@@ -65,31 +118,18 @@ def push_model(
 ) -> list[str]:  # names of the models that were logged now
     "Log and register the models of a run. Raises what Keras and MLflow raise."
     record = read_record(folder)
-    models = list_models(record, progress.tags.get("ml_repo.model", ""))
-    if not models:
+    if not name_models(record, progress.tags.get("ml_repo.model", "")):
         return []
-    os.environ |= _VARIABLES
-    import keras
-    import mlflow
-    from mlflow.models import Model
-
-    mlflow.set_tracking_uri(store.client.tracking_uri)
-    mlflow.set_experiment(experiment_id=store.client.get_run(progress.run).info.experiment_id)  # a model goes where its run is
-    for name, file in models.items():
-        model = keras.saving.load_model(file, compile=False, safe_mode=True)
-        flavor = mlflow.tensorflow if keras.backend.backend() == "tensorflow" else mlflow.keras
-        Model.log(None, flavor, name=_clean_name(name), run_id=progress.run, registered_model_name=_clean_name(record["experiment"]), model=model,
-                  signature=make_signature(model), await_registration_for=0)
-        progress.tags["ml_repo.model"] = " ".join(filter(None, [progress.tags.get("ml_repo.model"), hash_file(file)[:16]]))
-        store.client.set_tag(progress.run, "ml_repo.model", progress.tags["ml_repo.model"])
+    with _hold_models(store.home):
+        seen = store.client.get_run(progress.run)  # another one may have done it meanwhile
+        models = list_models(record, seen.data.tags.get("ml_repo.model", ""))
+        logged = _list_logged(store.client, seen)
+        for name, file in models.items():
+            if _clean_name(name) not in logged:
+                _log_model(store, seen, _clean_name(name), file, _clean_name(record["experiment"]))
+            progress.tags["ml_repo.model"] = " ".join(filter(None, [progress.tags.get("ml_repo.model"), hash_file(file)[:16]]))
+            store.client.set_tag(progress.run, "ml_repo.model", progress.tags["ml_repo.model"])
     return list(models)
-
-
-def _clean_name(
-    name: str,  # of a model or an experiment
-) -> str:  # without what MLflow has another meaning for
-    "Make a name fit for a model."
-    return "".join("-" if letter in "/:.%\"'" else letter for letter in name).strip() or "model"
 
 # %% ../nbs/13c_mlflow_models.ipynb #da712c6f
 def main() -> None:

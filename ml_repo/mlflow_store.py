@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -137,15 +137,17 @@ def find_parent(
     self: Store,
     record: Mapping[str, Any],  # any
 ) -> str:  # the id of a run in MLflow, empty without one
-    "Find, or make, the run that the run of a record is shown below."
+    "Find, or make, the run that the run of a record is shown below. A study is over when none of its trials runs."
     if study := name_study(record):
         experiment = self.find_experiment(record["experiment"])
         runs = self.client.search_runs([experiment], f"tags.`ml_repo.kind` = 'study' and tags.`ml_repo.study` = {_quote(study)}", max_results=1)
         tags = {"ml_repo.kind": "study", "ml_repo.study": study}
         run = runs[0] if runs else self.client.create_run(experiment, to_ms(record["started"]), tags, study)
-        status = "RUNNING" if record["state"] == "running" else "FINISHED"
+        going = f"attributes.status = 'RUNNING' and tags.`mlflow.parentRunId` = '{run.info.run_id}' and tags.`ml_repo.run` != {_quote(record['id'])}"
+        is_over = find_status(record, utc_now()) != "RUNNING" and not self.client.search_runs([experiment], going, max_results=1)
+        status = "FINISHED" if is_over else "RUNNING"
         if run.info.status != status:
-            self.client.set_terminated(run.info.run_id, status, to_ms(record["ended"])) if status == "FINISHED" else self.client.update_run(run.info.run_id, status)
+            self.client.set_terminated(run.info.run_id, status, to_ms(record["ended"] or record.get("seen"))) if status == "FINISHED" else self.client.update_run(run.info.run_id, status)
         return run.info.run_id
     parent = next(iter(record["parents"]), None)
     found = self.find({"experiment": record["experiment"], "id": parent}) if parent else None
@@ -201,6 +203,7 @@ def read_piece(
     "Read on in a file."
     try:
         with open(path, "rb") as file:
+            offset = offset if offset <= os.fstat(file.fileno()).st_size else 0  # somebody has put a shorter one there
             file.seek(offset)
             data = file.read(PIECE)
             data += b"" if b"\n" in data else file.readline()
@@ -209,7 +212,7 @@ def read_piece(
     whole = data[:data.rfind(b"\n") + 1]
     found = []
     for line in whole.splitlines():
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             found.append(json.loads(line))
     return [line for line in found if isinstance(line, dict)], offset + len(whole), len(data) >= PIECE and bool(whole)
 
@@ -294,7 +297,34 @@ def push_data(
         self.client.log_inputs(progress.run, inputs)
         progress.data += new
 
-# %% ../nbs/13b_mlflow_store.ipynb #9c2b2d80
+# %% ../nbs/13b_mlflow_store.ipynb #6fb41626
+def _carry_on(
+    before: Progress | None,  # as far as we came
+    found: Progress | None,  # what MLflow says of the run now
+) -> Progress | None:
+    "Go on where we were, if it is the same run still: points that MLflow has taken once need not be sent again."
+    if before and found and before.run == found.run:
+        return replace(found, offset=before.offset, steps=before.steps, usage=before.usage, is_behind=before.is_behind, files=before.files, data=before.data)
+    return found
+
+# %% ../nbs/13b_mlflow_store.ipynb #2a713300
+@patch
+def abandon(
+    self: Store,
+    progress: Progress,  # of a run whose record was removed
+) -> None:
+    "See to it that a run does not count as running for ever. Raises what MLflow raises."
+    with hold_view(self.home, self.is_embedded):
+        if self.client.get_run(progress.run).info.status == "RUNNING":
+            self.client.set_terminated(progress.run, "KILLED")
+
+
+@patch
+def forget_experiments(self: Store) -> None:
+    "Ask MLflow again which experiments there are: somebody may have deleted one."
+    self._experiments.clear()
+
+# %% ../nbs/13b_mlflow_store.ipynb #ca5bce6d
 @patch
 def push(
     self: Store,
@@ -302,13 +332,15 @@ def push(
     progress: Progress | None = None,  # of the last push; it is looked for without one
     force: bool = True,  # also a run that is up to date
     is_whole: bool = True,  # all metrics, else the next piece of them; `Progress.is_behind` says whether more are left
+    is_sure: bool = True,  # MLflow has what `progress` says; it is asked again without
 ) -> tuple[Record, Progress, bool]:  # the record, what MLflow has of it now, and whether anything was sent
     "Bring MLflow up to date with a record. Raises what MLflow or the disk raises."
     with hold_view(self.home, self.is_embedded):
         record = read_record(folder)
         status = find_status(record, utc_now())
         digest = "" if status == "RUNNING" else make_digest(record)
-        progress = progress or self.find(record)
+        if progress is None or not is_sure:
+            progress = _carry_on(progress, self.find(record))
         if not force and digest and progress and progress.status == status and progress.tags.get("ml_repo.mirrored") == digest:
             return record, progress, False
         progress = self.begin(record, progress)

@@ -73,6 +73,17 @@ def to_ms(
     return None if not time else round(datetime.fromisoformat(time).timestamp() * 1000)
 
 
+def _find_moment(
+    start: int,  # of the run, ms since 1970
+    since_s: Any,  # seconds since then, or whatever stands there
+) -> int:  # ms since 1970
+    "Say when something was noted; where no time stands there, that is the start."
+    try:
+        return min(max(start + round(float(since_s) * 1000), 0), 2**53)
+    except (TypeError, ValueError, OverflowError):
+        return start
+
+
 def list_points(
     lines: Iterable[dict[str, Any]],  # of metrics.jsonl
     started: str,  # of the run
@@ -84,8 +95,7 @@ def list_points(
         key = clean_key(metric_key(line.get("split", ""), name))
         step = line["step"] if line.get("step") is not None else steps.get(key, 0)
         steps[key] = max(step, steps.get(key, step))
-        since = line.get("time_s", 0)
-        yield key, value, start + (round(since * 1000) if isinstance(since, (int, float)) else 0), max(-2**63, min(step, 2**63 - 1))
+        yield key, value, _find_moment(start, line.get("time_s", 0)), max(-2**63, min(step, 2**63 - 1))
 
 # %% ../nbs/13_tracking.ipynb #b0be0719
 def list_usage(
@@ -95,12 +105,12 @@ def list_usage(
     "List the load of a run."
     start = to_ms(started)
     for sample in samples:
-        since = sample.get("time_s", 0)
+        moment = _find_moment(start, sample.get("time_s", 0))
         for name, value in sample.items():
             values = {f"gpu_{place}_{name.removeprefix('gpu_')}": one for place, one in enumerate(value)} if isinstance(value, list) else {f"run_{name}": value}
             for key, one in values.items():
                 if name != "time_s" and isinstance(one, (int, float)):
-                    yield f"system/{key}", float(one), start + round(since * 1000), round(since)
+                    yield f"system/{key}", float(one), moment, (moment - start) // 1000
 
 # %% ../nbs/13_tracking.ipynb #87d71b99
 def shorten_id(
