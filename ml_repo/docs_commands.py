@@ -35,9 +35,11 @@ def docs(
 
     from ml_repo.gallery import build_gallery
     from ml_repo.manual import build_manual
-    from ml_repo.provenance import find_repository
+    from ml_repo.provenance import find_project
 
-    root = find_repository()
+    root = find_project()
+    if not (root / "nbs" / "index.ipynb").is_file():
+        raise click.ClickException(f"There is no nbs/index.ipynb in {root}, from which the first page is made. For pages of runs only: ml-repo site")
     output = (output or root / "_docs").absolute()
     try:
         page = build_manual(root, output, context.find_root().command, not leaves_out)

@@ -185,7 +185,7 @@ def _is_ours(
     "Say whether a file is kept by this library, for a search or in the record of a part of a run."
     if not place.is_relative_to(folder.parent):
         return False
-    first = folder.parent / place.relative_to(folder.parent).parts[0]
+    first = folder.parent / next(iter(place.relative_to(folder.parent).parts), ".")
     try:
         fields = json.loads((first / "record.json").read_bytes())
         return fields["door"] == "within" and folder.name in fields["parents"]
@@ -237,10 +237,9 @@ def gather_results(
               "places": {"root": str(root), "prefix": answer.get("prefix", prefix)},
               "kernel": dict(facts.get("kernel", {})) | ({"python": answer["python"]} if "python" in answer else {})}
     found |= told
-    written, read = (_skip_records(answer.get(name, []), root, folder.resolve()) for name in ("written", "read"))
-    _attempt("outputs", lambda: _shorten(list_files([path for path in (folder / "artifacts").rglob("*")], folder)
-             + list_files(written, root), folder.parent), found)
-    _attempt("inputs", lambda: _shorten(list_files(read, root), folder.parent), found)
+    written, read = ((lambda name=name: list_files(_skip_records(answer.get(name, []), root, folder.resolve()), root)) for name in ("written", "read"))
+    _attempt("outputs", lambda: _shorten(list_files([path for path in (folder / "artifacts").rglob("*")], folder) + written(), folder.parent), found)
+    _attempt("inputs", lambda: _shorten(read(), folder.parent), found)
     if answer.get("prefix", prefix) != prefix:
         _attempt("packages", lambda: _keep_packages(root, folder, Redactor(), answer["places"]), found)
         warnings.append(f"The kernel runs in another environment than papermill ({answer['prefix']}); the packages are those of the kernel.")

@@ -83,6 +83,14 @@ def hold_view(
         yield
 
 # %% ../nbs/13b_mlflow_store.ipynb #68358e4b
+def _name_artifacts(
+    uri: str,  # of MLflow
+) -> Path | None:  # None where a server decides
+    "Name the folder beside a database that is a file; MLflow would put one into the folder in which one is just working."
+    file = Path(unquote(urlparse(uri).path[1:]))
+    return file.absolute().with_name(f"{file.name}-artifacts") if uri.startswith("sqlite:///") else None
+
+
 @patch
 def find_experiment(
     self: Store,
@@ -93,7 +101,8 @@ def find_experiment(
         return self._experiments[name]
     found = self.client.get_experiment_by_name(name[:500])
     if found is None:
-        place = {"artifact_location": (self.home / FOLDER / "artifacts").as_uri()} if self.is_embedded else {}
+        folder = self.home / FOLDER / "artifacts" if self.is_embedded else _name_artifacts(self.uri)
+        place = {"artifact_location": folder.as_uri()} if folder else {}
         with suppress(Exception):  # another one may make it now
             self.client.create_experiment(name[:500], tags={"mlflow.experimentKind": "custom_model_development"}, **place)
         found = self.client.get_experiment_by_name(name[:500])

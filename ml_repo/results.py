@@ -21,7 +21,7 @@ from .filters import name_column
 from .fingerprint import hash_file
 from .index import Index
 from .metrics import find_direction, list_values, metric_key
-from .provenance import find_records_folders, find_repository
+from .provenance import find_project, find_records_folders
 from .reading import read_record
 from .runs import Runs, list_columns
 from .summaries import RunSummary
@@ -35,9 +35,7 @@ def find_homes(
     records: Iterable[str | PathLike] = (),  # folders of records; without any, those of this repository
 ) -> list[Path]:  # those that exist
     "Find the folders of records to look into. Raises `FileNotFoundError` for a given one that does not exist."
-    here = Path.cwd()
-    is_home = (here / "experiments").is_dir() and not (here / "settings.ini").is_file()
-    homes = [home for home in dict.fromkeys(find_records_folders(here if is_home else find_repository(), records)) if home.is_dir()]
+    homes = [home for home in dict.fromkeys(find_records_folders(find_project(), records)) if home.is_dir()]
     if inside := [home for home in homes if (home / "record.json").is_file()]:
         raise ValueError(f"{inside[0]} is the record of a run. Give the folder that it lies in: {inside[0].parent}")
     return homes

@@ -171,10 +171,10 @@ def _find(
     records: Sequence[str],  # folders; that of this repository without
 ) -> Path:  # folder of the study
     "Find a study. Raises `ValueError`."
-    from ml_repo.provenance import find_records_folders, find_repository
+    from ml_repo.provenance import find_project, find_records_folders
     from ml_repo.study import find_study
 
-    return find_study(find_records_folders(find_repository(), records), name)
+    return find_study(find_records_folders(find_project(), records), name)
 
 
 def _count_ended(
@@ -198,12 +198,12 @@ def list_studies(
     Example:
       ml-repo study ls
     """
-    from ml_repo.provenance import find_records_folders, find_repository
+    from ml_repo.provenance import find_project, find_records_folders
     from ml_repo.study import count_drivers, find_studies, read_study
     from ml_repo.trial_files import find_best, read_trials
 
     rows = []
-    for folder in find_studies(find_records_folders(find_repository(), records)):
+    for folder in find_studies(find_records_folders(find_project(), records)):
         one, trials = read_study(folder), read_trials(folder)
         best = find_best(trials, list(one.metrics.values()))
         rows.append({"study": one.name, "notebook": one.notebook, "sampler": one.sampler, "metric": ", ".join(one.metrics), "trials": len(trials), "of": one.trials,

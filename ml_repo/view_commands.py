@@ -116,9 +116,9 @@ def import_from_mlflow(
     from tqdm import tqdm
 
     from ml_repo.import_mlflow import import_mlflow
-    from ml_repo.provenance import find_records_folders, find_repository
+    from ml_repo.provenance import find_project, find_records_folders
 
-    home = find_records_folders(find_repository(), records)[0]
+    home = find_records_folders(find_project(), records)[0]
     _end(import_mlflow(uri, home, experiments, not skip_artifacts, show=lambda runs: tqdm(runs, desc="MLflow", unit=" runs", leave=False, disable=None)))
 
 # %% ../nbs/16h_view_commands.ipynb #86670436
@@ -136,9 +136,9 @@ def import_from_papermill(
       ml-repo import papermill old-results/
     """
     from ml_repo.import_papermill import import_papermill
-    from ml_repo.provenance import find_records_folders, find_repository
+    from ml_repo.provenance import find_project, find_records_folders
 
-    _end(import_papermill(folder, find_records_folders(find_repository(), records)[0]))
+    _end(import_papermill(folder, find_records_folders(find_project(), records)[0]))
 
 # %% ../nbs/16h_view_commands.ipynb #f5927126
 @import_runs.command("tensorboard")
@@ -155,9 +155,9 @@ def import_from_tensorboard(
       ml-repo import tensorboard logs/
     """
     from ml_repo.import_tensorboard import import_tensorboard
-    from ml_repo.provenance import find_records_folders, find_repository
+    from ml_repo.provenance import find_project, find_records_folders
 
-    _end(import_tensorboard(logdir, find_records_folders(find_repository(), records)[0]))
+    _end(import_tensorboard(logdir, find_records_folders(find_project(), records)[0]))
 
 # %% ../nbs/16h_view_commands.ipynb #c5174e92
 VIEW_COMMANDS = (sync, import_runs)

@@ -30,6 +30,16 @@ def test_the_contents_list_nothing_that_is_not_there():
     assert [name for name in listed if name not in NOTEBOOKS] == []
 
 
+def test_links_between_notebooks_lead_somewhere():
+    broken = []
+    for name in NOTEBOOKS:
+        for cell in json.loads((ROOT / "nbs" / name).read_text())["cells"]:
+            if cell["cell_type"] == "markdown":
+                links = re.findall(r"\]\(([^)\s#]+\.ipynb)", "".join(cell["source"]))
+                broken += [(name, link) for link in links if "://" not in link and not (ROOT / "nbs" / name).parent.joinpath(link).is_file()]
+    assert broken == []
+
+
 def test_quarto_would_ask_for_nothing_elsewhere():
     quarto = yaml.safe_load((ROOT / "nbs" / "_quarto.yml").read_text())
     page = quarto["format"]["html"]

@@ -301,6 +301,19 @@ def test_the_results_notebook_runs_headless_on_the_shipped_records(tmp_path):
     assert len(report.figures()) >= 3 and "test_accuracy" in report.text()
 
 
+def test_the_results_notebook_has_a_record_of_its_own(tmp_path):
+    project = tmp_path / "project"
+    (project / "nbs").mkdir(parents=True)
+    (project / "settings.ini").write_text("[DEFAULT]\npapermill_engine = ml_repo\n")
+    shutil.copy(ROOT / "nbs" / "results.ipynb", project / "nbs")
+    for run in sorted((ROOT / "experiments").glob("train-*")):
+        shutil.copytree(run, project / "experiments" / run.name)
+    checked("papermill", "nbs/results.ipynb", "report.ipynb", "-p", "condition", "experiment = step-size", cwd=project)
+    record = json.loads(next((project / "experiments").glob("results-*/record.json")).read_text())
+    assert record["state"] == "completed" and len(record["inputs"]["files"]) > 10
+    assert [warning for warning in record["warnings"] if "git init" not in warning] == []
+
+
 def test_open_finds_a_running_server_and_else_makes_a_page(home, tmp_path):
     page = checked("ml-repo", "open", "0001", "--print", cwd=home.parent, XDG_CACHE_HOME=str(tmp_path / "cache")).strip()
     assert page.startswith("file://") and "Content-Security-Policy" in Path(page.removeprefix("file://")).read_text()
