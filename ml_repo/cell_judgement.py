@@ -103,7 +103,8 @@ def find_origin(
     "Say when and where a run took place."
     times = [datetime.fromisoformat(record[key]) if record.get(key) else None for key in ("started", "ended")]
     machine = record.get("machine") or {}
-    names = [record["id"], str(record.folder.resolve()), str(record.folder), *(machine.get(key) for key in ("hostname", "system", "cpu", "cpu_flags")), *(record.get("places") or {}).values()]
+    names = [record["id"], str(record.folder.resolve()), str(record.folder), *(machine.get(key) for key in ("hostname", "system", "cpu", "cpu_flags")), *(record.get("places") or {}).values(),
+             *(record.get("weights") or {}).values()]  # a printed fingerprint says what the weights say, which are judged by themselves
     return Origin(*times, tuple(name for name in names if isinstance(name, str) and len(name) > 1))
 
 # %% ../nbs/12l_cell_judgement.ipynb #c5eeee6a

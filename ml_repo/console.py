@@ -22,6 +22,10 @@ class Group(click.Group):
         "Invoke a command."
         try:
             return super().invoke(context)
+        except click.BadOptionUsage as error:
+            if error.option_name in ("-p", "--parameter"):
+                error.message += f" Write {error.option_name} NAME VALUE, such as {error.option_name} lr 0.01"
+            raise
         except (click.ClickException, BrokenPipeError):
             raise
         except (ValueError, OSError) as error:

@@ -10,6 +10,7 @@ import ast
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from .bounds import suggest_nearest
@@ -92,7 +93,8 @@ def name_column(
     "Find the column that is meant. Raises `ValueError` where there is none."
     known = list(known)
     if (column := find_column(name, known)) is None:
-        words = sorted({one.partition(".")[2] or one for one in known})
+        kinds = ("metrics", "params")  # what one has logged is more often meant than what every record has
+        words = list(dict.fromkeys(one.partition(".")[2] or one for one in sorted(known, key=lambda one: (one.partition(".")[0] not in kinds, one))))
         listed = ", ".join(words[:30]) + (", …" if len(words) > 30 else "")
         raise ValueError(f"No run has a {name!r}.{suggest_nearest(name, words)} There are: {listed}.")
     return column
@@ -190,6 +192,11 @@ def _check_value(
     "Check that a comparison makes sense. Raises `ValueError`, since a filter that finds nothing by mistake looks like a result."
     if column == "started" and not re.fullmatch(r"(\d{4}(-\d\d(-\d\d([T ]\d\d(:\d\d(:\d\d(\.\d+)?Z?)?)?)?)?)?)?", right.text):
         raise ValueError(f"{right.text!r} is no date. Dates look like 2026-11-22, or '2026-11-22 09:00' in quotes, in UTC.")
+    if column == "started" and len(right.text) >= 7:
+        try:
+            datetime.fromisoformat(f"{right.text[:10]}{'-01' * (len(right.text) == 7)}")
+        except ValueError:
+            raise ValueError(f"{right.text!r} is no day that there is.") from None
     if column == "state" and operator in ("=", "!=") and right.text not in STATES:
         raise ValueError(f"{right.text!r} is no state.{suggest_nearest(right.text, STATES)} There are: {', '.join(STATES)}.")
     if operator[0] in "<>" and column != "started" and not isinstance(right.value(), (int, float)):

@@ -14,6 +14,7 @@ from typing import Any
 
 from fastcore.basics import patch
 
+from .bounds import suggest_nearest
 from .files import read_lines
 from .metrics import list_values, metric_key
 from .sampling import calm_optuna, freeze_trial, make_view
@@ -153,8 +154,8 @@ def _judge(
     try:
         values = read_objectives(facts["metrics"], list(study.metrics))
     except KeyError as error:
-        known = ", ".join(metric_key(one.get("split", ""), one["name"]) for one in facts["metrics"]) or "none"
-        return {"state": "failed", "text": f"{NO_METRIC} {error.args[0]}. It has: {known}"[:500]}
+        known = [metric_key(one.get("split", ""), one["name"]) for one in facts["metrics"]]
+        return {"state": "failed", "text": f"{NO_METRIC} {error.args[0]}.{suggest_nearest(error.args[0], known)} It has: {', '.join(known) or 'none'}"[:500]}
     if bad := [name for name, value in zip(study.metrics, values) if math.isnan(value)]:
         return {"state": "failed", "text": f"{bad[0]} is nan"}
     return {"state": "complete", "objectives": values}

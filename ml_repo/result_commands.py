@@ -125,6 +125,24 @@ def ls(
     _echo_damaged(runs.damaged)
 
 # %% ../nbs/16b_result_commands.ipynb #88c636c4
+def _add_columns(
+    comparison: Any,  # `Comparison`, whose table has what differs
+    known: list[str],  # columns of its runs
+    wanted: str | None,  # columns, with commas between
+) -> tuple[list[str], list[list[Any]]]:  # header and rows
+    "Add the columns that were asked for and are the same in all settings."
+    from ml_repo.filters import find_column
+    from ml_repo.runs import format_value
+
+    header, rows, _ = comparison.table()
+    for name in (wanted or "").replace(" ", "").split(","):
+        if name and name not in header and (column := find_column(name, known)):
+            header.insert(-1, name)
+            for row, group in zip(rows, comparison.groups):
+                row.insert(-1, str(group.spread(column[8:]) or "") if column.startswith("metrics.") else format_value(column, group[0].value(column)))
+    return header, rows
+
+# %% ../nbs/16b_result_commands.ipynb #74f4fd2a
 def _echo_groups(
     runs: Any,  # `Runs`
     sort: str,  # a column
@@ -143,7 +161,7 @@ def _echo_groups(
         direction = next((run.directions[key] for run in runs if key in run.directions), find_direction(key))
         groups = rank_groups(groups, key, (direction == "higher") is not sort.startswith("-"))
     comparison = Comparison(groups[:limit or (None if form else LIMIT)])
-    header, rows = _pick_columns(*comparison.table()[:2], wanted)
+    header, rows = _pick_columns(*_add_columns(comparison, list_columns(runs), wanted), wanted)
     if form == "json":
         echo_json(comparison.to_rows())
     elif form == "csv":
