@@ -202,7 +202,7 @@ def _check_value(
     if operator[0] in "<>" and column != "started" and not isinstance(right.value(), (int, float)):
         raise ValueError(f"{right.text!r} is no number, so nothing is {operator} it.")
 
-
+# %% ../nbs/10b_filters.ipynb #fce92454
 def _test(
     one: Filter,  # the filter
     left: Word,  # one side
