@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Finding', 'examine_python', 'examine_packages', 'examine_kernel', 'examine_git', 'examine_records', 'examine_memory',
-           'examine_gpu', 'examine_libraries', 'examine_engine', 'examine_session', 'examine_machine']
+           'examine_gpu', 'examine_libraries', 'examine_engine', 'examine_session', 'examine_mlflow', 'examine_machine']
 
 # %% ../nbs/08l_doctor.ipynb #fbc1fcce
 import os
@@ -21,6 +21,7 @@ from pathlib import Path
 from .devices import BACKENDS, see_gpus
 from .files import Lock, is_held
 from .machine import read_gpus, read_image, read_machine
+from .mirror import UNWANTED, WANTED, find_tracking, has_models, hide_login, is_live
 from .provenance import compare_with_lock, find_records_folders, find_repository, list_packages, read_settings
 
 # %% ../nbs/08l_doctor.ipynb #f204535c
@@ -215,6 +216,17 @@ def examine_session() -> list[Finding]:  # empty where the system has no such ru
         return [Finding("session", "this system ends all processes of a user who logs out", "warning", "Allow runs in the background to stay, once: loginctl enable-linger")]
     return [Finding("session", "runs in the background outlive it")] if code == 0 else []
 
+# %% ../nbs/08l_doctor.ipynb #ef6eaf6e
+def examine_mlflow(
+    root: Path,  # of the repository
+) -> Finding:
+    "Say where MLflow shows the runs."
+    settings = read_settings(root)
+    if odd := [f"{name} = {word}" for name in ("mlflow_mirror", "mlflow_models") if (word := settings.get(name, "").strip()).lower() not in WANTED + UNWANTED]:
+        return Finding("mlflow", f"settings.ini says {' and '.join(odd)}, and that is neither live nor off", "warning", "Write live or off")
+    when = "while they are going" if is_live(root) else "after ml-repo sync mlflow"
+    return Finding("mlflow", f"shows runs {when}{', with their models' if is_live(root) and has_models(root) else ''}: {hide_login(find_tracking(root, find_records_folders(root)[0]))}")
+
 # %% ../nbs/08l_doctor.ipynb #fe9cd4e3
 def examine_machine(
     root: str | os.PathLike | None = None,  # of the repository; the one of here without it
@@ -225,7 +237,7 @@ def examine_machine(
     checks: dict[str, Callable[[], Finding | list[Finding]]] = {
         "python": lambda: examine_python(root), "packages": lambda: examine_packages(root), "kernel": examine_kernel, "git": lambda: examine_git(root),
         "records": lambda: examine_records(root), "memory": examine_memory, "gpu": examine_gpu, "libraries": lambda: examine_libraries(deep, has_gpu),
-        "container": lambda: examine_engine(has_gpu), "session": examine_session}
+        "mlflow": lambda: examine_mlflow(root), "container": lambda: examine_engine(has_gpu), "session": examine_session}
     found: list[Finding] = []
     for name, check in checks.items():
         try:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from .edits import check_tag
 from .foreign import ForeignRun, read_text_value, read_time, write_foreign
-from .mlflow_client import connect, hide_login
+from .mirror import hide_login
+from .mlflow_client import connect
 from .reading import parse_record
 
 if TYPE_CHECKING:  # MLflow takes two seconds

@@ -19,8 +19,8 @@ from urllib.parse import unquote, urlparse
 
 from fastcore.basics import patch
 
-from .mirror import FOLDER, make_folder, name_embedded
-from .mlflow_client import connect, connect_embedded, hide_login, is_same_file
+from .mirror import FOLDER, hide_login, make_folder, name_embedded
+from .mlflow_client import connect, connect_embedded, is_same_file
 from .reading import Record, read_record
 from .record import read_told, utc_now
 from .store import hold_folder

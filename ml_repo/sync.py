@@ -22,8 +22,7 @@ from pathlib import Path
 from fastcore.basics import patch
 
 from .files import Lock, is_held
-from .mirror import find_tracking, has_models, make_folder
-from .mlflow_client import hide_login
+from .mirror import find_tracking, has_models, hide_login, make_folder
 from .mlflow_models import name_models
 from .mlflow_store import Progress, Store
 from .provenance import find_repository
