@@ -55,11 +55,21 @@ def watch_files() -> str:  # an expression in Python; its value is None
 # %% ../nbs/02c_probe.ipynb #6d1b7624
 _KEEP = '''
 def keep():
-    import threading, zmq
+    import os, threading, time, zmq
     from ipykernel.kernelapp import IPKernelApp
     thread, done = IPKernelApp.instance().iopub_thread, threading.Event()
-    thread.schedule(lambda: (thread.socket.setsockopt(zmq.SNDHWM, 0), done.set()))
-    done.wait(5)
+    def open_anew():
+        thread.socket.setsockopt(zmq.SNDHWM, 0)
+        address = thread.socket.getsockopt(zmq.LAST_ENDPOINT).decode().rstrip(chr(0))
+        if address.startswith("ipc://"):
+            thread.socket.unbind(address)
+            end = time.monotonic() + 10
+            while os.path.exists(address[6:]) and time.monotonic() < end:  # it is taken away by another thread
+                time.sleep(0.0005)
+            thread.socket.bind(address)
+        done.set()
+    thread.schedule(open_anew)
+    done.wait(30)
 keep()
 '''
 

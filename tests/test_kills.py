@@ -507,6 +507,18 @@ def test_a_hundred_thousand_prints(tmp_path):
     assert (record.folder / "log.txt").read_bytes().decode() == "".join(f"\r{number}" for number in range(100_000))
 
 
+def test_prints_wait_for_a_supervisor_that_stands_still(tmp_path):
+    """A machine may be so busy that nobody reads for seconds; the outputs are all there afterwards."""
+    def pause(pid: int) -> None:
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(3)
+        os.kill(pid, signal.SIGCONT)
+
+    code, record, marks, _ = odd(tmp_path, f"{STARTED}import time; time.sleep(0.6)\nfor number in range(20_000): print(number, 'x' * 200, flush=True)", act=pause)
+    assert (code, record["state"], marks) == (0, "completed", ["completed"] * 2)
+    assert (record.folder / "log.txt").read_text() == "".join(f"{number} {'x' * 200}\n" for number in range(20_000))
+
+
 @pytest.mark.slow
 def test_a_run_inside_of_a_run(tmp_path):
     """Each has its own record, and each knows its own end."""
