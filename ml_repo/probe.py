@@ -55,7 +55,7 @@ def watch_files() -> str:  # an expression in Python; its value is None
 # %% ../nbs/02c_probe.ipynb #6d1b7624
 _KEEP = '''
 def keep():
-    import os, threading, time, zmq
+    import threading, zmq
     from ipykernel.kernelapp import IPKernelApp
     thread, done = IPKernelApp.instance().iopub_thread, threading.Event()
     def open_anew():
@@ -63,10 +63,7 @@ def keep():
         address = thread.socket.getsockopt(zmq.LAST_ENDPOINT).decode().rstrip(chr(0))
         if address.startswith("ipc://"):
             thread.socket.unbind(address)
-            end = time.monotonic() + 10
-            while os.path.exists(address[6:]) and time.monotonic() < end:  # it is taken away by another thread
-                time.sleep(0.0005)
-            thread.socket.bind(address)
+            thread.socket.bind(address)  # takes the file of before away
         done.set()
     thread.schedule(open_anew)
     done.wait(30)
