@@ -237,9 +237,12 @@ def gather_results(
               "places": {"root": str(root), "prefix": answer.get("prefix", prefix)},
               "kernel": dict(facts.get("kernel", {})) | ({"python": answer["python"]} if "python" in answer else {})}
     found |= told
-    written, read = ((lambda name=name: list_files(_skip_records(answer.get(name, []), root, folder.resolve()), root)) for name in ("written", "read"))
-    _attempt("outputs", lambda: _shorten(list_files([path for path in (folder / "artifacts").rglob("*")], folder) + written(), folder.parent), found)
-    _attempt("inputs", lambda: _shorten(read(), folder.parent), found)
+
+    def list_opened(way: str) -> list[dict[str, Any]]:
+        return list_files(_skip_records(answer.get(way, []), root, folder.resolve()), root)
+
+    _attempt("outputs", lambda: _shorten(list_files([path for path in (folder / "artifacts").rglob("*")], folder) + list_opened("written"), folder.parent), found)
+    _attempt("inputs", lambda: _shorten(list_opened("read"), folder.parent), found)
     if answer.get("prefix", prefix) != prefix:
         _attempt("packages", lambda: _keep_packages(root, folder, Redactor(), answer["places"]), found)
         warnings.append(f"The kernel runs in another environment than papermill ({answer['prefix']}); the packages are those of the kernel.")

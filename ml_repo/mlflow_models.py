@@ -122,13 +122,15 @@ def push_model(
         return []
     with _hold_models(store.home):
         seen = store.client.get_run(progress.run)  # another one may have done it meanwhile
-        models = list_models(record, seen.data.tags.get("ml_repo.model", ""))
+        there = seen.data.tags.get("ml_repo.model", "")
+        models = list_models(record, there)
         logged = _list_logged(store.client, seen)
         for name, file in models.items():
             if _clean_name(name) not in logged:
                 _log_model(store, seen, _clean_name(name), file, _clean_name(record["experiment"]))
-            progress.tags["ml_repo.model"] = " ".join(filter(None, [progress.tags.get("ml_repo.model"), hash_file(file)[:16]]))
-            store.client.set_tag(progress.run, "ml_repo.model", progress.tags["ml_repo.model"])
+            there = f"{there} {hash_file(file)[:16]}".strip()
+            store.client.set_tag(progress.run, "ml_repo.model", there)
+        progress.tags["ml_repo.model"] = there
     return list(models)
 
 # %% ../nbs/13c_mlflow_models.ipynb #da712c6f

@@ -70,6 +70,13 @@ class Group(list[RunSummary]):
             return Spread(math.nan, math.nan, len(values))
         return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan, len(values))
 
+    def show(
+        self,
+        column: str,  # such as "metrics.val_accuracy" or "params.lr"
+    ) -> str:
+        "Write a column of a table of settings."
+        return str(self.spread(column[8:]) or "") if column.startswith("metrics.") else format_value(column, self[0].value(column))
+
 
 def group_runs(
     runs: Iterable[RunSummary],  # in their order
@@ -238,7 +245,7 @@ def table(
     columns = self.columns()
     rows = []
     for group in self.groups:
-        cells = [str(group.spread(column[8:]) or "") if column.startswith("metrics.") else format_value(column, group[0].value(column)) for column in columns]
+        cells = [group.show(column) for column in columns]
         count, tried = len(group.counted), len({str(run.parameters.get(SEED, run.run)) for run in group})
         seeds = " ".join(map(str, sorted((run.parameters.get(SEED, "") for run in group.counted.values()), key=lambda seed: (seed if isinstance(seed, (int, float)) else math.inf, str(seed)))))
         rows.append([group[0].run if len(group) == 1 else f"{len(group)} runs", *cells, f"{count} of {tried}" if count < tried else str(count), seeds, "best" if group is self.best and len(self.groups) > 1 else ""])

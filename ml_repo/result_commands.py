@@ -132,14 +132,13 @@ def _add_columns(
 ) -> tuple[list[str], list[list[Any]]]:  # header and rows
     "Add the columns that were asked for and are the same in all settings."
     from ml_repo.filters import find_column
-    from ml_repo.runs import format_value
 
     header, rows, _ = comparison.table()
     for name in (wanted or "").replace(" ", "").split(","):
         if name and name not in header and (column := find_column(name, known)):
             header.insert(-1, name)
             for row, group in zip(rows, comparison.groups):
-                row.insert(-1, str(group.spread(column[8:]) or "") if column.startswith("metrics.") else format_value(column, group[0].value(column)))
+                row.insert(-1, group.show(column))
     return header, rows
 
 # %% ../nbs/16b_result_commands.ipynb #74f4fd2a
