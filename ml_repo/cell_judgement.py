@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
-from pathlib import PurePath
 from typing import Any
 
-from .cells import Cell, align_cells, read_cells
+from .cells import Cell, align_cells
+from .contrasts import read_notebooks
 from .figures import compare_drawings, compare_figures, is_figure
 from .metric_judgement import Item, Tolerances
 from .noise import is_timing
@@ -115,17 +115,12 @@ def judge_notebook(
     origins: tuple[Origin, Origin],  # of the two runs
 ) -> Iterator[Item]:
     "Judge the outputs cell by cell."
-    both = []
-    for record in (first, second):
-        files = sorted(record.folder.glob("*.ipynb"), key=lambda file: file.name != PurePath(record["notebook"]).name)
-        try:
-            both.append(read_cells(files[0].read_bytes(), is_code_only=True))
-        except (IndexError, OSError, ValueError) as error:
-            why = "is gone" if isinstance(error, IndexError) else f"cannot be read: {error}"
-            yield Item("cells", "cannot be judged", f"the executed notebook of {record['id']} {why}")
-            return
-    defined = {name: cell.source for cell in both[0] for name in re.findall(r"^(?:def|class) (\w+)", cell.source, re.MULTILINE)}
-    for one, other in align_cells(*both):
+    notebooks, faults = read_notebooks(first, second)
+    if faults:
+        yield Item("cells", "cannot be judged", faults[0])
+        return
+    defined = {name: cell.source for cell in notebooks[0] for name in re.findall(r"^(?:def|class) (\w+)", cell.source, re.MULTILINE)}
+    for one, other in align_cells(*notebooks):
         if one is None or other is None or one.source != other.source:
             yield Item(f"cell {(one or other).number}", "differs", "other code" if one and other else f"only in {(first if one else second)['id']}")
         elif item := judge_cell(one, other, tolerances, origins, "\n".join({defined[name] for name in re.findall(r"\w+", one.source) if name in defined})):

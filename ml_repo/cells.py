@@ -8,7 +8,7 @@ __all__ = ['PAIRS', 'LINES', 'Cell', 'read_cells', 'align_cells', 'diff_lines', 
 # %% ../nbs/10f_cells.ipynb #47c25243
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher, unified_diff
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -23,13 +23,13 @@ class Cell(NamedTuple):
 
 
 def read_cells(
-    content: str | bytes,  # of a notebook file, version 4 of the format
+    content: str | bytes | Mapping[str, Any],  # a notebook, version 4 of the format: the text of its file, or what JSON reads in it
     is_code_only: bool = False,  # leave out Markdown and raw cells
 ) -> list[Cell]:  # without the cell of injected parameters
     "Read the cells of a notebook. Raises `ValueError` when `content` is no such notebook."
     try:
         cells = [Cell(number, cell["cell_type"], "".join(cell["source"]), cell.get("outputs", []))
-                 for number, cell in enumerate(json.loads(content)["cells"], 1)
+                 for number, cell in enumerate((content if isinstance(content, Mapping) else json.loads(content))["cells"], 1)
                  if "injected-parameters" not in cell.get("metadata", {}).get("tags", [])]
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise ValueError(f"This is not a notebook (version 4 of the format): {error!r}.") from None

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 
-from .clones import find_clone, find_project, find_top
+from .clones import find_clone, find_top, locate_project
 from .code import ask_git
 from .inputs import link_inputs, restore_inputs
 from .originals import place_notebook
-from .reading import Record, read_record
+from .reading import Record, as_record
 
 # %% ../nbs/12c_checkout.ipynb #4fbbe05b
 @dataclass
@@ -122,14 +122,14 @@ def hide_beside(
 
 # %% ../nbs/12c_checkout.ipynb #4992624f
 def checkout_run(
-    run: str | PathLike,  # the folder of its record
+    run: Record | str | PathLike,  # its record, or the folder of it
     target: str | PathLike,  # a new or empty folder
     repository: str | PathLike | None = None,  # a clone that has the commit; that of the record or the working folder without it
 ) -> Checkout:
     """Make the files of a run again in `target`: code, notebook, and links to data.
 
     Raises `ValueError` when the commit is not here or the run left too little, `FileExistsError` when `target` is not empty."""
-    record, target = read_record(run), Path(target).resolve()
+    record, target = as_record(run), Path(target).resolve()
     if os.path.lexists(target) and (not target.is_dir() or any(target.iterdir())):
         raise FileExistsError(f"{target} is not empty. Give the name of a new folder.")
     if not record.get("code", {}).get("commit"):
@@ -140,7 +140,7 @@ def checkout_run(
     clone = find_clone(record, repository)
     try:
         tree, doubts = _make_tree(record, clone, target)
-        part = find_project(record, clone, target)
+        part = locate_project(record, clone, target)
         project = (target / part).resolve()
         project.mkdir(parents=True, exist_ok=True)
         notebook, is_made, more = place_notebook(record, project)

@@ -9,14 +9,13 @@ __all__ = ['WIDTH', 'Differences', 'compare_notebooks', 'diff_runs']
 import re
 from html import escape
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
-from .cells import Cell, diff_cells, read_cells
+from .cells import diff_cells
 from .contrasts import (Rows, compare_data, compare_machines, compare_metrics, compare_modules, compare_outputs, compare_packages,
-                               compare_parameters, compare_runs)
+                               compare_parameters, compare_runs, read_notebooks)
 from .patches import diff_code
-from .reading import Record, read_record
+from .reading import Record, as_record
 from .tables import Tabular, table_bundle, text_table
 
 # %% ../nbs/10i_differences.ipynb #eff87044
@@ -160,20 +159,6 @@ def _write_html(
     return "".join([*parts, *(f"<p><small>{escape(_visible(note))}</small></p>" for note in differences.notes)])
 
 # %% ../nbs/10i_differences.ipynb #d1174f2a
-def _read_executed(
-    record: Record,  # of a run
-    is_code_only: bool,  # leave out Markdown
-) -> list[Cell] | str:  # a sentence where there is none
-    "Read the executed notebook of a run."
-    name = Path(record["notebook"]).name
-    files = sorted(record.folder.glob("*.ipynb"), key=lambda file: file.name != name)
-    try:
-        return read_cells(files[0].read_bytes(), is_code_only)
-    except (IndexError, OSError, ValueError) as error:
-        why = "is gone" if isinstance(error, IndexError) else f"cannot be read: {error}"
-        return f"The executed notebook of {record['id']} {why}"
-
-
 def compare_notebooks(
     first: Record,  # of a run
     second: Record,  # of another
@@ -181,10 +166,8 @@ def compare_notebooks(
 ) -> Rows:  # one a cell: `name`, `diff`; or `note`
     "Compare the executed notebooks cell by cell."
     is_by_hand = "interactive" in (first.get("door"), second.get("door"))
-    both = [_read_executed(record, is_by_hand) for record in (first, second)]
-    if notes := [{"note": f"{one.rstrip('.')}, so the notebooks are not compared."} for one in both if isinstance(one, str)]:
-        return notes
-    return diff_cells(*both, outputs=outputs)
+    notebooks, faults = read_notebooks(first, second, is_code_only=is_by_hand)
+    return [{"note": f"{fault}, so the notebooks are not compared."} for fault in faults] or diff_cells(*notebooks, outputs=outputs)
 
 # %% ../nbs/10i_differences.ipynb #81c1b24e
 def _compare_code(
@@ -207,14 +190,14 @@ def _compare_code(
 
 
 def diff_runs(
-    first: str | PathLike,  # the folder of a record
-    second: str | PathLike,  # the folder of another
+    first: Record | str | PathLike,  # of a run, or its folder
+    second: Record | str | PathLike,  # of another
     outputs: bool = False,  # compare the outputs of cells, too: their texts, and whether figures differ
 ) -> Differences:
     """Compare two runs and keep only what differs. Nothing is run, and no repository is written to.
 
     Raises `FileNotFoundError` where there is no record, `ValueError` where it cannot be read."""
-    records = read_record(first), read_record(second)
+    records = as_record(first), as_record(second)
     found = {
         "run": compare_runs(*records), "parameters": compare_parameters(*records), "metrics": compare_metrics(*records),
         "results": compare_outputs(*records), "data": compare_data(*records), "code": _compare_code(*records, outputs),

@@ -7,7 +7,6 @@ __all__ = ['Judgement', 'judge_runs']
 
 # %% ../nbs/12m_judgement.ipynb #a46c234d
 from dataclasses import asdict
-from os import PathLike
 from typing import Any
 
 from .cell_judgement import find_origin, judge_notebook
@@ -16,7 +15,7 @@ from .file_judgement import judge_outputs
 from .metric_judgement import Item, Tolerances, is_set_aside, judge_curves, judge_facts, judge_metrics
 from .metrics import metric_key
 from .origins import tell_apart
-from .reading import Record, read_record
+from .reading import Record
 from .tables import Tabular
 from .texts import compare_texts
 from .verdict import EXIT_CODES, Verdict, find_worst
@@ -55,22 +54,20 @@ class Judgement(Tabular):
 
 # %% ../nbs/12m_judgement.ipynb #36a6e356
 def judge_runs(
-    first: str | PathLike,  # the folder of a record
-    second: str | PathLike,  # the folder of the record of its repetition
+    first: Record,  # of a run
+    second: Record,  # of its repetition
     tolerances: Tolerances = Tolerances(),  # how far results may lie apart
 ) -> Judgement:
-    """Compare a run with its repetition, item by item. Nothing is run and nothing is written.
-
-    Raises `FileNotFoundError` where there is no record, `ValueError` where it cannot be read."""
-    one, other = read_record(first), read_record(second)
-    origins = tell_apart(find_origin(one), find_origin(other))
-    state = [row for row in compare_runs(one, other) if row["name"] in ("state", "cause")]
+    "Compare a run with its repetition, item by item. Nothing is run and nothing is written."
+    records = first, second
+    origins = tell_apart(find_origin(first), find_origin(second))
+    state = [row for row in compare_runs(*records) if row["name"] in ("state", "cause")]
     state = [row for row in state if len(row) < 3 or compare_texts(str(row["first"]), str(row["second"]), tolerances.text, origins)[0] == "differs"]
-    items = [judge_facts("state", state), judge_facts("parameters", compare_parameters(one, other))]
-    data = [{"data": record.get("data")} for record in (one, other)]
-    items.append(judge_facts("data", [row for row in compare_data(*(Record(record.folder, dict(record) | {"inputs": {}}) for record in (one, other)))
-                                      if "note" not in row], bool(data[0]["data"])))
+    items = [judge_facts("state", state), judge_facts("parameters", compare_parameters(*records))]
+    without_inputs = (Record(record.folder, record | {"inputs": {}}) for record in records)
+    items.append(judge_facts("data", [row for row in compare_data(*without_inputs) if "note" not in row], bool(first.get("data"))))
     for judge, more in ((judge_metrics, ()), (judge_curves, ()), (judge_outputs, (origins,)), (judge_notebook, (origins,))):
-        items += judge(one, other, tolerances, *more)
-    aside = sorted({metric_key(metric["split"], metric["name"]) for metric in one["metrics"] + other["metrics"] if is_set_aside(metric["name"], metric.get("direction", ""))})
-    return Judgement(one["id"], other["id"], items, [f"Set aside, since they measure time: {', '.join(aside)}."] if aside else [])
+        items += judge(*records, tolerances, *more)
+    aside = sorted({metric_key(metric["split"], metric["name"]) for metric in first["metrics"] + second["metrics"]
+                    if is_set_aside(metric["name"], metric.get("direction", ""))})
+    return Judgement(first["id"], second["id"], items, [f"Set aside, since they measure time: {', '.join(aside)}."] if aside else [])

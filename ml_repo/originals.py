@@ -7,7 +7,7 @@ __all__ = ['strip_notebook', 'place_notebook']
 
 # %% ../nbs/12b_originals.ipynb #fee92e6d
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +70,11 @@ def _is_same(
 
 
 def _read_notebook(
-    path: Path,  # perhaps a notebook
+    read: Callable[[], Any],  # gives what JSON reads in a file that may be a notebook
 ) -> dict[str, Any] | None:  # None where it is none
-    "Read a notebook."
+    "Read a notebook, or nothing."
     try:
-        content = json.loads(path.read_bytes())
+        content = read()
         return content if content["cells"] is not None and content["metadata"] is not None else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -88,10 +88,8 @@ def place_notebook(
     place = (project / record["notebook"]).resolve()
     if not place.is_relative_to(project.resolve()):
         raise ValueError(f"The record {record['id']} names the notebook {record['notebook']}, which lies outside of the repository.")
-    name = Path(record["notebook"]).name
-    places = [record.folder / (name if name.endswith(".ipynb") else "notebook.ipynb"), *sorted(record.folder.glob("*.ipynb"))]
-    executed = next(filter(None, map(_read_notebook, places)), None)
-    present = _read_notebook(place)
+    executed = _read_notebook(lambda: record.executed)
+    present = _read_notebook(lambda: json.loads(place.read_bytes()))
     if present and _is_same(record, present, executed):
         ran = [source for source in _read_sources(executed or present) if source in _read_sources(present)]
         is_ordered = record.get("door") != "interactive" or ran == [source for source in _read_sources(present) if source in ran]

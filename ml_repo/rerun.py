@@ -32,7 +32,7 @@ from .files import Lock
 from .image import container_command, find_owner
 from .machine import read_environment
 from .provenance import find_repository
-from .reading import Record, read_record
+from .reading import Record, as_record, read_record
 from .store import read_text
 
 # %% ../nbs/12e_rerun.ipynb #32ffb920
@@ -338,7 +338,7 @@ def _wrap(
 
 # %% ../nbs/12e_rerun.ipynb #041d703a
 def rerun_run(
-    run: str | PathLike,  # the folder of its record
+    run: Record | str | PathLike,  # its record, or the folder of it
     parameters: Mapping[str, Any] = {},  # value by name, for those that are to be others than then
     here: bool = False,  # with the code of today
     venv: bool = False,  # in an environment that is made from the recorded lock
@@ -355,13 +355,13 @@ def rerun_run(
     """Run a run again, and keep a record that names it as its parent.
 
     Raises `ValueError` before anything starts when code, data, environment or values cannot be as they were; `KeyboardInterrupt` when it was stopped."""
-    record, tags = read_record(run), [check_tag(tag) for tag in tags]
+    record, tags = as_record(run), [check_tag(tag) for tag in tags]
     if record.get("door") == "within":
         raise ValueError(f"{record['id']} is a part of the run {record['parents'][0]} and has no notebook of its own. Run that again: ml-repo rerun {record['parents'][0]}")
     target = Path(records or record.folder.parent).resolve()
     given = read_given(record, parameters)
     with open_place() as (place, lock):
-        checkout = _take_today(record) if here else checkout_run(run, keep or place / "files", repository)
+        checkout = _take_today(record) if here else checkout_run(record, keep or place / "files", repository)
         doubts = checkout.doubts + _check_data(record, checkout.project, anyway)
         others = [one for one in [checkout.project / "docker" / "requirements-cuda.txt"] if record.get("gpus") and one.is_file()]
         environment = choose_environment(record, venv, image, anyway, others)

@@ -18,12 +18,13 @@ from xml.etree import ElementTree
 
 from fastcore.basics import patch
 
-from .causes import Cause, find_causes
+from .cause_ranking import Cause
+from .causes import find_causes
 from .divergence import find_divergence
 from .files import write_atomic
 from .judgement import judge_runs
 from .metric_judgement import Item, Tolerances
-from .reading import Record, read_record
+from .reading import Record, as_record
 from .record import utc_now
 from .repetitions import Group, Spread, group_runs
 from .rerun import open_place, rerun_run
@@ -143,9 +144,9 @@ def _judge(
     only: Iterable[str],  # kinds of items that count
 ) -> None:
     "Judge a repetition, and find out why it differs where it does."
-    judgement = judge_runs(record.folder, repeated.folder, tolerances)
+    judgement = judge_runs(record, repeated, tolerances)
     if any(item.name.startswith("metric") and item.verdict != "identical" for item in judgement.items):
-        judgement = judge_runs(record.folder, repeated.folder, replace(tolerances, noise=measure_noise(record)))
+        judgement = judge_runs(record, repeated, replace(tolerances, noise=measure_noise(record)))
     judgement.items = _limit_items(judgement.items, only)
     found.verdict, found.items = judgement.verdict, judgement.items
     found.notes += judgement.notes + [warning for warning in repeated.get("warnings", []) if warning not in record.get("warnings", [])]
@@ -155,9 +156,9 @@ def _judge(
         found.notes.append(f"The repetition has {repeated['state']}: {repeated['cause'].get('text', '')}")
     if found.verdict == "identical":
         return
-    divergence = find_divergence(record.folder, repeated.folder)
+    divergence = find_divergence(record, repeated)
     found.parted = [": ".join(row) for row in divergence.table()[1]] if divergence else []
-    found.causes = list(find_causes(record.folder, repeated.folder))[:12]
+    found.causes = list(find_causes(record, repeated))[:12]
 
 # %% ../nbs/12p_verify.ipynb #2a58f0f4
 def _keep_record(
@@ -181,7 +182,7 @@ def _name_place(
 
 # %% ../nbs/12p_verify.ipynb #f3d52d04
 def verify_run(
-    run: str | PathLike,  # the folder of its record
+    run: Record | str | PathLike,  # its record, or the folder of it
     venv: bool = False,  # in an environment that is made from the recorded lock
     image: bool | str | None = None,  # in a container: the recorded image (True), or another one
     anyway: bool = False,  # whatever differs in environment and data
@@ -195,14 +196,15 @@ def verify_run(
     """Run a run again and compare everything that it made. Writes `verdict.json` beside the record, and nothing into it.
 
     Raises `FileNotFoundError` where there is no record, `ValueError` where it cannot be read or `only` names no kind, `KeyboardInterrupt` when it was stopped."""
-    record, only, began = read_record(run), list(only), time.monotonic()
+    record, only, began = as_record(run), list(only), time.monotonic()
     check_kinds(only)
     found = Verification(record["id"], "cannot be judged", problem=_find_obstacle(record, secrets), when=utc_now(), recorded_s=record["duration_s"])
     if found.problem:
         return found
     with open_place() as (place, _):
         try:
-            repeated = rerun_run(run, secrets, venv=venv, image=image, anyway=anyway, quiet=quiet, door="verify", records=place / "records", repository=repository)
+            repeated = rerun_run(record, secrets, venv=venv, image=image, anyway=anyway, quiet=quiet, door="verify",
+                                 records=place / "records", repository=repository)
         except (ValueError, OSError) as error:
             found.problem = str(error)
             return found

@@ -209,7 +209,8 @@ INPUTS = ("parameter", "seed", "data file", "notebook cell")  # they are items o
 
 def judge(change: Change, first: Path, second: Path) -> str:
     """Say what was not found as it should be; empty where everything was."""
-    causes, parted = find_causes(first, second), find_divergence(first, second)
+    records = read_record(first), read_record(second)
+    causes, parted = find_causes(*records), find_divergence(*records)
     wrong = []
     if (causes[0].kind, causes[0].is_likely) != (change.kind, change.is_likely) or change.says not in causes[0].text:
         wrong.append(f"cause {causes[0]}")
@@ -219,10 +220,10 @@ def judge(change: Change, first: Path, second: Path) -> str:
         wrong.append(f"cell {parted.cell}")
     if change.cell is None and change.step is None and parted:
         wrong.append(f"parted {parted}")
-    verdict, has_parted = judge_runs(first, second).verdict, bool(parted)
+    verdict, has_parted = judge_runs(*records).verdict, bool(parted)
     if has_parted and verdict == "identical" or not has_parted and verdict != "identical" and change.kind not in INPUTS:
         wrong.append(f"verdict {verdict}")
-    assert find_causes(first, second)._repr_mimebundle_()["text/plain"] and parted._repr_mimebundle_()["text/html"]
+    assert find_causes(*records)._repr_mimebundle_()["text/plain"] and parted._repr_mimebundle_()["text/html"]
     return "; ".join(wrong)
 
 
@@ -250,7 +251,7 @@ def test_clocks_and_order(started, monkeypatch):
     root, first = started
     monkeypatch.chdir(root / "project")
     second = plant(first, "late", step=4)
-    found = find_divergence(first, second)
+    found = find_divergence(read_record(first), read_record(second))
     assert (found.value.step, found.cell, found.logged_in) == (4, None, 7), found
     path = next(second.glob("*.ipynb"))
     path.chmod(0o644)
@@ -260,7 +261,7 @@ def test_clocks_and_order(started, monkeypatch):
         content = json.loads(path.read_text())
         content["cells"][place]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": ["weight 0"]}]
         path.write_text(json.dumps(content))
-        found = find_divergence(first, second)
+        found = find_divergence(read_record(first), read_record(second))
         assert (found.cell.number, found.came_first) == (place + 1, order), found
 
 
@@ -285,7 +286,7 @@ def test_several_changes_stand_in_order(started, monkeypatch):
     one = plant(first, "several-1", gpus=GPU, data={"digits": {"sha256": "a" * 64}}, machine__cpu="a", environment__XLA_FLAGS="x", libraries__torch="1")
     other = plant(first, "several-2", gpus=[GPU[0] | {"model": "other"}], data={"digits": {"sha256": "b" * 64}}, machine__cpu="b", environment__XLA_FLAGS="y",
                   libraries__torch="2", parameters__lr__used=0.3)
-    assert [cause.kind for cause in find_causes(one, other)] == ["parameter", "data file", "environment variable", "package", "gpu", "cpu"]
+    assert [cause.kind for cause in find_causes(read_record(one), read_record(other))] == ["parameter", "data file", "environment variable", "package", "gpu", "cpu"]
 
 
 @pytest.mark.slow
@@ -296,7 +297,7 @@ def test_what_cannot_be_the_cause_stands_below_chance(started, monkeypatch):
     try:
         (root / "project" / "README.md").write_text("# Another name\n")
         second = train(root, PROJECT_CHANCE="1", PROJECT_LOOSE="1")
-        found = find_causes(first, second)
+        found = find_causes(read_record(first), read_record(second))
         assert "Operations were not asked" in found[0].text and "README.md" in found[-1].text and not found[-1].is_likely
     finally:
         fill(root)
@@ -306,8 +307,8 @@ def test_nothing_differs(started, monkeypatch):
     root, first = started
     monkeypatch.chdir(root / "project")
     second = plant(first, "same")
-    assert not find_divergence(first, second)
-    assert {cause.kind for cause in find_causes(first, second)} == {"not recorded"}
+    assert not find_divergence(read_record(first), read_record(second))
+    assert {cause.kind for cause in find_causes(read_record(first), read_record(second))} == {"not recorded"}
 
 
 def test_what_a_run_had_imported_is_kept(started):
@@ -323,9 +324,9 @@ def test_a_list_of_modules_that_is_gone_is_no_end(started, monkeypatch):
     root, first = started
     monkeypatch.chdir(root / "project")
     second = plant(first, "no-list", code__modules={"count": 2, "sha256": "1" * 64}, packages__loaded="2" * 64)
-    assert find_causes(first, second)[0].text.startswith("a module that no commit and no patch holds")
+    assert find_causes(read_record(first), read_record(second))[0].text.startswith("a module that no commit and no patch holds")
     changed = store_text(first.parent, "numpy==9\n")
-    assert find_causes(first, plant(first, "no-list", packages__list=changed, packages__loaded="2" * 64))
+    assert find_causes(read_record(first), read_record(plant(first, "no-list", packages__list=changed, packages__loaded="2" * 64)))
 
 
 @pytest.mark.slow

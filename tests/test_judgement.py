@@ -15,6 +15,7 @@ from PIL import Image
 from test_record import commit, make_repository, write_notebook
 
 from ml_repo.judgement import judge_runs
+from ml_repo.reading import read_record
 from ml_repo.texts import drop_logs, show_text
 
 RECORDS = [path.parent for path in sorted((ROOT / "experiments").glob("train-*/record.json"))]
@@ -105,7 +106,7 @@ def test_no_changed_result_is_called_identical(tmp_path, change: Callable[[Path,
         shutil.copytree(record, copy, ignore=shutil.ignore_patterns("artifacts"))
         if change(copy, chance):
             done += 1
-            judgement = judge_runs(*((record, copy) if chance.random() < 0.5 else (copy, record)))
+            judgement = judge_runs(*map(read_record, (record, copy) if chance.random() < 0.5 else (copy, record)))
             if judgement.verdict == "identical":
                 missed.append([item for item in judgement.items if "apart" in item.detail])
         shutil.rmtree(copy)
@@ -115,7 +116,7 @@ def test_no_changed_result_is_called_identical(tmp_path, change: Callable[[Path,
 @pytest.mark.skipif(not RECORDS, reason="no example records in this tree")
 def test_a_record_is_identical_to_itself():
     for record in RECORDS:
-        judgement = judge_runs(record, record)
+        judgement = judge_runs(read_record(record), read_record(record))
         assert judgement.verdict == "identical" and judgement.exit_code == 0
         json.dumps(judgement.to_dict())
 
@@ -127,7 +128,7 @@ def test_a_second_run_is_identical_and_a_changed_one_is_not(tmp_path):
     commit(repository)
     for options in ([], [], ["-p", "scale", "1.5"]):
         checked("ml-repo", "run", "a.ipynb", *options, "--quiet", cwd=repository)
-    first, second, third = sorted((repository / "experiments").glob("a-*"))
+    first, second, third = map(read_record, sorted((repository / "experiments").glob("a-*")))
     judgement = judge_runs(first, second)
     assert judgement.verdict == "identical", judgement.to_dict()
     assert {item.name for item in judge_runs(first, third).items if item.verdict == "differs"} == {"parameters", "cell 5"}

@@ -4,8 +4,11 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -16,8 +19,11 @@ from test_causes import CELLS, ENVIRONMENT, FACTOR, FIRST, fill, git, install, s
 from test_record import Hand, make_repository
 from test_record import write_notebook as write_cells
 
+from ml_repo.differences import diff_runs
 from ml_repo.reading import find_records, read_record
+from ml_repo.results import find_runs
 from ml_repo.verdict import EXIT_CODES, read_verdict
+from ml_repo.verify import verify_run
 
 SHIPPED = ROOT / "experiments"
 
@@ -266,6 +272,62 @@ def test_a_signal_at_any_moment_leaves_nothing_and_is_no_verdict(unsteady, tmp_p
     assert process.wait(20) in (130 if number == signal.SIGINT else -number, 2)  # 2 where it was faster
     assert list(tmp_path.iterdir()) == [] and checked("git", "worktree", "list", cwd=unsteady.parent).count("\n") == 1
     assert read_bytes(unsteady) == before
+
+
+READ_ONCE = ("record.json", "metrics.jsonl", "train.ipynb")  # files of a record
+_COUNTERS: list[Counter[tuple[str, str]]] = []  # those that are counting now
+
+
+def _count_open(event: str, arguments: tuple) -> None:
+    """Count that a file of a record is opened to be read; Python calls it for every event of the interpreter."""
+    if _COUNTERS and event == "open" and isinstance(arguments[0], (str, bytes)):
+        path, flags = Path(os.fsdecode(arguments[0])), arguments[2] or 0
+        if path.name in READ_ONCE and (path.parent.parent / ".store").is_dir() and not flags & (os.O_WRONLY | os.O_RDWR):
+            for counter in _COUNTERS:
+                counter[path.parent.name, path.name] += 1
+
+
+sys.addaudithook(_count_open)  # it stays until the process ends, and does nothing while nobody counts
+
+
+@contextmanager
+def counted_reads() -> Iterator[Counter[tuple[str, str]]]:
+    """Count how often this process reads the files of records: by name of the record and of the file."""
+    counter: Counter[tuple[str, str]] = Counter()
+    _COUNTERS.append(counter)
+    try:
+        yield counter
+    finally:
+        _COUNTERS.remove(counter)
+
+
+LOGGING = """
+import random
+from ml_repo.run import start_run
+run = start_run()
+for step in range(3):
+    run.log(step=step, loss=random.random() if is_unsteady else 1 / (step + 1))
+print(step)
+"""
+
+
+@pytest.mark.parametrize(("is_unsteady", "verdict"), [("false", "identical"), ("true", "differs")])
+def test_a_trip_reads_each_record_once(tmp_path, is_unsteady, verdict):
+    """The record of the run and that of its repetition are read once each, whatever is looked at: metrics, cells, causes, the point of divergence."""
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    write_cells(folder / "train.ipynb", "is_unsteady: bool = False  # draw numbers without a seed", LOGGING)
+    make_repository(folder)
+    checked("ml-repo", "run", "train.ipynb", "-p", "is_unsteady", is_unsteady, "--quiet", cwd=folder)
+    (record,) = find_records(folder / "experiments")
+    find_runs(records=[record.parent])  # the index is built before, as `ml-repo verify latest` does to find the run
+    with counted_reads() as counter:
+        verification = verify_run(record, keep=True)
+    assert verification.verdict == verdict and bool(verification.causes) == bool(verification.parted) == (verdict == "differs"), verification
+    assert counter == {(name, file): 1 for name in (record.name, verification.kept) for file in READ_ONCE}
+    with counted_reads() as counter:
+        diff_runs(record, record.parent / verification.kept)
+    assert {count for (_, file), count in counter.items() if file != "metrics.jsonl"} == {1} and len(counter) == 4
 
 
 def test_worktrees_are_gone(started):
