@@ -7,7 +7,6 @@ __all__ = ['find_given', 'find_data', 'find_packages', 'find_surroundings', 'fin
 
 # %% ../nbs/12o_causes.ipynb #c17e9cec
 import re
-from typing import Any
 
 from .cause_ranking import Cause, Causes, describe_difference, make_cause, shorten, sort_causes
 from .code_causes import LOCK_FILE, find_cells, find_code
