@@ -60,7 +60,8 @@ class Causes(Tabular, list[Cause]):
 
     def table(self) -> tuple[tuple[str, ...], list[tuple], str]:  # header, rows, caption
         "Say what is in the table: a cause a row."
-        rows = [(place, one.kind, one.text, one.why if one.is_likely else f"unlikely: {one.why}") for place, one in enumerate(self, 1)]
+        rows = [(place, cause.kind, cause.text, cause.why if cause.is_likely else f"unlikely: {cause.why}")
+                for place, cause in enumerate(self, 1)]
         return ("", "cause", "what differs", "why here"), rows, ""
 
 
@@ -75,7 +76,9 @@ def shorten(
     value: Any,  # of a record
 ) -> str:
     "Write a value so that it fits into a sentence."
-    text = value[:12] if isinstance(value, str) and re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", value) else repr(value) if value == "" else str(value)
+    text = repr(value) if value == "" else str(value)
+    if isinstance(value, str) and re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", value):
+        return value[:12]
     return text if len(text) <= 60 else f"{text[:59]}…"
 
 

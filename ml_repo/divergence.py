@@ -39,7 +39,9 @@ def _compare_curves(
     for one, two in zip(curve, other):
         if one.step != two.step:
             is_earlier = two.step is None or (one.step is not None and one.step < two.step)
-            return Value(metric, one.step, one.value, None, (one.line, None)) if is_earlier else Value(metric, two.step, None, two.value, (None, two.line))
+            if is_earlier:
+                return Value(metric, one.step, one.value, None, (one.line, None))
+            return Value(metric, two.step, None, two.value, (None, two.line))
         if repr(one.value) != repr(two.value):
             return Value(metric, one.step, one.value, two.value, (one.line, two.line))
     count = min(len(curve), len(other))
@@ -66,7 +68,8 @@ def _find_value(
     second: Record,  # of another
 ) -> Value | None:  # None where all values are the same
     "Find the first logged value at which two runs part."
-    return min(_list_partings(first, second), key=lambda value: min(line for line in value.lines if line is not None), default=None)
+    return min(_list_partings(first, second), key=lambda value: min(line for line in value.lines if line is not None),
+               default=None)
 
 # %% ../nbs/12n_divergence.ipynb #7b9f8004
 class Parting(NamedTuple):
@@ -106,7 +109,8 @@ def _read_spans(
     try:
         for number, cell in enumerate(record.executed["cells"], 1):
             about, exact = cell["metadata"].get("papermill", {}), cell["metadata"].get("execution", {})
-            began, ended = exact.get("iopub.execute_input") or about.get("start_time"), exact.get("shell.execute_reply") or about.get("end_time")
+            began = exact.get("iopub.execute_input") or about.get("start_time")
+            ended = exact.get("shell.execute_reply") or about.get("end_time")
             if number in numbers and began and ended:
                 spans[number] = datetime.fromisoformat(began), datetime.fromisoformat(ended)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -125,8 +129,10 @@ def _locate_line(
         return None, []
     passed = timedelta(seconds=time_s)
     span = spans[start.number][0] + passed, spans[start.number][1] + passed
-    silent = {cell.number for cell in cells if re.search(r"(^|\n)[^\n#]*\bstart_run\([^\n]*\)\s*$", cell.source)}  # it calls nothing after that
-    return span, [number for number, (began, ended) in spans.items() if began <= span[1] and ended >= span[0] and number not in silent]
+    last_line = re.compile(r"(^|\n)[^\n#]*\bstart_run\([^\n]*\)\s*$")  # such a cell logs nothing
+    silent = {cell.number for cell in cells if last_line.search(cell.source)}
+    return span, [number for number, (began, ended) in spans.items()
+                  if began <= span[1] and ended >= span[0] and number not in silent]
 
 # %% ../nbs/12n_divergence.ipynb #93d19e80
 @dataclass(frozen=True)
@@ -147,7 +153,8 @@ class Divergence(Tabular):
         if self.value:
             where = "" if self.value.step is None else f" at step {self.value.step}"
             values = " → ".join("nothing" if one is None else repr(one) for one in self.value[2:4])
-            rows.append(("first value", f"{self.value.metric}{where}: {values}" + (f", logged in cell {self.logged_in}" if self.logged_in else "")))
+            cell = f", logged in cell {self.logged_in}" if self.logged_in else ""
+            rows.append(("first value", f"{self.value.metric}{where}: {values}{cell}"))
         if self.cell:
             rows.append(("first cell", f"cell {self.cell.number}, {self.cell.line}: {self.cell.what}"))
         if self.value and self.cell:
@@ -189,5 +196,6 @@ def find_divergence(
     logged_in, came_first = None, ""
     if value and not faults:
         side = 0 if value.lines[0] is not None else 1
-        logged_in, came_first = _order(records[side], notebooks[side], value.lines[side], cell.numbers[side] if cell else None)
+        number = cell.numbers[side] if cell else None
+        logged_in, came_first = _order(records[side], notebooks[side], value.lines[side], number)
     return Divergence(value, cell, logged_in, came_first, notes)

@@ -45,12 +45,14 @@ class Judgement(Tabular):
 
     def to_dict(self) -> dict[str, Any]:  # `first`, `second`, `verdict`, `items`, `notes`
         "Give everything as JSON knows it."
-        return {"first": self.first, "second": self.second, "verdict": self.verdict, "items": [asdict(item) for item in self.items], "notes": list(self.notes)}
+        return {"first": self.first, "second": self.second, "verdict": self.verdict,
+                "items": [asdict(item) for item in self.items], "notes": list(self.notes)}
 
     def table(self) -> tuple[tuple[str, ...], list[tuple], str]:  # header, rows, caption
         "Say what is in the table: an item a row."
         rows = [(item.name, item.verdict if item.counts else f"({item.verdict})", item.detail) for item in self.items]
-        return ("item", "verdict", ""), rows, "\n".join([f"{self.second} against {self.first}: {self.verdict}.", *self.notes])
+        caption = [f"{self.second} against {self.first}: {self.verdict}.", *self.notes]
+        return ("item", "verdict", ""), rows, "\n".join(caption)
 
 # %% ../nbs/12m_judgement.ipynb #36a6e356
 def judge_runs(
@@ -62,12 +64,15 @@ def judge_runs(
     records = first, second
     origins = tell_apart(find_origin(first), find_origin(second))
     state = [row for row in compare_runs(*records) if row["name"] in ("state", "cause")]
-    state = [row for row in state if len(row) < 3 or compare_texts(str(row["first"]), str(row["second"]), tolerances.text, origins)[0] == "differs"]
+    state = [row for row in state if len(row) < 3
+             or compare_texts(str(row["first"]), str(row["second"]), tolerances.text, origins)[0] == "differs"]
     items = [judge_facts("state", state), judge_facts("parameters", compare_parameters(*records))]
     without_inputs = (Record(record.folder, record | {"inputs": {}}) for record in records)
-    items.append(judge_facts("data", [row for row in compare_data(*without_inputs) if "note" not in row], bool(first.get("data"))))
-    for judge, more in ((judge_metrics, ()), (judge_curves, ()), (judge_outputs, (origins,)), (judge_notebook, (origins,))):
-        items += judge(*records, tolerances, *more)
+    data = [row for row in compare_data(*without_inputs) if "note" not in row]
+    items.append(judge_facts("data", data, is_known=bool(first.get("data"))))
+    items += [*judge_metrics(*records, tolerances), *judge_curves(*records, tolerances)]
+    items += [*judge_outputs(*records, tolerances, origins), *judge_notebook(*records, tolerances, origins)]
     aside = sorted({metric_key(metric["split"], metric["name"]) for metric in first["metrics"] + second["metrics"]
                     if is_set_aside(metric["name"], metric.get("direction", ""))})
-    return Judgement(first["id"], second["id"], items, [f"Set aside, since they measure time: {', '.join(aside)}."] if aside else [])
+    notes = [f"Set aside, since they measure time: {', '.join(aside)}."] if aside else []
+    return Judgement(first["id"], second["id"], items, notes)

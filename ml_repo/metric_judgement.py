@@ -22,12 +22,12 @@ from .verdict import Verdict, find_worst
 @dataclass(frozen=True)
 class Tolerances:
     "How far results may lie apart and still count as the same up to rounding."
-    metric: float = 1e-4  # relative, of final metrics and curves: a hundred times the rounding of a float32 mean, far below any change by training
+    metric: float = 1e-4  # relative, of metrics: 100 × the rounding of a float32 mean, far below what training changes
     text: float = 1e-3  # relative, of numbers that were printed: one in the last of four digits
     weight: float = 1e-5  # relative to the largest weight of an array: a hundred times the spacing of float32
     pixel_share: float = 0.005  # of the pixels of a figure that may be off
     pixel_step: int = 8  # by which they may be off, of 255
-    noise: Mapping[str, Spread] = field(default_factory=dict)  # spread over seeds by metric, such as "val_loss", where it was measured
+    noise: Mapping[str, Spread] = field(default_factory=dict)  # spread over seeds, by metric, where it was measured
     noise_share: float = 1.0  # of the standard deviation over seeds; at least 0
 
     def judge_number(
@@ -68,9 +68,12 @@ def judge_facts(
     "Judge facts."
     if apart := [row for row in rows if "note" not in row]:
         row = apart[0]
-        return Item(name, "differs", f"{row['name']}: {row.get('first', 'nothing')!r} against {row.get('second', 'nothing')!r}" + (f", and {len(apart) - 1} more" if apart[1:] else ""))
+        more = f", and {len(apart) - 1} more" if apart[1:] else ""
+        values = f"{row.get('first', 'nothing')!r} against {row.get('second', 'nothing')!r}"
+        return Item(name, "differs", f"{row['name']}: {values}{more}")
     if rows or not is_known:
-        return Item(name, "cannot be judged", rows[0]["note"] if rows else "the first record does not say", counts=is_known)
+        why = rows[0]["note"] if rows else "the first record does not say"
+        return Item(name, "cannot be judged", why, counts=is_known)
     return Item(name, "identical", "")
 
 
@@ -88,15 +91,17 @@ def judge_metrics(
     tolerances: Tolerances,  # how far results may lie apart
 ) -> Iterator[Item]:
     "Judge the last value of each metric."
-    values, others = ({metric_key(one["split"], one["name"]): (one, float(one["value"])) for one in record["metrics"]} for record in (first, second))
-    for name in values | others:
-        about = (values.get(name) or others[name])[0]
-        if is_set_aside(about["name"], about.get("direction", "")):
+    metrics, repeated = ({metric_key(metric["split"], metric["name"]): metric for metric in record["metrics"]}
+                         for record in (first, second))
+    for name in metrics | repeated:
+        metric = metrics.get(name) or repeated[name]
+        if is_set_aside(metric["name"], metric.get("direction", "")):
             continue
-        if name in values and name in others:
-            yield Item(f"metric {name}", *tolerances.judge_number(name, values[name][1], others[name][1]))
+        if name in metrics and name in repeated:
+            values = float(metrics[name]["value"]), float(repeated[name]["value"])
+            yield Item(f"metric {name}", *tolerances.judge_number(name, *values))
         else:
-            yield Item(f"metric {name}", "differs", f"only in {(first if name in values else second)['id']}")
+            yield Item(f"metric {name}", "differs", f"only in {(first if name in metrics else second)['id']}")
 
 # %% ../nbs/12j_metric_judgement.ipynb #9d6b9f8b
 class Logged(NamedTuple):
@@ -115,7 +120,8 @@ def read_curves(
     numbered = ({**line, "place": place} for place, line in enumerate(record.logged))
     for line, name, value in list_values(numbered):
         if is_set_aside(name, line.get("direction", "")) == is_timed:
-            curves.setdefault(metric_key(line.get("split", ""), name), []).append(Logged(line["place"], line.get("step"), value))
+            curve = curves.setdefault(metric_key(line.get("split", ""), name), [])
+            curve.append(Logged(line["place"], line.get("step"), value))
     return curves
 
 # %% ../nbs/12j_metric_judgement.ipynb #bc88daa0

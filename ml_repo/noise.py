@@ -15,19 +15,20 @@ from functools import cached_property
 from .origins import STAMPS, Origin, is_now
 
 # %% ../nbs/12g_noise.ipynb #80f66acc
-_NUMBER = r"\d[\d,]{0,20}(?:\.\d{1,20})?(?:e[-+]?\d{1,3})?"  # no longer: what is searched for at each letter of a text has to end soon
+# Repetitions are bounded: what is searched for at each letter of a text has to end soon.
+_NUMBER = r"\d[\d,]{0,20}(?:\.\d{1,20})?(?:e[-+]?\d{1,3})?"
 _UNIT = r"(?:ns|[uµμ]s|ms|s|secs?|seconds?|mins?|minutes?|hrs?|hours?)"
 _SPAN = (rf"(?:\d{{1,9}} ?(?:days?|d|hours?|hr?|minutes?|mins?|m),? )*{_NUMBER} ?{_UNIT}\b(?!\s+(?:of|long|old)\b)"
          r"|\d+ ?h ?\d+ ?m(?:in)?\b|\d+ ?m(?:in)? ?\d+ ?s\b|(?:\d+ days?,? )?\d+:\d\d:\d\d(?:\.\d+)?")
-_EACH = (r"(?:its?|iter(?:ation)?s?|steps?|batch(?:es)?|samples?|examples?|images?|epochs?|rows?|items?|records?|tokens?|files?|loops?|calls?"
-         r"|fits?|tasks?|[kMGT]?i?B|[kMG]?bytes)")
-_WORK = (r"(?:train(?:ing)?|(?:re)?fit(?:ting)?|score|serial|sequential|parallel|run(?:ning)?|exec(?:ution)?|elapsed|wall|cpu|total|inference"
-         r"|predict(?:ion)?|comput(?:e|ation|ing)|process(?:ing|or)?|load(?:ing)?|build|compil(?:e|ation)|epoch|step|user|sys(?:tem)?|search"
-         r"|eval(?:uation)?|download|test(?:ing)?)")
-_DID = (r"(?:done|finished|completed?|ran|trained|fitted|built|loaded|compiled|executed|processed|saved|computed|passed|failed|evaluated"
-        r"|downloaded|installed|generated|written|optimi[sz]ed|ready)")
-_LEAD = (rf"(?:\btook|\btaken|\belapsed|\bdurations?|\bruntime|\bwall[- ]?clock|\beta|\b{_DID}\b[^\n]{{0,40}}?\b(?:in|after)"
-         rf"|\b{_WORK}[ _-]?time(?: per \w+)?)"
+_EACH = (r"(?:its?|iter(?:ation)?s?|steps?|batch(?:es)?|samples?|examples?|images?|epochs?|rows?|items?|records?"
+         r"|tokens?|files?|loops?|calls?|fits?|tasks?|[kMGT]?i?B|[kMG]?bytes)")
+_WORK = (r"(?:train(?:ing)?|(?:re)?fit(?:ting)?|score|serial|sequential|parallel|run(?:ning)?|exec(?:ution)?|elapsed"
+         r"|wall|cpu|total|inference|predict(?:ion)?|comput(?:e|ation|ing)|process(?:ing|or)?|load(?:ing)?|build"
+         r"|compil(?:e|ation)|epoch|step|user|sys(?:tem)?|search|eval(?:uation)?|download|test(?:ing)?)")
+_DID = (r"(?:done|finished|completed?|ran|trained|fitted|built|loaded|compiled|executed|processed|saved|computed|passed"
+        r"|failed|evaluated|downloaded|installed|generated|written|optimi[sz]ed|ready)")
+_LEAD = (r"(?:\btook|\btaken|\belapsed|\bdurations?|\bruntime|\bwall[- ]?clock|\beta"
+         rf"|\b{_DID}\b[^\n]{{0,40}}?\b(?:in|after)|\b{_WORK}[ _-]?time(?: per \w+)?)"
          r"(?:_s|_ms|_seconds|_sec)?\b[\"']?[ \t]*[:=|(~≈]*[ \t]*(?:(?:about|was|is|approximately|of|in) )?")
 
 # %% ../nbs/12g_noise.ipynb #52cb07f9
@@ -36,10 +37,10 @@ _MARKS = str.maketrans("‹›", "\ue000\ue001")  # signs that no text of a note
 
 @dataclass(frozen=True)
 class Noise:
-    "A pattern of what chance or the clock has printed, with an example that it matches. In texts here, `‹times›` stands for the mark of a kind."
+    "A pattern of what chance or the clock has printed, with an example. In its texts, `‹times›` is the mark of a kind."
     name: str  # who prints it
-    kind: str  # what is taken out, as the mark says it: times, dates, addresses, identifiers, paths, progress, log heads
-    pattern: str  # a regular expression, ^ and $ at each line; what its group `keep` matches stays, its group `span` is a span of time
+    kind: str  # what is taken out: times, dates, addresses, identifiers, paths, progress, log heads
+    pattern: str  # a regular expression of many lines; its group `keep` stays, its group `span` is a span of time
     example: str  # a text that it matches
     masked: str  # what becomes of the example
     spared: str  # a text like it that stays as it is
@@ -54,87 +55,130 @@ class Noise:
 
 
 _ALWAYS = (
-    Noise("head of a log line of absl", "log heads", r"^(?P<keep>[IWEF])\d{4} \d\d:\d\d:(?:\d{10}|\d\d)\.\d+ +\d+(?= \S+:\d+\])",
-          "W0000 00:00:1700000000.123456    4242 gpu_device.cc:2344] No GPU", "W‹log heads› gpu_device.cc:2344] No GPU", "W0000 00:00 is a name"),
-    Noise("bar of tqdm", "progress", r"(?<=\d%)\|[^|\n]*\|(?= *\d)",
+    Noise("head of a log line of absl", "log heads",
+          r"^(?P<keep>[IWEF])\d{4} \d\d:\d\d:(?:\d{10}|\d\d)\.\d+ +\d+(?= \S+:\d+\])",
+          "W0000 00:00:1700000000.123456    4242 gpu_device.cc:2344] No GPU",
+          "W‹log heads› gpu_device.cc:2344] No GPU", "W0000 00:00 is a name"),
+    Noise("bar of tqdm", "progress",
+          r"(?<=\d%)\|[^|\n]*\|(?= *\d)",
           " 45%|████▌     | 45/100", " 45%‹progress› 45/100", " 45%|high|low"),
-    Noise("times of tqdm", "times", r"(?<=\[)\d+:\d\d(?::\d\d)?(?:<(?:[\d:]+|\?))?, *(?:[\d.]+|\?) ?(?:[^\s\]/,]*/s|s/[^\s\],]+)",
+    Noise("times of tqdm", "times",
+          r"(?<=\[)\d+:\d\d(?::\d\d)?(?:<(?:[\d:]+|\?))?, *(?:[\d.]+|\?) ?(?:[^\s\]/,]*/s|s/[^\s\],]+)",
           "45/100 [00:03<00:04, 12.50it/s]", "45/100 [‹times›]", "[00:03, 12.5]"),
-    Noise("bar of Keras", "progress", r"(?P<keep>^ *\d+/(?:\d+|Unknown) *)(?:━+|\[[=>.]+\])(?: +-)?",
+    Noise("bar of Keras", "progress",
+          r"(?P<keep>^ *\d+/(?:\d+|Unknown) *)(?:━+|\[[=>.]+\])(?: +-)?",
           "1/2 ━━━━━━━━━━ 1s", "1/2 ‹progress› 1s", "1/2 [a] 1s"),
-    Noise("times of Keras", "times", r"(?P<keep>^ *\d+/(?:\d+|Unknown) *‹progress› +)(?:(?:ETA: *)?(?:\d+:)*\d+[mnuµ]?s?\b)(?: +\d+[mnuµ]?s/\w+)?",
+    Noise("times of Keras", "times",
+          r"(?P<keep>^ *\d+/(?:\d+|Unknown) *‹progress› +)"
+          r"(?:(?:ETA: *)?(?:\d+:)*\d+[mnuµ]?s?\b)(?: +\d+[mnuµ]?s/\w+)?",
           "1/2 ‹progress› 3s 12ms/step - loss: 0.5", "1/2 ‹progress› ‹times› - loss: 0.5", "1/2 3s"),
-    Noise("bar of pip", "progress", r"━{3,}(?= +[\d.]+/[\d.]+ [kMG]?i?B)",
+    Noise("bar of pip", "progress",
+          r"━{3,}(?= +[\d.]+/[\d.]+ [kMG]?i?B)",
           "   ━━━━━━━━ 1.2/3.4 MB", "   ‹progress› 1.2/3.4 MB", "   ━━━━━━━━"),
-    Noise("%timeit", "times", rf"{_NUMBER} ?[nuµμm]?s ± {_NUMBER} ?[nuµμm]?s per loop \(mean ± std\. dev\. of [\d,]{{1,20}} runs?, [\d,]{{1,20}} loops? each\)",
-          "1.2 ms ± 30.1 µs per loop (mean ± std. dev. of 7 runs, 1,000 loops each)", "‹times›", "1.2 ± 0.1 (mean ± std. dev. of 7 runs)"),
-    Noise("%timeit of old", "times", rf"[\d,]{{1,20}} loops?, best of \d{{1,9}}: {_NUMBER} ?[nuµμm]?s per loop",
+    Noise("%timeit", "times",
+          rf"{_NUMBER} ?[nuµμm]?s ± {_NUMBER} ?[nuµμm]?s per loop "
+          r"\(mean ± std\. dev\. of [\d,]{1,20} runs?, [\d,]{1,20} loops? each\)",
+          "1.2 ms ± 30.1 µs per loop (mean ± std. dev. of 7 runs, 1,000 loops each)",
+          "‹times›", "1.2 ± 0.1 (mean ± std. dev. of 7 runs)"),
+    Noise("%timeit of older versions", "times",
+          rf"[\d,]{{1,20}} loops?, best of \d{{1,9}}: {_NUMBER} ?[nuµμm]?s per loop",
           "1000 loops, best of 3: 226 µs per loop", "‹times›", "1000 loops, best of 3: 0.97"),
-    Noise("time of a shell", "times", r"(?P<keep>^(?:real|user|sys)[ \t]+)\d{1,9}m ?[\d.]{1,20}s\b",
+    Noise("time of a shell", "times",
+          r"(?P<keep>^(?:real|user|sys)[ \t]+)\d{1,9}m ?[\d.]{1,20}s\b",
           "real\t0m0.214s", "real\t‹times›", "real 3 m"),
-    Noise("a span in two units, of joblib", "times", rf"{_NUMBER} ?s, {_NUMBER} ?min\b",
+    Noise("a span in two units, of joblib", "times",
+          rf"{_NUMBER} ?s, {_NUMBER} ?min\b",
           "ward_tree - 0.1s, 0.0min", "ward_tree - ‹times›", "0.1 m, 0.0 min"),
-    Noise("%time", "times", r"(?P<keep>^ *(?:CPU times|Wall time|Compiler|Compiler time|Parser) *: ).*$",
+    Noise("%time", "times",
+          r"(?P<keep>^ *(?:CPU times|Wall time|Compiler|Compiler time|Parser) *: ).*$",
           "CPU times: user 3 ms, sys: 0 ns, total: 3 ms", "CPU times: ‹times›", "Best times: 3"),
-    Noise("address of an object", "addresses", r"(?P<keep>\bat )0x[0-9a-fA-F]{6,16}\b|\b0x(?:7[ef]|5[56])[0-9a-f]{10}\b",
+    Noise("address of an object", "addresses",
+          r"(?P<keep>\bat )0x[0-9a-fA-F]{6,16}\b|\b0x(?:7[ef]|5[56])[0-9a-f]{10}\b",
           "<Axes at 0x7f3a12345678> 0x55d012345678", "<Axes at ‹addresses›> ‹addresses›", "the mask 0x00ff00ff"),
-    Noise("address that was cut short", "addresses", r"(?P<keep>(?:<|&lt;)[^<>\n]{1,80}?\.\.\.)0?x[0-9a-f]{4,16}(?=>|&gt;)",
+    Noise("address that was cut short", "addresses",
+          r"(?P<keep>(?:<|&lt;)[^<>\n]{1,80}?\.\.\.)0?x[0-9a-f]{4,16}(?=>|&gt;)",
           "<function f_c...x7f14fce699e0>", "<function f_c...‹addresses›>", "<function f_c...>"),
-    Noise("id of an object", "addresses", r"(?P<keep>\b(?:id|address|pointer|ptr)\b\D{0,24}\b)(?:1[34]\d{13}|9[34]\d{12})\b",
+    Noise("id of an object", "addresses",
+          r"(?P<keep>\b(?:id|address|pointer|ptr)\b\D{0,24}\b)(?:1[34]\d{13}|9[34]\d{12})\b",
           "id(model) = 139845123456784", "id(model) = ‹addresses›", "id(model) = 12", re.IGNORECASE),
-    Noise("UUID by time or chance", "identifiers", r"\b[0-9a-f]{8}-[0-9a-f]{4}-[14][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\b",
-          "run 3f2b8c1e-5d4a-4f3b-9a2c-1d2e3f4a5b6c", "run ‹identifiers›", "00000000-0000-0000-0000-000000000000", re.IGNORECASE),
-    Noise("id of a widget", "identifiers", r"(?P<keep>\b(?:\w{1,20}_)?(?:display|comm|model|kernel|session)_id[\"']?[ :=]{1,3}[\"']?)[0-9a-f]{32}\b",
-          'display_id="0123456789abcdef0123456789abcdef"', 'display_id="‹identifiers›"', 'data_id="0123456789abcdef0123456789abcdef"'),
-    Noise("number of a process", "identifiers", r"(?P<keep>\bpid\b[\"']?[ :=(#]{1,3}|\bprocess id\b[ :=]{1,3})\d+\b",
+    Noise("UUID by time or chance", "identifiers",
+          r"\b[0-9a-f]{8}-[0-9a-f]{4}-[14][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\b",
+          "run 3f2b8c1e-5d4a-4f3b-9a2c-1d2e3f4a5b6c",
+          "run ‹identifiers›", "00000000-0000-0000-0000-000000000000", re.IGNORECASE),
+    Noise("id of a widget", "identifiers",
+          r"(?P<keep>\b(?:\w{1,20}_)?(?:display|comm|model|kernel|session)_id[\"']?[ :=]{1,3}[\"']?)"
+          r"[0-9a-f]{32}\b",
+          'display_id="0123456789abcdef0123456789abcdef"',
+          'display_id="‹identifiers›"', 'data_id="0123456789abcdef0123456789abcdef"'),
+    Noise("number of a process", "identifiers",
+          r"(?P<keep>\bpid\b[\"']?[ :=(#]{1,3}|\bprocess id\b[ :=]{1,3})\d+\b",
           "PID: 4242", "PID: ‹identifiers›", "rapid: 4242", re.IGNORECASE),
-    Noise("port of this machine", "identifiers", r"(?P<keep>\b(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1?\]):)\d{4,5}\b",
+    Noise("port of this machine", "identifiers",
+          r"(?P<keep>\b(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1?\]):)\d{4,5}\b",
           "http://localhost:38211/status", "http://localhost:‹identifiers›/status", "http://host.org:38211/status"),
-    Noise("port that the system chose", "identifiers", r"(?P<keep>\bport[ :=]{1,2})(?:3[3-9]|[45]\d|6[0-5])\d{3}\b",
+    Noise("port that the system chose", "identifiers",
+          r"(?P<keep>\bport[ :=]{1,2})(?:3[3-9]|[45]\d|6[0-5])\d{3}\b",
           "Port 40211", "Port ‹identifiers›", "Port 5432", re.IGNORECASE),
-    Noise("styled table of pandas", "identifiers", r"(?P<keep>(?<=#T_)|\bT_)[0-9a-f]{5}(?=[_\s\"{]|\b)",
+    Noise("styled table of pandas", "identifiers",
+          r"(?P<keep>(?<=#T_)|\bT_)[0-9a-f]{5}(?=[_\s\"{]|\b)",
           "#T_3fa9c_row0", "#T_‹identifiers›_row0", "T_max"),
-    Noise("folder of a kernel", "paths", r"(?P<keep>/(?:ipykernel|tmp))_\d+(?=/)",
+    Noise("folder of a kernel", "paths",
+          r"(?P<keep>/(?:ipykernel|tmp))_\d+(?=/)",
           "/tmp/ipykernel_4242/1.py", "/tmp/ipykernel‹paths›/1.py", "/tmp/kernel_4242/1.py"),
-    Noise("temporary folder of Python", "paths", r"(?P<keep>/tmp)[a-z0-9_]{8}(?![a-z0-9_])",
+    Noise("temporary folder of Python", "paths",
+          r"(?P<keep>/tmp)[a-z0-9_]{8}(?![a-z0-9_])",
           "/tmp/tmpab12cd3_/a.csv", "/tmp/tmp‹paths›/a.csv", "/tmp/tmpab/a.csv"),
-    Noise("folder of an environment", "paths", r"(?<![\w./~+-])[\w./~+-]{0,300}/(?=(?:site|dist)-packages/|lib/python3\.\d+/)",
-          "/home/me/.venv/lib/python3.11/site-packages/keras/a.py:3", "‹paths›site-packages/keras/a.py:3", "packages/keras/a.py:3"),
-    Noise("rate", "times", rf"{_NUMBER} ?(?:{_EACH})/s(?:ec(?:ond)?)?\b|{_NUMBER} ?{_UNIT}/{_EACH}\b|{_NUMBER} {_EACH} (?:per|a) sec(?:ond)?\b",
+    Noise("folder of an environment", "paths",
+          r"(?<![\w./~+-])[\w./~+-]{0,300}/(?=(?:site|dist)-packages/|lib/python3\.\d+/)",
+          "/home/me/.venv/lib/python3.11/site-packages/keras/a.py:3",
+          "‹paths›site-packages/keras/a.py:3", "packages/keras/a.py:3"),
+    Noise("rate", "times",
+          rf"{_NUMBER} ?(?:{_EACH})/s(?:ec(?:ond)?)?\b|{_NUMBER} ?{_UNIT}/{_EACH}\b"
+          rf"|{_NUMBER} {_EACH} (?:per|a) sec(?:ond)?\b",
           "12 ms/step, 1,300 images per second", "‹times›, ‹times›", "3 images/class"),
-    Noise("time that is left", "times", r"(?P<keep>\beta[ :]+)-?\d+(?::\d+)+\b",
+    Noise("time that is left", "times",
+          r"(?P<keep>\beta[ :]+)-?\d+(?::\d+)+\b",
           "ETA: 0:00:03", "ETA: ‹times›", "beta: 0.03", re.IGNORECASE))
 
 # %% ../nbs/12g_noise.ipynb #0709d8c3
 _SPANS = (
-    Noise("span with a word before", "times", rf"(?P<keep>{_LEAD})(?P<span>{_SPAN})",
+    Noise("span with a word before", "times",
+          rf"(?P<keep>{_LEAD})(?P<span>{_SPAN})",
           "training took about 3.2 s", "training took about ‹times›", "it took 3 steps", re.IGNORECASE),
-    Noise("span with a word behind", "times", rf"(?P<keep>(?<![\w.]))(?P<span>{_SPAN})(?= ?(?:left|remaining|elapsed|ago)\b| (?:per|each) {_EACH}\b)",
+    Noise("span with a word behind", "times",
+          rf"(?P<keep>(?<![\w.]))(?P<span>{_SPAN})"
+          rf"(?= ?(?:left|remaining|elapsed|ago)\b| (?:per|each) {_EACH}\b)",
           "3 min left, 20 ms per step", "‹times› left, ‹times› per step", "3 left", re.IGNORECASE),
     Noise("number with the name of a time", "times",
-          rf"(?P<keep>\b\w{{0,40}}?(?:duration|elapsed|runtime|(?:\b|_){_WORK}_time|(?:\b|_)(?:processor|wall|cpu)(?=_))(?:_s|_ms|_seconds|_sec)?\b"
-          rf"[\"']?[ \t]*[:=│|]?[ \t]*)(?P<span>{_NUMBER})\b(?![\w.%])",
+          rf"(?P<keep>\b\w{{0,40}}?(?:duration|elapsed|runtime|(?:\b|_){_WORK}_time"
+          r"|(?:\b|_)(?:processor|wall|cpu)(?=_))(?:_s|_ms|_seconds|_sec)?\b[\"']?[ \t]*[:=│|]?[ \t]*)"
+          rf"(?P<span>{_NUMBER})\b(?![\w.%])",
           "fit_duration_s = 3.5", "fit_duration_s = ‹times›", "duration = 3.5%", re.IGNORECASE),
     Noise("number behind the word time", "times",
           rf"(?P<keep>\b(?:time|seconds)\b(?: \(\w+\))?[\"']?[ \t]*[:=][ \t]*)(?P<span>{_NUMBER})(?![\w.%/:]| ?[a-z])",
           "time: 3.5", "time: ‹times›", "time: 12:30", re.IGNORECASE, is_sure=False),
-    Noise("span alone", "times", rf"(?P<keep>(?<![\w.:/-]))(?P<span>{_SPAN})(?![\w:/])",
+    Noise("span alone", "times",
+          rf"(?P<keep>(?<![\w.:/-]))(?P<span>{_SPAN})(?![\w:/])",
           "fit 3.2 s", "fit ‹times›", "3.2 s of audio", re.IGNORECASE, is_sure=False))
 _PROCESS = Noise("number of a process in a log, between time and level", "identifiers",
                  r"(?P<keep>‹dates›[ ,|:\[-]*)\d{2,7}(?=[\]: |-]+(?:DEBUG|INFO|WARN|ERROR|CRITICAL))",
                  "‹dates› [4242] INFO start", "‹dates› [‹identifiers›] INFO start", "‹dates› 42 rows")
 _UNSURE = (
-    Noise("end of an id that begins with a date", "identifiers", r"(?P<keep>‹dates›-)(?=[a-z]*\d|[a-z]{4}\b)[a-z0-9]{4,8}\b",
+    Noise("end of an id that begins with a date", "identifiers",
+          r"(?P<keep>‹dates›-)(?=[a-z]*\d|[a-z]{4}\b)[a-z0-9]{4,8}\b",
           "run ‹dates›-k69j", "run ‹dates›-‹identifiers›", "run ‹dates›-final", is_sure=False),
-    Noise("UUID by chance, without dashes", "identifiers", r"\b[0-9a-f]{12}4[0-9a-f]{3}[89ab][0-9a-f]{15}\b",
-          "run 3f2b8c1e5d4a4f3b9a2c1d2e3f4a5b6c", "run ‹identifiers›", "d41d8cd98f00b204e9800998ecf8427e", is_sure=False),
-    Noise("number that may be an address", "addresses", r"\b(?:1[34]\d{13}|9[34]\d{12})\b",
+    Noise("UUID by chance, without dashes", "identifiers",
+          r"\b[0-9a-f]{12}4[0-9a-f]{3}[89ab][0-9a-f]{15}\b",
+          "run 3f2b8c1e5d4a4f3b9a2c1d2e3f4a5b6c",
+          "run ‹identifiers›", "d41d8cd98f00b204e9800998ecf8427e", is_sure=False),
+    Noise("number that may be an address", "addresses",
+          r"\b(?:1[34]\d{13}|9[34]\d{12})\b",
           "139845123456784", "‹addresses›", "139845123456785", is_sure=False, fits=lambda text: int(text) % 16 == 0))
 _SUBJECTS = re.compile(
-    r"\b(?:audio|video|clips?|songs?|speech|length|lasts?|signal|recordings?|windows?|horizon|periods?|delay|lag|half-life|tau|survival"
-    r"|simulat\w+|dose|age|reaction|sampl\w+|accuracy|acc|loss|score|f1|auc|error|mae|mse|rmse|r2|precision|recall|mean|median|predicted)\b[^\n]*$",
-    re.IGNORECASE)  # words before a span that make it a result
-_SLOWEST = re.compile(r"^The slowest run took .*longer than the fastest\..*\n", re.MULTILINE)  # a warning of %timeit, which may be there or not
+    r"\b(?:audio|video|clips?|songs?|speech|length|lasts?|signal|recordings?|windows?|horizon|periods?|delay|lag"
+    r"|half-life|tau|survival|simulat\w+|dose|age|reaction|sampl\w+|accuracy|acc|loss|score|f1|auc|error|mae|mse|rmse"
+    r"|r2|precision|recall|mean|median|predicted)\b[^\n]*$", re.IGNORECASE)  # words before a span that make it a result
+_SLOWEST = re.compile(r"^The slowest run took .*longer than the fastest\..*\n", re.MULTILINE)  # %timeit may say it
 
 # %% ../nbs/12g_noise.ipynb #ba73bf67
 _SCALE = {"n": 1e-9, "u": 1e-6, "µ": 1e-6, "μ": 1e-6, "ms": 1e-3, "mi": 60, "m": 60, "h": 3600, "d": 86400, "s": 1}
@@ -165,7 +209,9 @@ class _Masked:
         def change(match: re.Match) -> str:
             if not noise.fits(match[0]):
                 return match[0]
-            return self.take_span(match, noise.is_sure) if "span" in noise.regex.groupindex else self.mark(noise.kind, match, match[0], noise.is_sure)
+            if "span" in noise.regex.groupindex:
+                return self.take_span(match, noise.is_sure)
+            return self.mark(noise.kind, match, match[0], noise.is_sure)
 
         self.text = noise.regex.sub(change, self.text)
 
@@ -177,14 +223,16 @@ class _Masked:
 
     def take_span(self, match: re.Match, is_sure: bool) -> str:
         "Take out a span of time, unless the run was shorter or the words say that it is a result."
-        before = match.string[match.string.rfind("\n", 0, match.start()) + 1:match.start()] + ("" if is_sure else match["keep"])
-        duration_s = _read_span(match["span"])
-        if duration_s > self.origin.duration_s * 64 + 1 or not is_sure and (_SUBJECTS.search(before) or duration_s > self.origin.duration_s + 1):
+        before = match.string[match.string.rfind("\n", 0, match.start()) + 1:match.start()]
+        span_s, run_s = _read_span(match["span"]), self.origin.duration_s
+        if is_sure and span_s > run_s * 64 + 1 or not is_sure and (
+                span_s > run_s + 1 or _SUBJECTS.search(before + match["keep"])):
             return match[0]
         return self.mark("times", match, match["span"], is_sure or self.origin.is_timed)
 
 # %% ../nbs/12g_noise.ipynb #0b13374d
-_TIMING = re.compile(rf"(?:\w+_)?(?:duration|elapsed|runtime|{_WORK}_?time|(?:processor|wall|cpu)(?=_s$))(?:_s|_ms|_seconds|_sec|_)?|\w+_(?:ms|seconds|per_second|per_s)|\w+_s", re.IGNORECASE)
+_TIMING = re.compile(rf"(?:\w+_)?(?:duration|elapsed|runtime|{_WORK}_?time|(?:processor|wall|cpu)(?=_s$))"
+                     r"(?:_s|_ms|_seconds|_sec|_)?|\w+_(?:ms|seconds|per_second|per_s)|\w+_s", re.IGNORECASE)
 
 
 def is_timing(
@@ -194,7 +242,8 @@ def is_timing(
     return bool(_TIMING.fullmatch(name))
 
 # %% ../nbs/12g_noise.ipynb #b3d97150
-_KEY = re.compile(r"""(?P<keep>(?P<quote>'|"|&\#x27;|&quot;|&\#39;)(?P<name>\w+(?:\.\.\.\w+)?)(?P=quote): *)(?:array\([^()\n]*(?:\n +[^()\n]*)*\)|\[[^\[\]\n]*\])""")
+_KEY = re.compile(r"""(?P<keep>(?P<quote>'|"|&\#x27;|&quot;|&\#39;)(?P<name>\w+(?:\.\.\.\w+)?)(?P=quote): *)"""
+                  r"""(?:array\([^()\n]*(?:\n +[^()\n]*)*\)|\[[^\[\]\n]*\])""")
 
 
 def _mask_key(
@@ -206,7 +255,8 @@ def _mask_key(
     if is_timing(name):
         return masked.mark("times", found, found[0])
     head, _, tail = name.partition("...")
-    if tail and any(one.startswith(head) and one.endswith(tail) for one in ("mean_fit_time", "mean_score_time", "std_fit_time", "std_score_time")):
+    times = ("mean_fit_time", "mean_score_time", "std_fit_time", "std_score_time")
+    if tail and any(time.startswith(head) and time.endswith(tail) for time in times):
         return masked.mark("times", found, found[0], is_sure="cv_results_" in masked.text)
     return found[0]
 
@@ -222,7 +272,8 @@ def mask_noise(
         masked.text = pattern.sub(change, masked.text)
 
     for name in sorted(filter(None, origin.names), key=len, reverse=True):
-        take(re.compile(rf"(?<![\w]){re.escape(name)}(?![\w])"), lambda match: masked.mark("names of the run", match, match[0]))
+        pattern = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)")
+        take(pattern, lambda match: masked.mark("names of the run", match, match[0]))
     for noise in _ALWAYS:
         masked.take(noise)
     take(_KEY, lambda match: _mask_key(masked, match))
@@ -275,14 +326,20 @@ def mask_rows(
         timed: set[int] = set()
 
         def mask_row(row: re.Match) -> str:
-            cells = [re.sub(r"<span.*?</span>|<[^>]*>", "", cell, flags=re.DOTALL).strip() for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row[0], re.DOTALL)]
+            contents = re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row[0], re.DOTALL)
+            cells = [re.sub(r"<span.*?</span>|<[^>]*>", "", content, flags=re.DOTALL).strip() for content in contents]
             if "<td" not in row[0]:
                 timed.clear()
                 timed.update(at for at, cell in enumerate(cells) if is_timing(cell))
                 return row[0]
             is_row = any(is_timing(cell) for cell in cells[:3])
             count = iter(range(len(cells)))
-            return re.sub(r"(<t[hd][^>]*>)(.*?)(</t[hd]>)", lambda cell: f"{cell[1]}\ue000times\ue001{cell[3]}" if (
-                (next(count) in timed) | is_row) and re.fullmatch(rf"\s*(?:{_NUMBER}|NaN)\s*", cell[2]) else cell[0], row[0], flags=re.DOTALL)
+
+            def mask_cell(cell: re.Match) -> str:
+                is_timed = next(count) in timed or is_row
+                is_number = is_timed and re.fullmatch(rf"\s*(?:{_NUMBER}|NaN)\s*", cell[2])
+                return f"{cell[1]}\ue000times\ue001{cell[3]}" if is_number else cell[0]
+
+            return re.sub(r"(<t[hd][^>]*>)(.*?)(</t[hd]>)", mask_cell, row[0], flags=re.DOTALL)
         return re.sub(r"<tr.*?</tr>", mask_row, table[0], flags=re.DOTALL)
     return re.sub(r"<table.*?</table>", mask_table, html, flags=re.DOTALL)

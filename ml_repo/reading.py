@@ -91,7 +91,8 @@ def _repair(
 class Record(Tabular, dict):
     """The fields of a `record.json`: a plain dictionary with the `folder` that it was read from.
 
-    The other files of the record are read when they are first asked for, and kept: whoever needs a record passes it on and nobody reads twice."""
+    Its log and its executed notebook are read when they are first asked for, and kept; whoever passes a record on
+    spares the next function the reading."""
 
     def __init__(
         self,
@@ -150,9 +151,9 @@ def read_record(
 def as_record(
     run: Record | str | PathLike,  # a record, or its folder
 ) -> Record:
-    """Take a record as it is, and read it where only its folder is given. For functions that people call with a folder and others with a record.
+    """Take a record as it is, and read it where only its folder is given.
 
-    Raises what `read_record` raises."""
+    For functions that a person calls with a folder, and another function with a record. Raises what `read_record` raises."""
     return run if isinstance(run, Record) else read_record(run)
 
 # %% ../nbs/03d_reading.ipynb #924c685c
