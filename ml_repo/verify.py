@@ -23,7 +23,7 @@ from .causes import find_causes
 from .divergence import find_divergence
 from .files import write_atomic
 from .judgement import judge_runs
-from .metric_judgement import Item, Tolerances
+from .metric_judgement import Item, Tolerances, judge_metrics
 from .reading import Record, as_record
 from .record import utc_now
 from .repetitions import Group, Spread, group_runs
@@ -137,28 +137,29 @@ def measure_noise(
 
 
 def _judge(
-    found: Verification,  # that is filled in
+    verification: Verification,  # that is filled in
     record: Record,  # of the run
     repeated: Record,  # of its repetition
-    tolerances: Tolerances,
+    tolerances: Tolerances,  # how far results may lie apart
     only: Iterable[str],  # kinds of items that count
 ) -> None:
     "Judge a repetition, and find out why it differs where it does."
+    if any(item.verdict != "identical" for item in judge_metrics(record, repeated, tolerances)):
+        tolerances = replace(tolerances, noise=measure_noise(record))
     judgement = judge_runs(record, repeated, tolerances)
-    if any(item.name.startswith("metric") and item.verdict != "identical" for item in judgement.items):
-        judgement = judge_runs(record, repeated, replace(tolerances, noise=measure_noise(record)))
     judgement.items = _limit_items(judgement.items, only)
-    found.verdict, found.items = judgement.verdict, judgement.items
-    found.notes += judgement.notes + [warning for warning in repeated.get("warnings", []) if warning not in record.get("warnings", [])]
-    if not any(item.name.split(" ")[0] in ("metric", "curve", "weights", "file", "cell") for item in found.items):
-        found.notes.append("The run left no metric, no file and no output, so only how it ended was compared.")
+    verification.verdict, verification.items = judgement.verdict, judgement.items
+    known = record.get("warnings", [])
+    verification.notes += judgement.notes + [warning for warning in repeated.get("warnings", []) if warning not in known]
+    if not any(item.name.split(" ")[0] in ("metric", "curve", "weights", "file", "cell") for item in judgement.items):
+        verification.notes.append("The run left no metric, no file and no output, so only how it ended was compared.")
     if repeated["state"] != record["state"] and repeated["cause"]:
-        found.notes.append(f"The repetition has {repeated['state']}: {repeated['cause'].get('text', '')}")
-    if found.verdict == "identical":
+        verification.notes.append(f"The repetition has {repeated['state']}: {repeated['cause'].get('text', '')}")
+    if judgement.verdict == "identical":
         return
     divergence = find_divergence(record, repeated)
-    found.parted = [": ".join(row) for row in divergence.table()[1]] if divergence else []
-    found.causes = list(find_causes(record, repeated))[:12]
+    verification.parted = [": ".join(row) for row in divergence.table()[1]] if divergence else []
+    verification.causes = list(find_causes(record, repeated))[:12]
 
 # %% ../nbs/12p_verify.ipynb #2a58f0f4
 def _keep_record(
@@ -195,35 +196,40 @@ def verify_run(
 ) -> Verification:
     """Run a run again and compare everything that it made. Writes `verdict.json` beside the record, and nothing into it.
 
-    Raises `FileNotFoundError` where there is no record, `ValueError` where it cannot be read or `only` names no kind, `KeyboardInterrupt` when it was stopped."""
+    Raises `FileNotFoundError` where there is no record, `ValueError` where it cannot be read or `only` names no kind,
+    `KeyboardInterrupt` when it was stopped."""
     record, only, began = as_record(run), list(only), time.monotonic()
     check_kinds(only)
-    found = Verification(record["id"], "cannot be judged", problem=_find_obstacle(record, secrets), when=utc_now(), recorded_s=record["duration_s"])
-    if found.problem:
-        return found
+    verification = Verification(record["id"], "cannot be judged", problem=_find_obstacle(record, secrets),
+                                when=utc_now(), recorded_s=record["duration_s"])
+    if verification.problem:
+        return verification
     with open_place() as (place, _):
         try:
             repeated = rerun_run(record, secrets, venv=venv, image=image, anyway=anyway, quiet=quiet, door="verify",
                                  records=place / "records", repository=repository)
         except (ValueError, OSError) as error:
-            found.problem = str(error)
-            return found
+            verification.problem = str(error)
+            return verification
         if repeated["state"] == "killed" and record["state"] != "killed":
-            found.problem = f"The repetition was killed, so it has no result: {(repeated['cause'] or {}).get('text') or 'by nobody knows what'}"
-            return found
-        found.where, found.environment, found.rerun_s = _name_place(repeated), repeated["rerun"]["environment"], repeated["duration_s"]
-        _judge(found, record, repeated, tolerances, only)
-        if keep or keep is None and found.verdict == "differs":
-            found.kept = _keep_record(repeated, record.folder.parent)
-    found.duration_s = round(time.monotonic() - began, 3)
+            why = (repeated["cause"] or {}).get("text") or "by nobody knows what"
+            verification.problem = f"The repetition was killed, so it has no result: {why}"
+            return verification
+        verification.where, verification.environment = _name_place(repeated), repeated["rerun"]["environment"]
+        verification.rerun_s = repeated["duration_s"]
+        _judge(verification, record, repeated, tolerances, only)
+        if keep or keep is None and verification.verdict == "differs":
+            verification.kept = _keep_record(repeated, record.folder.parent)
+    verification.duration_s = round(time.monotonic() - began, 3)
     if only:
-        found.notes.append(f"Only some items counted ({', '.join(only)}), so this verdict is not kept beside the record.")
-        return found
+        counted = ", ".join(only)
+        verification.notes.append(f"Only some items counted ({counted}), so this verdict is not kept beside the record.")
+        return verification
     try:
-        keep_verdict(record.folder, found.to_dict())
+        keep_verdict(record.folder, verification.to_dict())
     except OSError as error:
-        found.notes.append(f"The verdict could not be written beside the record: {error}")
-    return found
+        verification.notes.append(f"The verdict could not be written beside the record: {error}")
+    return verification
 
 # %% ../nbs/12p_verify.ipynb #479644bb
 def _make_case(
