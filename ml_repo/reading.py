@@ -126,13 +126,20 @@ def read_record(
     return Record(folder, fields)
 
 # %% ../nbs/03d_reading.ipynb #924c685c
+def _refuse_constant(
+    name: str,  # NaN, Infinity or -Infinity
+) -> None:
+    "Refuse what Python's reader takes for a number although JSON has no such word."
+    raise ValueError(f"{name} is no JSON; a record has it as a text")
+
+
 def parse_record(
     file: Path,  # a record.json
 ) -> dict[str, Any]:  # as it stands there
     "Read a record.json. Raises `ValueError` when it is damaged or newer than this library."
     try:
         content = file.read_bytes()
-        fields = json.loads(content)
+        fields = json.loads(content, parse_constant=_refuse_constant)
         if b"\\ud" in content:  # half a letter, which nothing can print
             json.dumps(fields, ensure_ascii=False).encode()
         name, _, version = str(fields["schema"]).rpartition("/")
