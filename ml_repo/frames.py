@@ -90,5 +90,5 @@ def find_version() -> str:  # 16 hexadecimal digits
 
     package = files("ml_repo")
     parts = [(package / f"{name}.py").read_bytes() for name in _MAKERS] + [read_asset(name).encode() for name in ("frame.html", "run.html", "study.html")]
-    parts += [version(name).encode() for name in ("bleach", "markdown-it-py", "pygments", "latex2mathml", "nbconvert", "jinja2")]
+    parts += [version(name).encode() for name in ("nh3", "markdown-it-py", "pygments", "latex2mathml", "nbconvert", "jinja2")]
     return hashlib.sha256(b"\0".join([*parts, find_title().encode()])).hexdigest()[:16]
