@@ -153,7 +153,7 @@ def parse_record(
         raise ValueError(f"{file} is not a record as it should be: {fault}.")
     return fields
 
-
+# %% ../nbs/03d_reading.ipynb #6f21d9ab
 def is_from_here(
     fields: dict[str, Any],  # of a record
 ) -> bool:  # False for a copy, and for a run on another machine that shares the folder

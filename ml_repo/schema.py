@@ -42,7 +42,7 @@ def _whole(
     "Describe a whole number."
     return {"type": "integer", **_RANGE, "minimum": minimum, "description": description}
 
-
+# %% ../nbs/03c_schema.ipynb #71c0a5d8
 def _list(
     items: dict[str, Any],  # schema of each entry
     description: str = "",  # what they are
@@ -93,6 +93,8 @@ _PARAMETER = _object(
     default={}, given={}, used={},
     overwritten={"const": True, "description": "a cell below the parameters set another value"},
 )
+
+# %% ../nbs/03c_schema.ipynb #c4a81e07
 _CAUSE = _object(
     "why a run did not complete", ["text"],
     kind=_text("exception, signal, pruned, timeout, kernel died, out of memory, no kernel, no GPU, not started, "
@@ -129,117 +131,134 @@ _STUDY = _object(
     ),
 )
 
+# %% ../nbs/03c_schema.ipynb #5d0c7be1
+_HOST = _object(
+    "where its process ran", ["name", "boot", "pid"],
+    name=_text("of the machine"),
+    boot=_text("id of the running system", True),
+    machine=_text("hash of the machine's id", True),
+    pid=_whole("of the process"),
+)
+_SEARCH = _object(
+    "a search whose trials are parts of this run",
+    name=_text("of the search"),
+    by=_text("the library and its version"),
+    tuner=_text("its class"),
+    seed=_whole("of the search"),
+    trials_before=_whole("trials that were there when this run began"),
+    goes_on_from=_list({"type": "string"}, "ids of the runs that it goes on from"),
+)
+_IMPORTED = _object(
+    "where the run was kept before it became a record",
+    by=_text("mlflow or papermill"),
+    uri=_text("of its server, without credentials"),
+    run=_text("its id there"),
+    name=_text("its name there"),
+    file=_text("its notebook there"),
+    tags=_by_name({"type": "string"}, "its tags there"),
+)
+_RERUN = _object(
+    "how an earlier run was run again",
+    of=_text("its id"),
+    code=_text("recorded, or today's"),
+    is_exact={"type": "boolean"},
+    environment=_text("this one, venv, image, or anyway: another one than recorded"),
+    changed=_TEXTS,
+)
+
+# %% ../nbs/03c_schema.ipynb #9be2f3a4
+_CODE = _object(
+    "the state of the repository",
+    commit=_text("40 digits", True),
+    branch=_text("", True),
+    remote=_text("without credentials", True),
+    is_dirty={"type": ["boolean", "null"]},
+    tree=_text("the git tree that commit and patch give", True),
+    patch=_text("file of the uncommitted change"),
+    patch_is_exact={"type": "boolean"},
+    left_out={"type": "array"},
+    modules=_object(
+        "those of the repository that the notebook had imported", ["count", "sha256"],
+        count=_whole("how many"),
+        sha256=_HASH,
+    ),
+)
+_PACKAGES = _object(
+    "what was installed",
+    list=_HASH, lock=_HASH, loaded=_HASH,
+    count=_whole("how many"),
+    matches_lock={"type": ["boolean", "null"]},
+)
+_PLACES = _object(
+    "folders on the machine of the run, so that paths in outputs can be told apart",
+    root=_text("of the repository"),
+    prefix=_text("of the environment"),
+)
+_USAGE = _object(
+    "load",
+    peak_memory_gb={"type": "number", **_RANGE},
+    cpu_percent={"type": ["number", "null"], **_RANGE},
+)
+
+# %% ../nbs/03c_schema.ipynb #e17d5c60
+_ALWAYS = {
+    "schema": {"const": SCHEMA},
+    "id": _text("name of the run and of its folder"),
+    "experiment": _text("the question that it belongs to"),
+    "notebook": _text("path in the repository"),
+    "state": {"enum": list(STATES)},
+    "cause": {**_CAUSE, "type": ["object", "null"]},
+    "started": _text("time in UTC"),
+    "ended": _text("time in UTC", True),
+    "duration_s": _SECONDS,
+    "host": _HOST,
+    "note": _text("of the user"),
+    "tags": _TEXTS,
+    "parents": _TEXTS,
+    "parameters": {"type": "object", "additionalProperties": _PARAMETER},
+    "metrics": _list(_METRIC),
+    "warnings": _list({"type": "string"}, "what a reader should know before trusting the result"),
+}
+_SOMETIMES = {
+    "door": _text("papermill, ml-repo run, python, interactive, rerun, verify, import, or within: inside of another run"),
+    "archived": _text("when the user put it aside, time in UTC"),
+    "last_edit": _text("the last change of the user that was taken over"),
+    "command": _text("as it was typed"),
+    "places": _PLACES,
+    "folder": _text("where the kernel worked: a path in the repository, or a whole one", True),
+    "study": {**_STUDY, "type": ["object", "string"]},
+    "search": _SEARCH,
+    "imported": _IMPORTED,
+    "rerun": _RERUN,
+    "repaired": _text("when a reader wrote the end of a killed run"),
+}
+
 # %% ../nbs/03c_schema.ipynb #22cf6d49
+_EVIDENCE = {
+    "source_sha256": _HASH,
+    "code": _CODE,
+    "packages": _PACKAGES,
+    "outputs": _FILES,
+    "inputs": _FILES,
+    "weights": {"type": "object", "description": "SHA-256 of trained weights, by name"},
+    "data": {"type": "object", "description": "fingerprints of data, by name"},
+    "determinism": {"type": "object"},
+    "machine": {"type": "object"},
+    "gpus": {"type": "array"},
+    "cuda": {"type": "object"},
+    "kernel": {"type": "object"},
+    "libraries": {"type": "object"},
+    "image": {"type": "object"},
+    "environment": {"type": "object", "additionalProperties": {"type": "string"}},
+    "usage": _USAGE,
+    "cells": _object("the cells", duration_s=_list(_SECONDS)),
+    "redacted": _by_name({"type": "integer"}, "secrets that were taken out, by kind"),
+}
+
 RECORD_SCHEMA: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "title": "The record of a run",
-    **_object(
-        "what is kept of one execution of a notebook",
-        ["schema", "id", "experiment", "notebook", "state", "cause", "started", "ended", "duration_s", "host", "note",
-         "tags", "parents", "parameters", "metrics", "warnings"],
-        schema={"const": SCHEMA},
-        id=_text("name of the run and of its folder"),
-        experiment=_text("the question that it belongs to"),
-        notebook=_text("path in the repository"),
-        door=_text("papermill, ml-repo run, python, interactive, rerun, verify, import, or within: inside of another run"),
-        state={"enum": list(STATES)},
-        cause={**_CAUSE, "type": ["object", "null"]},
-        started=_text("time in UTC"),
-        ended=_text("time in UTC", True),
-        duration_s=_SECONDS,
-        host=_object(
-            "where its process ran", ["name", "boot", "pid"],
-            name=_text("of the machine"),
-            boot=_text("id of the running system", True),
-            machine=_text("hash of the machine's id", True),
-            pid=_whole("of the process"),
-        ),
-        note=_text("of the user"),
-        tags=_TEXTS,
-        archived=_text("when the user put it aside, time in UTC"),
-        last_edit=_text("the last change of the user that was taken over"),
-        parents=_TEXTS,
-        parameters={"type": "object", "additionalProperties": _PARAMETER},
-        metrics=_list(_METRIC),
-        warnings=_list({"type": "string"}, "what a reader should know before trusting the result"),
-        command=_text("as it was typed"),
-        places=_object(
-            "folders on the machine of the run, so that paths in outputs can be told apart",
-            root=_text("of the repository"),
-            prefix=_text("of the environment"),
-        ),
-        folder=_text("where the kernel worked: a path in the repository, or a whole one", True),
-        study={**_STUDY, "type": ["object", "string"]},
-        search=_object(
-            "a search whose trials are parts of this run",
-            name=_text("of the search"),
-            by=_text("the library and its version"),
-            tuner=_text("its class"),
-            seed=_whole("of the search"),
-            trials_before=_whole("trials that were there when this run began"),
-            goes_on_from=_list({"type": "string"}, "ids of the runs that it goes on from"),
-        ),
-        imported=_object(
-            "where the run was kept before it became a record",
-            by=_text("mlflow or papermill"),
-            uri=_text("of its server, without credentials"),
-            run=_text("its id there"),
-            name=_text("its name there"),
-            file=_text("its notebook there"),
-            tags=_by_name({"type": "string"}, "its tags there"),
-        ),
-        rerun=_object(
-            "how an earlier run was run again",
-            of=_text("its id"),
-            code=_text("recorded, or today's"),
-            is_exact={"type": "boolean"},
-            environment=_text("this one, venv, image, or anyway: another one than recorded"),
-            changed=_TEXTS,
-        ),
-        source_sha256=_HASH,
-        repaired=_text("when a reader wrote the end of a killed run"),
-        code=_object(
-            "the state of the repository",
-            commit=_text("40 digits", True),
-            branch=_text("", True),
-            remote=_text("without credentials", True),
-            is_dirty={"type": ["boolean", "null"]},
-            tree=_text("the git tree that commit and patch give", True),
-            patch=_text("file of the uncommitted change"),
-            patch_is_exact={"type": "boolean"},
-            left_out={"type": "array"},
-            modules=_object(
-                "those of the repository that the notebook had imported", ["count", "sha256"],
-                count=_whole("how many"),
-                sha256=_HASH,
-            ),
-        ),
-        packages=_object(
-            "what was installed",
-            list=_HASH, lock=_HASH, loaded=_HASH,
-            count=_whole("how many"),
-            matches_lock={"type": ["boolean", "null"]},
-        ),
-        outputs=_FILES,
-        inputs=_FILES,
-        weights={"type": "object", "description": "SHA-256 of trained weights, by name"},
-        data={"type": "object", "description": "fingerprints of data, by name"},
-        determinism={"type": "object"},
-        machine={"type": "object"},
-        gpus={"type": "array"},
-        cuda={"type": "object"},
-        kernel={"type": "object"},
-        libraries={"type": "object"},
-        image={"type": "object"},
-        environment={"type": "object", "additionalProperties": {"type": "string"}},
-        usage=_object(
-            "load",
-            peak_memory_gb={"type": "number", **_RANGE},
-            cpu_percent={"type": ["number", "null"], **_RANGE},
-        ),
-        cells=_object("the cells", duration_s=_list(_SECONDS)),
-        redacted=_by_name({"type": "integer"}, "secrets that were taken out, by kind"),
-    ),
+    **_object("what is kept of one execution of a notebook", list(_ALWAYS), **_ALWAYS, **_SOMETIMES, **_EVIDENCE),
 }
 
 # %% ../nbs/03c_schema.ipynb #96755061
