@@ -32,6 +32,11 @@ STAMPS = ".stamps.json"
 _UNSEEN = ("log.txt", "usage.jsonl")
 
 
+def _find_version() -> str:
+    "Name the version of what makes the pages of runs and studies."
+    return find_version(render_run.__module__, render_study.__module__)
+
+
 def make_stamp(
     run: RunSummary,  # to show
     about: str,  # what else decides how its page looks
@@ -112,7 +117,7 @@ def _make_runs(
     studies: Mapping[str, str],  # by run: the study that it is a trial of
 ) -> tuple[list[RunSummary], dict[str, dict[str, Any]]]:  # those that have a page; what was made, by run
     "Make the pages that are new or would come out otherwise."
-    about, shown, stamps = f"{find_version()} {public} {links}", [], {}
+    about, shown, stamps = f"{_find_version()} {public} {links}", [], {}
     for run in runs:
         try:
             if run.run in stamps:
@@ -192,7 +197,7 @@ def _make_studies(
     runs, lines, stamps = {run.run: run for run in shown}, [], {}
     for folder, names in studies.items():
         verdicts = {name: runs[name].verified for name in names if name in runs}
-        stamp, key, file = _stamp_study(folder, f"{find_version()} {public} {links} {verdicts}"), STUDY + folder.name, built.folder / "studies" / f"{folder.name}.html"
+        stamp, key, file = _stamp_study(folder, f"{_find_version()} {public} {links} {verdicts}"), STUDY + folder.name, built.folder / "studies" / f"{folder.name}.html"
         before = known.get(key, {})
         if before.get("stamp") != stamp or not file.is_file() or not all((built.folder / "figures" / name).is_file() for name in before["figures"]):
             pictures = Pictures(built.folder / "figures", "../figures/")
