@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .catalogue import list_rows, sum_up
-from .files import write_atomic
+from .files import remove_others, write_atomic, write_changed
 from .fingerprint import hash_file
 from .frames import find_version, read_asset, render_page, write_script
 from .pictures import Pictures
@@ -30,6 +30,11 @@ from .trial_files import find_best, list_runs
 # %% ../nbs/15m_gallery.ipynb #748915e6
 STAMPS = ".stamps.json"
 _UNSEEN = ("log.txt", "usage.jsonl")
+
+
+def _find_version() -> str:
+    "Name the version of what makes the pages of runs and studies."
+    return find_version(render_run.__module__, render_study.__module__)
 
 
 def make_stamp(
@@ -59,17 +64,6 @@ def _read_stamps(
         return {}
 
 # %% ../nbs/15m_gallery.ipynb #5a26066a
-def _write(
-    file: Path,  # of the gallery
-    text: str,  # to stand in it
-) -> None:
-    "Write a file where it has other content."
-    content = text.encode("utf-8", "replace")
-    if not (file.is_file() and file.stat().st_size == len(content) and file.read_bytes() == content):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content)
-
-
 def _make_run(
     folder: Path,  # of the gallery
     run: RunSummary,  # to show
@@ -83,9 +77,9 @@ def _make_run(
     packed = pack_run(page)
     versions = folder / "data" / f"packages-{packed['packages']}.js"
     if packed["packages"] and not versions.exists():
-        _write(versions, write_script("ML_REPO_PACKAGES", read_versions(page.record), packed["packages"]))
-    _write(folder / "runs" / f"{run.run}.html", render_run(page, list(links), study=study))
-    _write(folder / "runs" / f"{run.run}.js", write_script("ML_REPO_RUN", packed, run.run))
+        write_changed(versions, write_script("ML_REPO_PACKAGES", read_versions(page.record), packed["packages"]))
+    write_changed(folder / "runs" / f"{run.run}.html", render_run(page, list(links), study=study))
+    write_changed(folder / "runs" / f"{run.run}.js", write_script("ML_REPO_RUN", packed, run.run))
     return {"figures": sorted(set(pictures.names)), "packages": packed["packages"]}
 
 # %% ../nbs/15m_gallery.ipynb #639ca6f9
@@ -112,7 +106,7 @@ def _make_runs(
     studies: Mapping[str, str],  # by run: the study that it is a trial of
 ) -> tuple[list[RunSummary], dict[str, dict[str, Any]]]:  # those that have a page; what was made, by run
     "Make the pages that are new or would come out otherwise."
-    about, shown, stamps = f"{find_version()} {public} {links}", [], {}
+    about, shown, stamps = f"{_find_version()} {public} {links}", [], {}
     for run in runs:
         try:
             if run.run in stamps:
@@ -134,15 +128,12 @@ def _remove_rest(
     known: dict[str, dict[str, Any]],  # what was made before
     stamps: dict[str, dict[str, Any]],  # what there is now
 ) -> None:
-    "Remove pages and figures that nobody needs any more, also those that an interrupted command has left."
-    needed = {name for one in stamps.values() for name in one["figures"]}
-    for folder, start in (("runs", ""), ("studies", STUDY)):
-        for file in (built.folder / folder).glob("*"):
-            if start + file.stem not in stamps:
-                file.unlink()
-    for file in (built.folder / "figures").glob("*"):
-        if file.name not in needed:
-            file.unlink()
+    "Remove files that nobody needs any more, also those that an interrupted command has left."
+    pages = {name: stamp for name, stamp in stamps.items() if not name.startswith(STUDY)}
+    remove_others(built.folder / "runs", {f"{name}.{ending}" for name in pages for ending in ("html", "js")})
+    remove_others(built.folder / "studies", {f"{name.removeprefix(STUDY)}.html" for name in stamps.keys() - pages.keys()})
+    remove_others(built.folder / "figures", {name for stamp in stamps.values() for name in stamp["figures"]})
+    remove_others(built.folder / "data", {"runs.js", *(f"packages-{stamp['packages']}.js" for stamp in pages.values())})
     built.removed = sum(not name.startswith(STUDY) for name in known.keys() - stamps.keys())
 
 # %% ../nbs/15m_gallery.ipynb #19dfbae9
@@ -192,13 +183,13 @@ def _make_studies(
     runs, lines, stamps = {run.run: run for run in shown}, [], {}
     for folder, names in studies.items():
         verdicts = {name: runs[name].verified for name in names if name in runs}
-        stamp, key, file = _stamp_study(folder, f"{find_version()} {public} {links} {verdicts}"), STUDY + folder.name, built.folder / "studies" / f"{folder.name}.html"
+        stamp, key, file = _stamp_study(folder, f"{_find_version()} {public} {links} {verdicts}"), STUDY + folder.name, built.folder / "studies" / f"{folder.name}.html"
         before = known.get(key, {})
         if before.get("stamp") != stamp or not file.is_file() or not all((built.folder / "figures" / name).is_file() for name in before["figures"]):
             pictures = Pictures(built.folder / "figures", "../figures/")
             try:
                 page = read_study_page(folder, pictures, public, sorted({runs[name].host for name in verdicts}))
-                _write(file, render_study(page, verdicts, links))
+                write_changed(file, render_study(page, verdicts, links))
             except Exception as error:  # whatever a study may hold
                 built.damaged.append((key, type(error).__name__ if public else f"{type(error).__name__}: {error}"))
                 continue
@@ -221,11 +212,11 @@ def _make_tables(
     best = next((one for one in experiments if one["best"]), {"best": "", "name": ""})
     values = {"experiments": experiments, "studies": studies, "count": len(runs), "condition": condition, "damaged": built.damaged, "best": best["best"], "best_experiment": best["name"],
               "verified": sum(bool(run.verified) for run in runs), "identical": sum(run.verified == "identical" for run in runs)}
-    _write(built.folder / "data" / "runs.js", write_script("ML_REPO_RUNS", list_rows(runs, public)))
-    _write(built.folder / "index.html", render_page("gallery.html", "Experiments", ["data/runs.js", "gallery.js"], links=[("compare.html", "Compare"), *links], **values))
-    _write(built.folder / "compare.html", render_page("compare.html", "Compare runs", ["data/runs.js", "compare.js"], links=[("index.html", "All runs"), *links]))
+    write_changed(built.folder / "data" / "runs.js", write_script("ML_REPO_RUNS", list_rows(runs, public)))
+    write_changed(built.folder / "index.html", render_page("gallery.html", "Experiments", ["data/runs.js", "gallery.js"], links=[("compare.html", "Compare"), *links], **values))
+    write_changed(built.folder / "compare.html", render_page("compare.html", "Compare runs", ["data/runs.js", "compare.js"], links=[("index.html", "All runs"), *links]))
     for name in ("site.css", "site.js", "gallery.js", "compare.js"):
-        _write(built.folder / name, read_asset(name))
+        write_changed(built.folder / name, read_asset(name))
 
 # %% ../nbs/15m_gallery.ipynb #f88bc0f6
 def build_gallery(

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .chapters import Chapter, read_chapter
+from .files import remove_others, write_changed
 from .links import Links, name_anchor, name_copy, name_page
 from .signatures import format_docstring
 from .site import map_links
@@ -100,18 +101,6 @@ def write_commands(
     return "\n\n".join(filter(None, parts)) + "\n"
 
 # %% ../nbs/15s_manual.ipynb #655634cd
-def _write(
-    file: Path,  # to write
-    data: str | bytes,  # what it should hold
-) -> Path:  # the file
-    "Write a file unless it is so already."
-    data = data.encode() if isinstance(data, str) else data
-    if not (file.exists() and file.read_bytes() == data):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(data)
-    return file
-
-
 def _add_origin(
     chapter: Chapter,  # of a library notebook
     notebook: str,  # seen from the root
@@ -178,21 +167,25 @@ def write_sources(
     root, folder = Path(root), Path(folder)
     contents = read_contents(root / "nbs")
     links = _find_links(root, contents, has_records)
-    texts = {page: map_links((root / file).read_text(encoding="utf-8"), lambda target: links.move(target, file)) for file, page in _TEXTS.items() if file in links.pages}
+    texts = {page: map_links((root / file).read_text(encoding="utf-8"), lambda target: links.move(target, file))
+             for file, page in _TEXTS.items() if file in links.pages}
     chapters = _read_chapters(contents, links)
-    texts |= _write_reference([section for section in contents if section.is_reference], chapters) | ({"commands": write_commands(main, "ml-repo")} if main else {})
+    texts |= _write_reference([section for section in contents if section.is_reference], chapters)
+    texts |= {"commands": write_commands(main, "ml-repo")} if main else {}
     more = [page for page in ("commands", "modules", *_TEXTS.values()) if page in texts]
     guides = [section for section in contents if section.title and not section.is_reference]
-    tocs = [write_toc(section.title, [name_page(one) for one in section.notebooks] + (more if section is guides[-1] else [])) for section in guides]
-    chapters["index.ipynb"]["cells"].append({"cell_type": "markdown", "id": "contents", "metadata": {}, "source": "\n\n".join(tocs)})
-    made = {_write(folder / f"{page}.md", text) for page, text in texts.items()}
-    made |= {_write(folder / f"{name_page(name)}.ipynb", dumps(chapter, ensure_ascii=False)) for name, chapter in chapters.items()}
-    made |= {_write(folder / name_copy(file).removesuffix(".txt"), (root / file).read_bytes()) for file in links.pictures}
-    made |= {_write(folder / "extra" / name_copy(file), (root / file).read_bytes()) for file in links.files}
+    tocs = [write_toc(section.title, [*map(name_page, section.notebooks), *(more if section is guides[-1] else [])])
+            for section in guides]
+    table = {"cell_type": "markdown", "id": "contents", "metadata": {}, "source": "\n\n".join(tocs)}
+    chapters["index.ipynb"]["cells"].append(table)
+    made = {f"{page}.md": text for page, text in texts.items()}
+    made |= {f"{name_page(name)}.ipynb": dumps(chapter, ensure_ascii=False) for name, chapter in chapters.items()}
+    made |= {name_copy(file).removesuffix(".txt"): (root / file).read_bytes() for file in links.pictures}
+    made |= {f"extra/{name_copy(file)}": (root / file).read_bytes() for file in links.files}
+    for name, content in made.items():
+        write_changed(folder / name, content)
+    remove_others(folder, made)
     (folder / "extra").mkdir(parents=True, exist_ok=True)
-    for file in folder.rglob("*"):
-        if file.is_file() and file not in made:
-            file.unlink()
     return [*texts, *map(name_page, chapters)]
 
 # %% ../nbs/15s_manual.ipynb #087dc8ff
@@ -200,24 +193,12 @@ def _renew(
     output: Path,  # of the pages
     made: Path,  # what should be there
 ) -> None:
-    "Copy what has changed, and remove what is no longer made."
-    files = {file.relative_to(made) for file in made.rglob("*") if file.is_file() and file.name != ".buildinfo"}
-    for file in files:
-        _write(output / file, (made / file).read_bytes())
-    for file in output.rglob("*"):
-        place = file.relative_to(output)
-        if file.is_file() and place not in files and place.parts[0] != "experiments":
-            file.unlink()
-
-
-def _is_changed(
-    file: Path,  # that remembers
-    text: str,  # what all pages depend on
-) -> bool:
-    "Say whether all pages must be made again, and remember what they were made with."
-    before = file.read_text(encoding="utf-8") if file.exists() else ""
-    _write(file, text)
-    return before != text
+    "Copy what has changed, and remove what is no longer made; the pages of the records are not ours."
+    names = {file.relative_to(made).as_posix() for file in made.rglob("*") if file.is_file()} - {".buildinfo"}
+    for name in names:
+        write_changed(output / name, (made / name).read_bytes())
+    records = {file.relative_to(output).as_posix() for file in (output / "experiments").rglob("*")}
+    remove_others(output, names | records)
 
 
 def build_manual(
@@ -232,9 +213,12 @@ def build_manual(
     root, output = Path(root), Path(output)
     work = root / "_sphinx"
     write_sources(root, work / "pages", main, has_records)
-    fresh = ["-E", "-a"] * _is_changed(work / "conf.txt", (root / "docs" / "conf.py").read_text(encoding="utf-8") + str(has_records))
-    options = [*fresh, "-W", "--keep-going", "-q", "-b", "html", "-c", str(root / "docs"), "-d", str(work / "doctrees"), "-A", f"experiments={'yes' * has_records}", "-D", f"html_extra_path={work / 'pages' / 'extra'}"]
-    done = subprocess.run([sys.executable, "-m", "sphinx", *options, str(work / "pages"), str(work / "html")], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    settings = (root / "docs" / "conf.py").read_text(encoding="utf-8") + str(has_records)  # all pages depend on them
+    fresh = ["-E", "-a"] * write_changed(work / "conf.txt", settings)
+    options = [*fresh, "-W", "--keep-going", "-q", "-b", "html", "-c", str(root / "docs"), "-d", str(work / "doctrees"),
+               "-A", f"experiments={'yes' * has_records}", "-D", f"html_extra_path={work / 'pages' / 'extra'}"]
+    command = [sys.executable, "-m", "sphinx", *options, str(work / "pages"), str(work / "html")]
+    done = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode:
         raise RuntimeError(f"Sphinx has found something wrong:\n{done.stdout.strip()}")
     _renew(output, work / "html")

@@ -13,24 +13,22 @@ from functools import cache, lru_cache
 from typing import Any
 
 # %% ../nbs/15b_markup.ipynb #9b421398
-TAGS = frozenset("""a abbr b blockquote br caption cite code col colgroup dd del details div dl dt em figcaption figure h1 h2 h3 h4 h5 h6 hr i ins kbd li mark ol p pre
-    q s samp small span strong sub summary sup table tbody td tfoot th thead tr tt u ul var""".split())
-_ALIGNED = {"align", "title", "style", "dir", "lang"}
-_ATTRIBUTES = {"a": {"href"}, "td": {"colspan", "rowspan"}, "th": {"colspan", "rowspan", "scope"}, "table": {"class"}, "ol": {"start"}, "details": {"open"}}
+TAGS = frozenset(
+    """a abbr b blockquote br caption cite code col colgroup dd del details div dl dt em figcaption figure
+    h1 h2 h3 h4 h5 h6 hr i ins kbd li mark ol p pre q s samp small span strong sub summary sup table tbody td tfoot
+    th thead tr tt u ul var""".split()
+)
+_REMOVED = frozenset("iframe noscript object script style template textarea title".split())  # with what stands in them
+_ATTRIBUTES = {
+    "*": {"align", "title", "style", "dir", "lang"},
+    "a": {"href"},
+    "td": {"colspan", "rowspan"},
+    "th": {"colspan", "rowspan", "scope"},
+    "ol": {"start"},
+    "details": {"open"},
+}
+_CLASSES = {"table": {"dataframe"}}
 _STYLES = frozenset("color font-style font-weight text-align text-decoration vertical-align white-space".split())
-
-
-def _may_stay(
-    tag: str,  # of an element
-    name: str,  # of an attribute
-    value: str,  # of the attribute
-) -> bool:
-    "Say whether an attribute is harmless."
-    if name == "class":
-        return tag == "table" and value == "dataframe"
-    if name == "href":
-        return is_safe_link(value)
-    return name in _ALIGNED or name in _ATTRIBUTES.get(tag, ())
 
 # %% ../nbs/15b_markup.ipynb #612b6659
 def is_safe_link(
@@ -52,10 +50,11 @@ def name_color(
     digits = re.fullmatch(r"#([0-9a-f]{3}|[0-9a-f]{6})", color.strip(), re.IGNORECASE)
     numbers = re.findall(r"\d+", color) if color.strip().startswith("rgb") else []
     if digits:
-        text = digits[1] if len(digits[1]) == 6 else "".join(2 * one for one in digits[1])
-        numbers = [int(text[place:place + 2], 16) for place in (0, 2, 4)]
+        text = digits[1] if len(digits[1]) == 6 else "".join(2 * digit for digit in digits[1])
+        numbers = [int(text[start:start + 2], 16) for start in (0, 2, 4)]
     if len(numbers) < 3:
-        return f"var(--{color.strip().lower()})" if color.strip().lower() in {name for _, name in _HUES} else "inherit"
+        word = color.strip().lower()
+        return f"var(--{word})" if word in {name for _, name in _HUES} else "inherit"
     hue, lightness, saturation = rgb_to_hls(*(min(int(number), 255) / 255 for number in numbers[:3]))
     if saturation < 0.2 or not 0.05 < lightness < 0.95:
         return "inherit"
@@ -63,32 +62,42 @@ def name_color(
 
 
 def _settle_colors(
-    html: str,  # that was cleaned
+    style: str,  # declarations of CSS
 ) -> str:
     "Give the colors of the page to what was colored."
-    def settle(tag: re.Match) -> str:
-        return re.sub(r"(?<![-\w])color: ?([^;\"]+)", lambda one: f"color: {name_color(one[1])}", tag[0])
-
-    return re.sub(r'<[a-z]+ [^<>]*?style="[^"<>]*"', settle, html) if "color:" in html else html
+    return re.sub(r"(?<![-\w])color\s*:\s*([^;]+)", lambda match: f"color: {name_color(match[1])}", style)
 
 # %% ../nbs/15b_markup.ipynb #3c587642
+def _change_attribute(
+    tag: str,  # of an element
+    name: str,  # of one of its attributes
+    value: str,  # of the attribute
+) -> str | None:  # its new value; None takes it away
+    "Take unsafe links and hidden or fetching styles away, and give colors of the page."
+    if name == "href":
+        return value if is_safe_link(value) else None
+    if name == "style":
+        return None if re.search(r"\\|url\(", value, re.IGNORECASE) else _settle_colors(value)
+    return value
+
+
 @cache
 def _make_cleaner() -> Any:
-    "Make what cleans."
-    from bleach.css_sanitizer import CSSSanitizer
-    from bleach.sanitizer import Cleaner
+    "Make the cleaner, which costs more than using it."
+    import nh3
 
-    return Cleaner(TAGS, _may_stay, protocols={"http", "https", "mailto"}, strip=True, css_sanitizer=CSSSanitizer(allowed_css_properties=_STYLES))
+    return nh3.Cleaner(
+        tags=set(TAGS), clean_content_tags=set(_REMOVED), attributes=_ATTRIBUTES, allowed_classes=_CLASSES,
+        filter_style_properties=set(_STYLES), attribute_filter=_change_attribute, url_schemes={"http", "https", "mailto"},
+        link_rel="noopener noreferrer",
+    )
 
 
-@lru_cache(maxsize=4096)
 def clean_html(
     html: str,  # from a notebook
 ) -> str:  # what of it is harmless
     "Leave only harmless tags and attributes; images go, too, since they could be fetched from anywhere."
-    html = re.sub(r"<!--.*?-->", "", html, flags=re.DOTALL)
-    html = re.sub(r"<(style|script|iframe|object|template|noscript|textarea|title)\b.*?</\1\s*>", "", html, flags=re.DOTALL | re.IGNORECASE)
-    return _settle_colors(_make_cleaner().clean(html)).replace("<a href=", '<a rel="noopener noreferrer" href=')
+    return _make_cleaner().clean(html)
 
 # %% ../nbs/15b_markup.ipynb #d62b14af
 def mark_part(
@@ -103,8 +112,10 @@ def fill_parts(
     parts: Sequence[str],  # HTML of each
 ) -> str:
     "Put parts into their places."
-    def fill(found: re.Match) -> str:
-        return found[0] if found[1] is None else parts[int(found[1])] if int(found[1]) < len(parts) else ""
+    left = dict(enumerate(parts))
+
+    def fill(match: re.Match) -> str:
+        return match[0] if match[1] is None else left.pop(int(match[1]), "")
 
     return re.sub('<[^<>"]*(?:"[^"]*"[^<>"]*)*>|\ue000([0-9]+)\ue001', fill, html)
 
@@ -131,7 +142,8 @@ def color_text(
         return escape(re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f]", "", text))
     from nbconvert.filters.ansi import ansi2html
 
-    return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f]", "", _settle_colors(str(ansi2html(text))))
+    colored = re.sub(r'(?<= style=")[^"]*', lambda match: _settle_colors(match[0]), str(ansi2html(text)))
+    return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f]", "", colored)
 
 # %% ../nbs/15b_markup.ipynb #f37a65c5
 @lru_cache(maxsize=4096)

@@ -10,6 +10,7 @@ import base64
 import binascii
 from pathlib import Path
 
+from .files import write_changed
 from .fingerprint import hash_bytes
 
 # %% ../nbs/15e_pictures.ipynb #e3764b47
@@ -47,8 +48,5 @@ class Pictures:
 
     def _write(self, name: str, data: bytes) -> str:
         self.names.append(name)
-        file = self.folder / name
-        if not file.exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(data)
+        write_changed(self.folder / name, data)
         return self.prefix + name

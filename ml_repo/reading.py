@@ -157,13 +157,20 @@ def as_record(
     return run if isinstance(run, Record) else read_record(run)
 
 # %% ../nbs/03d_reading.ipynb #924c685c
+def _refuse_constant(
+    name: str,  # NaN, Infinity or -Infinity
+) -> None:
+    "Refuse what Python's reader takes for a number although JSON has no such word."
+    raise ValueError(f"{name} is no JSON; a record has it as a text")
+
+
 def parse_record(
     file: Path,  # a record.json
 ) -> dict[str, Any]:  # as it stands there
     "Read a record.json. Raises `ValueError` when it is damaged or newer than this library."
     try:
         content = file.read_bytes()
-        fields = json.loads(content)
+        fields = json.loads(content, parse_constant=_refuse_constant)
         if b"\\ud" in content:  # half a letter, which nothing can print
             json.dumps(fields, ensure_ascii=False).encode()
         name, _, version = str(fields["schema"]).rpartition("/")
@@ -177,7 +184,7 @@ def parse_record(
         raise ValueError(f"{file} is not a record as it should be: {fault}.")
     return fields
 
-
+# %% ../nbs/03d_reading.ipynb #6f21d9ab
 def is_from_here(
     fields: dict[str, Any],  # of a record
 ) -> bool:  # False for a copy, and for a run on another machine that shares the folder

@@ -6,19 +6,25 @@
 __all__ = ['RECORD_SCHEMA', 'find_fault']
 
 # %% ../nbs/03c_schema.ipynb #33b3d8c6
-from collections.abc import Mapping
+from collections.abc import Callable
+from functools import cache
+from reprlib import repr as shorten
 from typing import Any
 
 from .record import SCHEMA, STATES
 
 # %% ../nbs/03c_schema.ipynb #105f50c2
+_RANGE = {"minimum": -1e308, "maximum": 1e308}  # what a float can hold
+
+
 def _object(
     description: str,  # what it is
     required: list[str] | None = None,  # fields that are always there
     **properties: Any,  # schemas by field
 ) -> dict[str, Any]:
     "Describe an object."
-    return {"type": "object", "description": description, "properties": properties, "required": required or []}
+    needed = {"required": required} if required else {}
+    return {"type": "object", "description": description, "properties": properties, **needed}
 
 
 def _text(
@@ -29,118 +35,252 @@ def _text(
     return {"type": ["string", "null"] if can_be_null else "string", "description": description}
 
 
-_NUMBER = {"oneOf": [{"type": "number"}, {"enum": ["nan", "inf", "-inf"]}], "description": "a number; nan and infinite as text"}
+def _whole(
+    description: str,  # what it counts or names
+    minimum: float = -1e308,  # the least value
+) -> dict[str, Any]:
+    "Describe a whole number."
+    return {"type": "integer", **_RANGE, "minimum": minimum, "description": description}
+
+# %% ../nbs/03c_schema.ipynb #71c0a5d8
+def _list(
+    items: dict[str, Any],  # schema of each entry
+    description: str = "",  # what they are
+) -> dict[str, Any]:
+    "Describe a list."
+    return {"type": "array", "items": items} | ({"description": description} if description else {})
+
+
+def _by_name(
+    items: dict[str, Any],  # schema of each value
+    description: str,  # what they are
+) -> dict[str, Any]:
+    "Describe an object whose fields are not fixed."
+    return {"type": "object", "additionalProperties": items, "description": description}
+
+
+_NUMBER = {"type": ["number", "string"], **_RANGE, "pattern": "^(nan|inf|-inf)$",
+           "description": "a number; nan and infinite as text"}
 _HASH = {"type": "string", "pattern": "^[0-9a-f]{64}$", "description": "SHA-256"}
-_SECONDS = {"type": ["number", "null"], "minimum": 0, "description": "seconds"}
+_SECONDS = {"type": ["number", "null"], **_RANGE, "minimum": 0, "description": "seconds"}
+_TEXTS = _list({"type": "string"})
 
 # %% ../nbs/03c_schema.ipynb #795d287a
-_METRIC = _object("the last value of a metric", ["name", "value"], name=_text("such as accuracy"),
-                  split=_text("what it was measured on: train, validation, test, or nothing"), value=_NUMBER,
-                  step={"type": ["integer", "null"], "description": "of the training"},
-                  direction={"enum": ["higher", "lower", ""], "description": "which way is better"},
-                  not_finite={"type": "integer", "minimum": 1, "description": "how many values were not finite"})
-_FILE = _object("a file", ["path", "size_bytes", "sha256"], path=_text("from the record, or from the repository"),
-                size_bytes={"type": "integer", "minimum": 0}, sha256={"oneOf": [_HASH, {"type": "null"}]})
-_FILES = _object("files that the run wrote or read", ["files"], files={"type": "array", "items": _FILE},
-                 count={"type": "integer", "description": "how many there are when the list is shortened"},
-                 size_bytes={"type": "integer"}, list=_HASH)
-_PARAMETER = _object("an input that was fixed before the run", [], default={}, given={}, used={},
-                     overwritten={"const": True, "description": "a cell below the parameters set another value"})
-_CAUSE = _object("why a run did not complete", ["text"], kind=_text("exception, signal, pruned, timeout, kernel died, out of memory, no kernel, no GPU, not started, supervisor gone"),
-                 text=_text("a sentence"), cell={"type": "integer", "minimum": 1, "description": "number of the cell"},
-                 signal=_text("such as SIGKILL"), exception=_text("its class"), peak_memory_gb={"type": "number"})
-_STUDY = _object("the study that the run is a trial of, with all that is needed to draw its values again", [], name=_text("of the study"), definition=_HASH,
-                 trial={"type": "integer", "minimum": 0, "description": "number of the trial"}, repeat={"type": "integer", "minimum": 0, "description": "number of the run within the trial"},
-                 attempt={"type": "integer", "minimum": 1, "description": "more than 1 where an earlier one did not come to its end"}, sampler=_text("that drew the values"),
-                 seed={"type": "integer", "description": "of the study"}, values={"type": "object", "description": "what was drawn, by parameter"}, attributes=_HASH,
-                 by=_text("who chose the values, such as keras_tuner; a study of this library without it"), continues={"type": "integer", "minimum": 0, "description": "number of the trial whose weights it began with"},
-                 continued=_text("what was taken over from it"), bracket={"type": "integer"}, round={"type": "integer"}, executions={"type": "integer", "description": "trainings in this one run"},
-                 outcome=_object("what the result means for the study", ["state"], state=_text("complete, pruned, failed or unfinished"), step={"type": "integer", "description": "at which it was pruned"},
-                                 objectives={"type": "array", "items": _NUMBER}, text=_text("why it failed")))
+_METRIC = _object(
+    "the last value of a metric", ["name", "value"],
+    name=_text("such as accuracy"),
+    split=_text("what it was measured on: train, validation, test, or nothing"),
+    value=_NUMBER,
+    step={"type": ["integer", "null"], **_RANGE, "description": "of the training"},
+    direction={"enum": ["higher", "lower", ""], "description": "which way is better"},
+    not_finite=_whole("how many values were not finite", 1),
+)
+_FILE = _object(
+    "a file", ["path", "size_bytes", "sha256"],
+    path=_text("from the record, or from the repository"),
+    size_bytes=_whole("bytes", 0),
+    sha256={**_HASH, "type": ["string", "null"]},
+)
+_FILES = _object(
+    "files that the run wrote or read", ["files"],
+    files=_list(_FILE),
+    count=_whole("how many there are when the list is shortened"),
+    size_bytes=_whole("of all of them"),
+    list=_HASH,
+)
+_PARAMETER = _object(
+    "an input that was fixed before the run",
+    default={}, given={}, used={},
+    overwritten={"const": True, "description": "a cell below the parameters set another value"},
+)
+
+# %% ../nbs/03c_schema.ipynb #c4a81e07
+_CAUSE = _object(
+    "why a run did not complete", ["text"],
+    kind=_text("exception, signal, pruned, timeout, kernel died, out of memory, no kernel, no GPU, not started, "
+               "supervisor gone"),
+    text=_text("a sentence"),
+    cell=_whole("number of the cell", 1),
+    signal=_text("such as SIGKILL"),
+    exception=_text("its class"),
+    peak_memory_gb={"type": "number", **_RANGE},
+)
+_STUDY = _object(
+    "the study that the run is a trial of, with all that is needed to draw its values again",
+    name=_text("of the study"),
+    definition=_HASH,
+    trial=_whole("number of the trial", 0),
+    repeat=_whole("number of the run within the trial", 0),
+    attempt=_whole("more than 1 where an earlier one did not come to its end", 1),
+    sampler=_text("that drew the values"),
+    seed=_whole("of the study"),
+    values={"type": "object", "description": "what was drawn, by parameter"},
+    attributes=_HASH,
+    by=_text("who chose the values, such as keras_tuner; a study of this library without it"),
+    continues=_whole("number of the trial whose weights it began with", 0),
+    continued=_text("what was taken over from it"),
+    bracket=_whole("of the tuner Hyperband"),
+    round=_whole("of the tuner Hyperband"),
+    executions=_whole("trainings in this one run"),
+    outcome=_object(
+        "what the result means for the study", ["state"],
+        state=_text("complete, pruned, failed or unfinished"),
+        step=_whole("at which it was pruned"),
+        objectives=_list(_NUMBER),
+        text=_text("why it failed"),
+    ),
+)
+
+# %% ../nbs/03c_schema.ipynb #5d0c7be1
+_HOST = _object(
+    "where its process ran", ["name", "boot", "pid"],
+    name=_text("of the machine"),
+    boot=_text("id of the running system", True),
+    machine=_text("hash of the machine's id", True),
+    pid=_whole("of the process"),
+)
+_SEARCH = _object(
+    "a search whose trials are parts of this run",
+    name=_text("of the search"),
+    by=_text("the library and its version"),
+    tuner=_text("its class"),
+    seed=_whole("of the search"),
+    trials_before=_whole("trials that were there when this run began"),
+    goes_on_from=_list({"type": "string"}, "ids of the runs that it goes on from"),
+)
+_IMPORTED = _object(
+    "where the run was kept before it became a record",
+    by=_text("mlflow or papermill"),
+    uri=_text("of its server, without credentials"),
+    run=_text("its id there"),
+    name=_text("its name there"),
+    file=_text("its notebook there"),
+    tags=_by_name({"type": "string"}, "its tags there"),
+)
+_RERUN = _object(
+    "how an earlier run was run again",
+    of=_text("its id"),
+    code=_text("recorded, or today's"),
+    is_exact={"type": "boolean"},
+    environment=_text("this one, venv, image, or anyway: another one than recorded"),
+    changed=_TEXTS,
+)
+
+# %% ../nbs/03c_schema.ipynb #9be2f3a4
+_CODE = _object(
+    "the state of the repository",
+    commit=_text("40 digits", True),
+    branch=_text("", True),
+    remote=_text("without credentials", True),
+    is_dirty={"type": ["boolean", "null"]},
+    tree=_text("the git tree that commit and patch give", True),
+    patch=_text("file of the uncommitted change"),
+    patch_is_exact={"type": "boolean"},
+    left_out={"type": "array"},
+    modules=_object(
+        "those of the repository that the notebook had imported", ["count", "sha256"],
+        count=_whole("how many"),
+        sha256=_HASH,
+    ),
+)
+_PACKAGES = _object(
+    "what was installed",
+    list=_HASH, lock=_HASH, loaded=_HASH,
+    count=_whole("how many"),
+    matches_lock={"type": ["boolean", "null"]},
+)
+_PLACES = _object(
+    "folders on the machine of the run, so that paths in outputs can be told apart",
+    root=_text("of the repository"),
+    prefix=_text("of the environment"),
+)
+_USAGE = _object(
+    "load",
+    peak_memory_gb={"type": "number", **_RANGE},
+    cpu_percent={"type": ["number", "null"], **_RANGE},
+)
+
+# %% ../nbs/03c_schema.ipynb #e17d5c60
+_ALWAYS = {
+    "schema": {"const": SCHEMA},
+    "id": _text("name of the run and of its folder"),
+    "experiment": _text("the question that it belongs to"),
+    "notebook": _text("path in the repository"),
+    "state": {"enum": list(STATES)},
+    "cause": {**_CAUSE, "type": ["object", "null"]},
+    "started": _text("time in UTC"),
+    "ended": _text("time in UTC", True),
+    "duration_s": _SECONDS,
+    "host": _HOST,
+    "note": _text("of the user"),
+    "tags": _TEXTS,
+    "parents": _TEXTS,
+    "parameters": {"type": "object", "additionalProperties": _PARAMETER},
+    "metrics": _list(_METRIC),
+    "warnings": _list({"type": "string"}, "what a reader should know before trusting the result"),
+}
+_SOMETIMES = {
+    "door": _text("papermill, ml-repo run, python, interactive, rerun, verify, import, or within: inside of another run"),
+    "archived": _text("when the user put it aside, time in UTC"),
+    "last_edit": _text("the last change of the user that was taken over"),
+    "command": _text("as it was typed"),
+    "places": _PLACES,
+    "folder": _text("where the kernel worked: a path in the repository, or a whole one", True),
+    "study": {**_STUDY, "type": ["object", "string"]},
+    "search": _SEARCH,
+    "imported": _IMPORTED,
+    "rerun": _RERUN,
+    "repaired": _text("when a reader wrote the end of a killed run"),
+}
 
 # %% ../nbs/03c_schema.ipynb #22cf6d49
+_EVIDENCE = {
+    "source_sha256": _HASH,
+    "code": _CODE,
+    "packages": _PACKAGES,
+    "outputs": _FILES,
+    "inputs": _FILES,
+    "weights": {"type": "object", "description": "SHA-256 of trained weights, by name"},
+    "data": {"type": "object", "description": "fingerprints of data, by name"},
+    "determinism": {"type": "object"},
+    "machine": {"type": "object"},
+    "gpus": {"type": "array"},
+    "cuda": {"type": "object"},
+    "kernel": {"type": "object"},
+    "libraries": {"type": "object"},
+    "image": {"type": "object"},
+    "environment": {"type": "object", "additionalProperties": {"type": "string"}},
+    "usage": _USAGE,
+    "cells": _object("the cells", duration_s=_list(_SECONDS)),
+    "redacted": _by_name({"type": "integer"}, "secrets that were taken out, by kind"),
+}
+
 RECORD_SCHEMA: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "title": "The record of a run",
-    **_object(
-        "what is kept of one execution of a notebook",
-        ["schema", "id", "experiment", "notebook", "state", "cause", "started", "ended", "duration_s", "host", "note", "tags", "parents",
-         "parameters", "metrics", "warnings"],
-        schema={"const": SCHEMA}, id=_text("name of the run and of its folder"), experiment=_text("the question that it belongs to"),
-        notebook=_text("path in the repository"), door=_text("papermill, ml-repo run, python, interactive, rerun, verify, import, or within: inside of another run"), state={"enum": list(STATES)},
-        cause={"oneOf": [_CAUSE, {"type": "null"}]}, started=_text("time in UTC"), ended=_text("time in UTC", True), duration_s=_SECONDS,
-        host=_object("where its process ran", ["name", "boot", "pid"], name=_text("of the machine"), boot=_text("id of the running system", True), machine=_text("hash of the machine's id", True),
-                     pid={"type": "integer"}),
-        note=_text("of the user"), tags={"type": "array", "items": {"type": "string"}}, archived=_text("when the user put it aside, time in UTC"),
-        last_edit=_text("the last change of the user that was taken over"), parents={"type": "array", "items": {"type": "string"}},
-        parameters={"type": "object", "additionalProperties": _PARAMETER}, metrics={"type": "array", "items": _METRIC},
-        warnings={"type": "array", "items": {"type": "string"}, "description": "what a reader should know before trusting the result"},
-        command=_text("as it was typed"), places=_object("folders on the machine of the run, so that paths in outputs can be told apart", [], root=_text("of the repository"), prefix=_text("of the environment")), folder=_text("where the kernel worked: a path in the repository, or a whole one", True),
-        study={**_STUDY, "type": ["object", "string"]},
-        search=_object("a search whose trials are parts of this run", [], name=_text("of the search"), by=_text("the library and its version"), tuner=_text("its class"), seed={"type": "integer"},
-                       trials_before={"type": "integer", "description": "trials that were there when this run began"}, goes_on_from={"type": "array", "items": {"type": "string"}, "description": "ids of the runs that it goes on from"}),
-        imported=_object("where the run was kept before it became a record", [], by=_text("mlflow or papermill"), uri=_text("of its server, without credentials"),
-                         run=_text("its id there"), name=_text("its name there"), file=_text("its notebook there"), tags={"type": "object", "additionalProperties": {"type": "string"}}),
-        rerun=_object("how an earlier run was run again", [], of=_text("its id"), code=_text("recorded, or today's"), is_exact={"type": "boolean"},
-                      environment=_text("this one, venv, image, or anyway: another one than recorded"), changed={"type": "array", "items": {"type": "string"}}), source_sha256=_HASH, repaired=_text("when a reader wrote the end of a killed run"),
-        code=_object("the state of the repository", [], commit=_text("40 digits", True), branch=_text("", True), remote=_text("without credentials", True),
-                     is_dirty={"type": ["boolean", "null"]}, tree=_text("the git tree that commit and patch give", True),
-                     patch=_text("file of the uncommitted change"), patch_is_exact={"type": "boolean"}, left_out={"type": "array"},
-                     modules=_object("those of the repository that the notebook had imported", ["count", "sha256"], count={"type": "integer"}, sha256=_HASH)),
-        packages=_object("what was installed", [], list=_HASH, lock=_HASH, count={"type": "integer"}, matches_lock={"type": ["boolean", "null"]}, loaded=_HASH),
-        outputs=_FILES, inputs=_FILES, weights={"type": "object", "description": "SHA-256 of trained weights, by name"},
-        data={"type": "object", "description": "fingerprints of data, by name"}, determinism={"type": "object"}, machine={"type": "object"},
-        gpus={"type": "array"}, cuda={"type": "object"}, kernel={"type": "object"}, libraries={"type": "object"}, image={"type": "object"}, environment={"type": "object", "additionalProperties": {"type": "string"}},
-        usage=_object("load", [], peak_memory_gb={"type": "number"}, cpu_percent={"type": ["number", "null"]}),
-        cells=_object("the cells", [], duration_s={"type": "array", "items": _SECONDS}),
-        redacted={"type": "object", "additionalProperties": {"type": "integer"}, "description": "secrets that were taken out, by kind"},
-    ),
+    **_object("what is kept of one execution of a notebook", list(_ALWAYS), **_ALWAYS, **_SOMETIMES, **_EVIDENCE),
 }
 
 # %% ../nbs/03c_schema.ipynb #96755061
-_KINDS = {"string": str, "integer": int, "number": (int, float), "object": dict, "array": list, "boolean": bool, "null": type(None)}
+@cache
+def _compile_check() -> Callable[[Any], Any]:
+    "Compile the schema into a function that raises at the first fault."
+    import fastjsonschema
 
-
-def _name_kind(
-    value: Any,  # from a record
-) -> str:  # such as "array"
-    "Name the type of a value as JSON does."
-    return next(name for name in ("boolean", "null", *_KINDS) if isinstance(value, _KINDS[name]))
+    return fastjsonschema.compile(RECORD_SCHEMA, use_default=False)
 
 
 def find_fault(
-    value: Any,  # from a record
-    schema: Mapping[str, Any] = RECORD_SCHEMA,  # what it should be
-    place: str = "the record",  # where it stands
+    fields: Any,  # what a record.json holds
 ) -> str:  # a sentence, empty where nothing is wrong
-    "Find the first thing that is not as the schema says."
-    if "oneOf" in schema:
-        faults = [find_fault(value, one, place) for one in schema["oneOf"]]
-        return "" if "" in faults else next((fault for fault, one in zip(faults, schema["oneOf"]) if one.get("type") == _name_kind(value)), faults[0])
-    if "enum" in schema and value not in schema["enum"]:
-        return f"{place} is {str(value)[:50]!r}, none of {', '.join(map(str, schema['enum']))}"
-    kinds = [schema["type"]] if isinstance(schema.get("type"), str) else schema.get("type", [])
-    is_fitting = any(isinstance(value, _KINDS[kind]) and (kind == "boolean" or not isinstance(value, bool)) for kind in kinds)
-    if kinds and not is_fitting:
-        return f"{place} is {_name_kind(value)}, not {' or '.join(kinds)}"
-    if isinstance(value, (int, float)) and (value != value or value < schema.get("minimum", value) or abs(value) > 1e308):
-        return f"{place} is {str(value)[:20]}, which is out of range"
-    return _find_inner_fault(value, schema, place)
+    "Name the first field that is not as the schema says."
+    from fastjsonschema import JsonSchemaValueException
 
-# %% ../nbs/03c_schema.ipynb #fc547abe
-def _find_inner_fault(
-    value: Any,  # from a record
-    schema: Mapping[str, Any],  # what it should be
-    place: str,  # where it stands
-) -> str:  # a sentence, empty where nothing is wrong
-    "Find what is wrong inside of an object or a list."
-    if isinstance(value, dict):
-        if missing := [name for name in schema.get("required", []) if name not in value]:
-            return f"{place} has no {missing[0]}"
-        known, other = schema.get("properties", {}), schema.get("additionalProperties")
-        inner = ((item, known.get(name, other), f"the field {name}" if place == "the record" else f"{name} in {place}") for name, item in value.items())
-    elif isinstance(value, list):
-        inner = ((item, schema.get("items"), f"an entry of {place}") for item in value)
-    else:
-        return ""
-    return next(filter(None, (find_fault(item, one, where) for item, one, where in inner if one)), "")
+    try:
+        _compile_check()(fields)
+    except JsonSchemaValueException as error:
+        place = error.name.removeprefix("data").lstrip(".") or "the record"
+        if error.rule == "required":
+            return f"{place} has no {next(name for name in error.rule_definition if name not in error.value)}"
+        return f"{place} {error.message.removeprefix(error.name).strip()}, not {shorten(error.value)}"
+    return ""

@@ -52,12 +52,12 @@ def make_notebook() -> dict:
 def write_hostile(records: Path) -> Path:
     """Write a record that is hostile in every field, too."""
     record = open_record(records, "nbs/evil.ipynb", experiment=NAMES.replace("\u2028", ""), note=NAMES, parameters={NAMES: {"default": 1, "given": NAMES, "used": NAMES}, "lr": {"default": 0.1, "given": 0.3, "used": 0.3}},
-                         code={"commit": NAMES, "branch": NAMES, "is_dirty": True, "patch": "code.patch"}, data={NAMES: {"sha256": NAMES}}, machine={"cpu": NAMES}, packages={"list": "../../../" + NAMES, "matches_lock": True})
+                         code={"commit": NAMES, "branch": NAMES, "is_dirty": True, "patch": "code.patch"}, data={NAMES: {"sha256": NAMES}}, machine={"cpu": NAMES}, packages={"list": "0" * 64, "matches_lock": True})
     (record.folder / "evil.ipynb").write_text(json.dumps(make_notebook()))
     (record.folder / "code.patch").write_text(f"+{NAMES}\n")
     (record.folder / "metrics.jsonl").write_text("".join(json.dumps({"step": step, "split": NAMES, "values": {NAMES: step, "loss": 1 / step}}) + "\n" for step in range(1, 5)))
     record.close("completed", metrics=[{"name": NAMES, "split": "", "value": 0.5, "direction": "higher"}, {"name": "accuracy", "split": "validation", "value": 0.7, "direction": "higher"}], warnings=[NAMES],
-                 outputs={"files": [{"path": NAMES, "size_bytes": 1, "sha256": NAMES}]})
+                 outputs={"files": [{"path": NAMES, "size_bytes": 1, "sha256": "0" * 64}]})
     keep_verdict(record.folder, {"verdict": "differs", "when": NAMES, "where": NAMES, "items": [{"name": NAMES, "verdict": NAMES, "detail": NAMES}], "causes": [{"kind": NAMES, "text": NAMES}], "notes": [NAMES]})
     return record.folder
 

@@ -33,7 +33,7 @@ DOCKERFILE = ROOT / "docker" / "Dockerfile"
 OWNER = 1234  # who has the repository in these tests; not root, and not the user of the image
 # What the library imports without an example, and what a person works with; TensorFlow and the like are left out.
 SMALL = ("papermill", "ipykernel", "click", "detect-secrets", "psutil", "nvidia-ml-py", "nbdime", "pyyaml", "packaging", "fastcore", "rich",
-         "bleach", "numpy", "setuptools", "jupyterlab", "nbdev", "pre-commit")
+         "nh3", "numpy", "setuptools", "jupyterlab", "nbdev", "pre-commit")
 TRUSTING = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}  # for root, in somebody's repository
 CONTRACT = "lr: float = 0.1  # step size, above 0\nwait_s: float = 0.0  # seconds, at least 0"
 WORK = """
@@ -123,7 +123,7 @@ def shorten_lock(text: str) -> str:
             needs = [Requirement(one) for one in distribution(name).requires or []]
         except PackageNotFoundError:
             continue
-        wanted += [one.name for one in needs if one.marker is None or one.marker.evaluate({"extra": ""})] + ["tinycss2"] * (name == "bleach")
+        wanted += [one.name for one in needs if one.marker is None or one.marker.evaluate({"extra": ""})]
     pins = re.findall(r"^[A-Za-z0-9].*(?:\n[ \t]+--hash.*)*", text, flags=re.MULTILINE)
     return "# a short lock\n" + "\n".join(pin for pin in pins if re.split(r"[=\[ ]", pin, maxsplit=1)[0] in found) + "\n"
 

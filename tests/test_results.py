@@ -82,9 +82,9 @@ def spoil(folders: list[Path], outside: Path) -> dict[str, str]:
     for folder, facts, reason in zip(folders[8:17], (
             {"parameters": ["lr"]}, {"metrics": {"loss": 1}}, {"tags": "first"}, {"state": "done"}, {"started": 5}, {"duration_s": "long"},
             {"metrics": [{"name": "loss", "value": "low"}]}, {"schema": "ml_repo/record/7"}, {"schema": 1}), (
-            "parameters is array, not object", "metrics is object", "tags is string", "state is 'done'", "started is integer", "duration_s is string",
-            "value in an entry of the field metrics is",
-            "Install a newer ml_repo", "has the schema 1")):
+            "parameters must be object, not ['lr']", "metrics must be array", "tags must be array, not 'first'",
+            "state must be one of", "started must be string, not 5", "duration_s must be number or null",
+            "metrics[0].value must match", "Install a newer ml_repo", "has the schema 1")):
         change(folder, reason, **facts)
     for folder, content in zip(folders[17:20], (b"", b"\xff\xfe\x00", b"[1, 2]")):
         (folder / "record.json").write_bytes(content)

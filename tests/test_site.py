@@ -15,7 +15,9 @@ from browser import CHROMIUM, Browser, serve_pages
 from conftest import ROOT, checked, run
 from hostile import decode_fragments, find_dangers, write_hostile, write_hostile_study
 
+from ml_repo.frames import hash_makers
 from ml_repo.gallery import build_gallery
+from ml_repo.imports import trace_modules
 from ml_repo.report import make_report
 from ml_repo.results import find_runs
 
@@ -107,6 +109,27 @@ def test_pages_are_the_same_each_time_and_only_what_changed_is_made_again(record
     assert touched == {"7zfe", "0000"}
     named = {source for page in (tmp_path / "a").rglob("*.html") for source in re.findall(r"figures/([\w.]+)", page.read_text())}
     assert {file.name for file in (tmp_path / "a" / "figures").iterdir()} == named
+
+
+def test_every_module_that_makes_a_page_counts_for_its_version(records, tmp_path):
+    makers = ("ml_repo.run_page", "ml_repo.study_page")
+    traced = trace_modules(makers, ROOT)
+    program = ("import sys; from pathlib import Path; from ml_repo.gallery import build_gallery; from ml_repo.results import find_runs; "
+               "build_gallery(Path(sys.argv[1]), find_runs(records=[Path(sys.argv[2])])); "
+               "print(*sorted(name for name in sys.modules if name.startswith('ml_repo.')))")
+    used = set(checked(sys.executable, "-c", program, tmp_path / "site", records).split())
+    tables = {"ml_repo.gallery", "ml_repo.catalogue"}  # make the pages of all runs, which are made each time
+    assert "ml_repo.markup" in used and used - traced.keys() <= tables
+    package = Path(shutil.copytree(ROOT / "ml_repo", tmp_path / "ml_repo"))
+    version = hash_makers(makers, package)
+    for name in ("schema", "verdict", "metrics", "study_plots"):
+        with open(package / f"{name}.py", "a") as file:
+            file.write("\n")
+        before, version = version, hash_makers(makers, package)
+        assert version != before, name
+    with open(package / "gallery.py", "a") as file:
+        file.write("\n")
+    assert hash_makers(makers, package) == version
 
 
 def test_the_public_sees_no_names(tmp_path):
