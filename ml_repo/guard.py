@@ -38,7 +38,7 @@ def has_living(
 
 # %% ../nbs/13k_guard.ipynb #522f8d01
 def end_with_parent() -> None:
-    "Read from standard input what to end and to remove, wait until it closes, and do it: lines such as `end 123` and `remove /tmp/a`."
+    "Read lines such as `end 123` (a group) and `remove /tmp/a` from standard input, and do it all when it closes."
     import os
     import shutil
     import signal
@@ -93,8 +93,8 @@ class Guard:
     ) -> subprocess.Popen:
         "Start a process in a group of its own. Raises `OSError`."
         with open(log, "wb") as file:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True,
-                                       env=os.environ | dict(environment))
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
+                                       start_new_session=True, env=os.environ | dict(environment))
         self._tell(f"end {process.pid}")
         return process
 

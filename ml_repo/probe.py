@@ -28,7 +28,8 @@ def note_opened_files() -> None:
     read: dict[str, None] = {}
     written: dict[str, None] = {}
     sys._ml_repo_files = read, written
-    installed = (sys.prefix, sys.base_prefix, os.path.dirname(os.__file__), *site.getsitepackages(), site.getusersitepackages())
+    python = (sys.prefix, sys.base_prefix, os.path.dirname(os.__file__))
+    installed = (*python, *site.getsitepackages(), site.getusersitepackages())
     folders = {os.path.realpath(path) for path in (*installed, "/proc", "/sys", "/dev", "/etc", "/usr")} - {os.sep}
     outside = tuple(folder + os.sep for folder in folders)
     endings = (".py", ".pyc", ".so", ".pth")
@@ -177,14 +178,16 @@ def hash_models(
         if isinstance(model, model_class) and not name.startswith("_") and model.weights:
             try:
                 size_bytes = sum(math.prod(weight.shape) for weight in model.weights) * 4
-                is_small = size_bytes < 4e9
-                fingerprints[name] = hash_weights(model.weights) if is_small else f"not hashed: {size_bytes / 1e9:.1f} GB"
+                if size_bytes < 4e9:
+                    fingerprints[name] = hash_weights(model.weights)
+                else:
+                    fingerprints[name] = f"not hashed: {size_bytes / 1e9:.1f} GB"
             except Exception as error:
                 fingerprints[name] = "not hashed: " + type(error).__name__
     return fingerprints
 
 # %% ../nbs/02c_probe.ipynb #cdf95ae9
-# New name first. The second one is that of checkouts from before there were packages: a rerun of an old run loads those.
+# The new name first, then that of checkouts from before there were packages, which the rerun of an old run loads.
 MODULE_NAMES = {
     "run": ("ml_repo.tracking.run", "ml_repo.run"),
     "hashing": ("ml_repo.core.hashing", "ml_repo.fingerprint"),
@@ -201,8 +204,8 @@ def find_module(
     return next((sys.modules[name] for name in names if sys.modules.get(name) is not None), None)
 
 # %% ../nbs/02c_probe.ipynb #ac128b1f
-def list_imported() -> dict[str, list[str]]:  # `modules`: paths of source files; `imported`: names; 2,000 of each at most
-    "List what this process has imported: files that are no part of Python or its packages, and names outside of the standard library."
+def list_imported() -> dict[str, list[str]]:  # `modules`: paths of sources; `imported`: names; 2,000 of each at most
+    "List what this process has imported: files outside of Python's own folders, names outside of the standard library."
     import os
     import sys
 
@@ -215,12 +218,14 @@ def list_imported() -> dict[str, list[str]]:  # `modules`: paths of source files
         path = os.path.join(folders[folder], name)
         return os.path.realpath(path) if os.path.islink(path) else path
 
-    installed = {os.path.realpath(path) for path in (sys.prefix, sys.base_prefix, os.path.dirname(os.__file__))} - {os.sep}
-    outside = tuple(folder + os.sep for folder in installed)
+    python = (sys.prefix, sys.base_prefix, os.path.dirname(os.__file__))
+    outside = tuple({os.path.realpath(path) + os.sep for path in python if os.path.realpath(path) != os.sep})
     paths = (str(getattr(module, "__file__", None)) for module in list(sys.modules.values()))
     files = {resolve(path) for path in paths if path.endswith(".py")}
-    names = {name.partition(".")[0] for name in sys.modules if name[:2] != "__"} - set(getattr(sys, "stdlib_module_names", ()))
-    return {"modules": sorted(path for path in files if not path.startswith(outside))[:2000], "imported": sorted(names)[:2000]}
+    names = {name.partition(".")[0] for name in sys.modules if name[:2] != "__"}
+    names -= set(getattr(sys, "stdlib_module_names", ()))
+    return {"modules": sorted(path for path in files if not path.startswith(outside))[:2000],
+            "imported": sorted(names)[:2000]}
 
 # %% ../nbs/02c_probe.ipynb #ab481023
 def describe_kernel(
@@ -242,7 +247,8 @@ def describe_kernel(
 
     libraries = ("tensorflow", "keras", "torch", "jax", "numpy")
     loaded = {name: sys.modules[name] for name in libraries if name in sys.modules}
-    facts = {"python": sys.version.split()[0], "executable": sys.executable, "prefix": sys.prefix, "places": site.getsitepackages(),
+    facts = {"python": sys.version.split()[0], "executable": sys.executable, "prefix": sys.prefix,
+             "places": site.getsitepackages(),
              "loaded": {name: str(getattr(module, "__version__", "unknown")) for name, module in loaded.items()},
              "parameters": {name: hold(namespace[name]) for name in names if name in namespace}}
     for stream in (sys.stdout, sys.stderr):

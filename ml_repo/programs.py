@@ -6,19 +6,37 @@
 __all__ = ['source_of', 'script_of', 'expression_of', 'command_for']
 
 # %% ../nbs/00b_programs.ipynb #d5aac7e3
-import inspect
+import ast
+import linecache
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from os import PathLike
-from textwrap import dedent
 from typing import Any
 
 # %% ../nbs/00b_programs.ipynb #6e29a6fd
+@lru_cache(maxsize=8)
+def _find_functions(
+    text: str,  # of a module
+) -> dict[str, str]:  # source by name
+    "Find the functions at the top of a module. `inspect.getsource` would read the module once for each of them."
+    lines = text.split("\n")
+    functions = (node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef))
+    return {node.name: "\n".join(lines[node.lineno - 1:node.end_lineno]) for node in functions}
+
+
 def source_of(
-    *functions: Callable[..., Any],  # plain functions that need nothing but the standard library and each other
+    *functions: Callable[..., Any],  # at the top of a module; they need only the standard library and each other
 ) -> str:  # the source of a module
-    "Write functions as a module of their own. Raises `OSError` where Python has only the compiled code of one."
-    return "\n\n".join(["from __future__ import annotations", *(dedent(inspect.getsource(function)) for function in functions)])
+    "Write functions as a module of their own. Raises `OSError` where the source of one is not here."
+    texts = []
+    for function in functions:
+        file = function.__code__.co_filename
+        found = _find_functions("".join(linecache.getlines(file)))
+        if function.__name__ not in found:
+            raise OSError(f"The source of {function.__name__} is not in {file}. Install it with its .py files.")
+        texts.append(found[function.__name__])
+    return "\n\n\n".join(["from __future__ import annotations", *texts])
 
 # %% ../nbs/00b_programs.ipynb #f565eeb0
 def script_of(
@@ -38,11 +56,14 @@ def expression_of(
 def command_for(
     function: Callable[[], Any] | str,  # of an importable module, or its name, such as "package.module:function"
     *arguments: str | PathLike | int,  # for `sys.argv[1:]`
+    options: Iterable[str] = ("-P",),  # of Python
 ) -> list[str]:  # program and arguments
     """Write the command line of a process that imports a function and calls it.
 
     Raises `ValueError` for a function that another process cannot import."""
-    module, _, name = function.partition(":") if isinstance(function, str) else (function.__module__, ":", function.__qualname__)
+    target = function if isinstance(function, str) else f"{function.__module__}:{function.__qualname__}"
+    module, _, name = target.partition(":")
     if not name.isidentifier() or module == "__main__":
-        raise ValueError(f"Another process cannot import {function!r}. Name a function at the top of a module, such as package.module:main.")
-    return [sys.executable, "-P", "-c", f"from {module} import {name}; {name}()", *map(str, arguments)]
+        raise ValueError(f"Another process cannot import {target}. Name a function at the top of a module, such as "
+                         "package.module:main.")
+    return [sys.executable, *options, "-c", f"from {module} import {name}; {name}()", *map(str, arguments)]
