@@ -54,13 +54,14 @@ def check_contract(
     known: ParametersCell | None = None,  # its parameters cell, where somebody has parsed it before
 ) -> list[Parameter]:  # the contract; empty for a notebook without one
     "Check the values `given` against the parameters cell. Raises `RefusedRun`."
-    cells = [cell for cell in nb["cells"] if cell["cell_type"] == "code" and "parameters" in cell.get("metadata", {}).get("tags", [])]
+    cells = [cell for cell in nb["cells"] if cell["cell_type"] == "code"
+             and "parameters" in cell.get("metadata", {}).get("tags", [])]
     if len(cells) > 1:
-        raise RefusedRun(f"{name} has {len(cells)} cells tagged `parameters`, but needs one: papermill would use the first and forget the other. "
-                         "In JupyterLab: select the cell that is wrong, then remove the tag with the gear icon.")
+        raise RefusedRun(f"{name} has {len(cells)} cells tagged `parameters`, but needs one: papermill would use the first "
+                         "and forget the other. In JupyterLab: select the cell that is wrong, then remove the tag with the gear icon.")
     if not cells and given:
-        raise RefusedRun(f"{name} has no cell tagged `parameters`, so {', '.join(given)} would be set above the defaults, which overwrite it. "
-                         "In JupyterLab: select the cell with the defaults, then add the tag with the gear icon.")
+        raise RefusedRun(f"{name} has no cell tagged `parameters`, so {', '.join(given)} would be set above the defaults, "
+                         "which overwrite it. In JupyterLab: select the cell with the defaults, then add the tag with the gear icon.")
     try:
         json.dumps(given, sort_keys=True, default=str)
     except (TypeError, ValueError) as error:
@@ -81,7 +82,7 @@ def check_notebook(
     given: Mapping[str, Any],  # name -> value
     known: ParametersCell | None = None,  # its parameters cell, where somebody has parsed it before
 ) -> None:
-    "Check the values `given` against a notebook on the disk. Raises `RefusedRun`, or `FileNotFoundError` where there is none."
+    "Check the values `given` against a notebook on the disk. Raises `RefusedRun`, or `FileNotFoundError` without one."
     if not Path(notebook).is_file():
         raise FileNotFoundError(f"There is no notebook {notebook}, looked for from {Path.cwd()}.")
     try:
@@ -137,7 +138,7 @@ class RunRequest:
     tags: Sequence[str] = ()  # words to find it by
     door: str = "papermill"  # how it was started
     warnings: Sequence[str] = ()  # sentences for the record
-    fields: Mapping[str, Any] = field(default_factory=dict)  # further fields of the record, such as `parents` and `rerun`
+    fields: Mapping[str, Any] = field(default_factory=dict)  # of the record, such as `parents` and `rerun`
     engine: str | None = None  # another engine of papermill, by name; the recording one itself without
     require_gpu: bool = False  # begin only where the library in use sees a GPU
     warm: str | None = None  # the address of a warm process that forks the kernel; a new process without one
@@ -149,5 +150,6 @@ class RunRequest:
 
     def list_fields(self) -> dict[str, Any]:  # only those that say something
         "List what the record says of the request."
-        fields = {"door": self.door, "experiment": self.experiment, "note": self.note, "tags": list(self.tags), **self.fields}
+        fields = {"door": self.door, "experiment": self.experiment, "note": self.note, "tags": list(self.tags)}
+        fields |= self.fields
         return {name: value for name, value in fields.items() if value}

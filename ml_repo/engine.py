@@ -63,7 +63,8 @@ class Job:
             self.record.update(**facts)
             return True
         except OSError as error:
-            print(f"{self.record.folder / 'record.json'} cannot be written: {error}. The run goes on.", file=sys.stderr, flush=True)
+            print(f"{self.record.folder / 'record.json'} cannot be written: {error}. The run goes on.",
+                  file=sys.stderr, flush=True)
             return False
 
 # %% ../nbs/08e_engine.ipynb #415d6527
@@ -78,12 +79,13 @@ def _open(
 ) -> Job:
     "Open the record of a run. Raises `RefusedRun` when it cannot be written."
     given = dict(nb.metadata.papermill.get("parameters", {}))
-    words = {one.name: str(one.default).replace("_", "").isalpha() for one in parameters}
-    defaults = {one.name: one.default for one in parameters if not words[one.name]}  # a word would be hidden in all prose
+    is_word = {one.name: str(one.default).replace("_", "").isalpha() for one in parameters}
+    defaults = {one.name: one.default for one in parameters if not is_word[one.name]}  # it would be hidden in all prose
     redactor = Redactor({**os.environ, "given": given, "default": defaults})
     for cell in nb.cells:
         redactor.learn(cell.source)
-    values = {one.name: {"default": one.default} | ({"given": given[one.name]} if one.name in given else {}) for one in parameters}
+    values = {one.name: {"default": one.default} | ({"given": given[one.name]} if one.name in given else {})
+              for one in parameters}
     values = values or {name: {"default": None, "given": value} for name, value in given.items()}
     kernel = {"name": kernel_name, "language": nb.metadata.get("kernelspec", {}).get("language")}
     facts = {"parameters": values, "warnings": [*find_doubts(nb, given, parameters), *request.warnings],
@@ -172,7 +174,8 @@ def _conclude(
     if job.request.judge is None:
         return {}
     try:
-        return job.request.judge.conclude(job.record.folder, job.record.facts | facts | {"state": outcome.state, "cause": outcome.cause})
+        known = job.record.facts | facts | {"state": outcome.state, "cause": outcome.cause}
+        return job.request.judge.conclude(job.record.folder, known)
     except Exception as error:
         facts["warnings"].append(f"What this result means could not be said: {type(error).__name__}: {error}")
         return {}
@@ -241,10 +244,12 @@ def _run_here(
         job.transcript.touch()
 
     timeouts = {"startup_timeout": options.pop("start_timeout", 60), "timeout": options.pop("execution_timeout", None)}
-    kept = {key: value for key, value in options.items() if key not in ("autosave_cell_every", "request_save_on_cell_execute")}
+    unused = ("autosave_cell_every", "request_save_on_cell_execute")
+    kept = {key: value for key, value in options.items() if key not in unused}
     warm = job.request.warm if is_python else None
     client = KernelClient(manager, is_python, on_output, warm, job.request.processors, **timeouts, **kept)
-    supervisor = Supervisor(client, job.transcript, log, job.record.folder, job.names if is_python else [], job.gather, require_gpu)
+    names = job.names if is_python else []
+    supervisor = Supervisor(client, job.transcript, log, job.record.folder, names, job.gather, require_gpu)
     if job.request.judge is not None:
         supervisor.judge = lambda: job.request.judge.look(job.record.folder)
     return supervisor.run(stopped)
@@ -327,7 +332,8 @@ def execute_recorded(
 ) -> nbformat.NotebookNode:  # executed, without secrets
     """Execute a notebook and keep its record.
 
-    Raises `RefusedRun` before anything starts, `DeadKernelError` for a killed kernel, `UnkeptRecord` for a record that is not whole."""
+    Raises `RefusedRun` before anything starts, `DeadKernelError` for a killed kernel, `UnkeptRecord` for a record that is
+    not whole."""
     require_gpu, engine = _takes_gpu(request), request.engine
     nb = nbformat.from_dict(nb)  # one that papermill has brought up from version 3 is of other types
     input_path = input_path if isinstance(input_path, str) and input_path not in ("", "-") else None
@@ -347,7 +353,8 @@ def execute_recorded(
         request.on_start(job.record.folder)
         options |= {"log_output": log_output}
         if engine:
-            outcome = _run_other(job, engine, kernel_name, {"input_path": input_path, "progress_bar": progress_bar, **options})
+            options |= {"input_path": input_path, "progress_bar": progress_bar}
+            outcome = _run_other(job, engine, kernel_name, options)
         else:
             manager.notebook_start()
             outcome = _run_here(job, manager, is_python, {"kernel_name": kernel_name, **options}, stopped, require_gpu)

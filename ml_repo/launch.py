@@ -129,8 +129,8 @@ def run_notebook(
 ) -> Record:  # read from its folder
     """Execute a notebook and keep its record in `experiments/`.
 
-    Raises `ParameterError` when the notebook or a value is refused, `ValueError` for what cannot be a tag, `OSError` when
-    the record could not be written whole, `KeyboardInterrupt` when it was stopped."""
+    Raises `ParameterError` when the notebook or a value is refused, `ValueError` for what cannot be a tag, `OSError`
+    when the record could not be written whole, `KeyboardInterrupt` when it was stopped."""
     folders: list[Path] = []
 
     def announce(folder: Path) -> None:
@@ -142,9 +142,9 @@ def run_notebook(
     if not Path(notebook).is_file():
         raise FileNotFoundError(f"There is no notebook {notebook}, looked for from {Path.cwd()}.")
     request = RunRequest(
-        experiment=experiment, note=note, tags=[check_tag(tag) for tag in tags], door=door, warnings=warnings, fields=facts,
-        engine=None if engine == "ml_repo" else engine, require_gpu=require_gpu, warm=warm, processors=processors,
-        judge=judge, claim=claim, cell=cell, on_start=announce)
+        experiment=experiment, note=note, tags=[check_tag(tag) for tag in tags], door=door, warnings=warnings,
+        fields=facts, engine=None if engine == "ml_repo" else engine, require_gpu=require_gpu, warm=warm,
+        processors=processors, judge=judge, claim=claim, cell=cell, on_start=announce)
     try:
         _execute(notebook, kernel, None if quiet or claim else sys.stdout, parameters=dict(parameters or {}),
                  progress_bar=quiet and claim is None, execution_timeout=timeout_s,

@@ -106,8 +106,10 @@ def start_mirror(
             return None
         words = make_folder(home) / WORDS
         mode = "ab" if words.exists() and words.stat().st_size < 1_000_000 else "wb"
-        variables = {name: value for name, value in os.environ.items() if name != "ML_REPO_RUN"} | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+        variables = {name: value for name, value in os.environ.items() if name != "ML_REPO_RUN"}
+        variables |= {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+        folders = (str(Path(root).resolve()), str(Path(home).resolve()))
         with open(words, mode) as file:
-            return subprocess.Popen([*(command or command_for(_PROCESS)), str(Path(root).resolve()), str(Path(home).resolve())],
-                                    stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True, env=variables)
+            return subprocess.Popen([*(command or command_for(_PROCESS)), *folders], stdin=subprocess.DEVNULL,
+                                    stdout=file, stderr=file, start_new_session=True, env=variables)
     return None

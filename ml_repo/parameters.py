@@ -13,7 +13,7 @@ import json
 import math
 import re
 import tokenize
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -64,24 +64,27 @@ def _read_assignment(
 # %% ../nbs/02_parameters.ipynb #ff6fc5ba
 def parse_parameters(
     source: str,  # the source of a parameters cell
+    statements: Sequence[ast.stmt] | None = None,  # its syntax tree, where somebody has it already
 ) -> list[Parameter]:  # in the order of the cell
     """Read the parameters that the cell `source` declares, without running it.
 
     Raises `ParameterError` when a line is no annotated assignment of a literal, a name comes twice, or a default
     is against its own line."""
     try:
-        statements, comments = ast.parse(source).body, _comments(source)
+        statements, comments = ast.parse(source).body if statements is None else statements, _comments(source)
     except (SyntaxError, tokenize.TokenError) as error:
         raise ParameterError(f"The parameters cell is not valid Python: {error}.") from None
     lines, parameters = source.split("\n"), []  # as Python's tokenizer counts them
     for node in statements:
         name, type_, default = _read_assignment(node, lines[node.lineno - 1])
-        headings = [text for number, text in comments.items() if number < node.lineno and lines[number - 1].startswith("#")]
+        headings = [text for number, text in comments.items()
+                    if number < node.lineno and lines[number - 1].startswith("#")]
         parameters.append(Parameter(name, type_, default, comments.get(node.end_lineno, ""), (headings or [""])[-1]))
         check_value(parameters[-1], default)
     names = [parameter.name for parameter in parameters]
     if repeated := {name for name in names if names.count(name) > 1}:
-        raise ParameterError(f"The parameters cell assigns {', '.join(sorted(repeated))} more than once. Keep one line.")
+        raise ParameterError(f"The parameters cell assigns {', '.join(sorted(repeated))} more than once. "
+                             "Keep one line.")
     return parameters
 
 # %% ../nbs/02_parameters.ipynb #dda28b7b
@@ -173,7 +176,9 @@ def parse_cell(
     known: ParametersCell | None = None,  # what was parsed before, perhaps from another version of the notebook
 ) -> ParametersCell:
     "Parse a cell, unless `known` is the same. Raises `ParameterError` as `parse_parameters` does."
-    return known if known is not None and known.source == source else ParametersCell(source, tuple(parse_parameters(source)))
+    if known is not None and known.source == source:
+        return known
+    return ParametersCell(source, tuple(parse_parameters(source)))
 
 # %% ../nbs/02_parameters.ipynb #6a1af44c
 def read_cell(
@@ -189,8 +194,8 @@ def read_cell(
     except (OSError, KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ParameterError(f"{notebook} cannot be read as a notebook: {error!r}.") from None
     if len(tagged) != 1:
-        raise ParameterError(f"{notebook} has {len(tagged)} cells tagged `parameters`, but needs exactly one: papermill "
-                             "puts the given values right below it. In JupyterLab: select the cell, then the gear icon.")
+        raise ParameterError(f"{notebook} has {len(tagged)} cells tagged `parameters`, but needs exactly one: "
+                             "papermill puts the given values right below it. In JupyterLab: select the cell, then the gear icon.")
     return parse_cell(tagged[0])
 
 
@@ -201,35 +206,41 @@ def read_parameters(
     return list(read_cell(notebook).parameters)
 
 # %% ../nbs/02_parameters.ipynb #6c0542b4
-def _typed_names(
+def _read_statements(
     source: str,  # the source of a cell that ran
-) -> set[str]:  # names that it assigns with a type, at the top level
-    "List the names that `source` declares with a type; none for cells with a magic."
+) -> list[ast.stmt]:  # empty for a cell with a magic
+    "Parse a cell that ran."
     try:
-        body = ast.parse(source).body
+        return ast.parse(source).body
     except SyntaxError:
-        return set()
-    return {node.target.id for node in body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)}
+        return []
+
+
+def _typed_names(
+    statements: Iterable[ast.stmt],  # of a cell that ran
+) -> set[str]:  # names that it assigns with a type, at the top level
+    "List the names that a cell declares with a type."
+    typed = (node.target for node in statements if isinstance(node, ast.AnnAssign))
+    return {target.id for target in typed if isinstance(target, ast.Name)}
 
 # %% ../nbs/02_parameters.ipynb #47ee149c
 def _find_declarations(
-    ran: list[str],  # the sources that ran, in order
+    cells: Iterable[Sequence[ast.stmt]],  # that ran, in order
 ) -> list[int]:  # places of the parameters cell and its later versions; empty without one
-    "Find the cells of `ran` that declare the parameters."
-    names = [_typed_names(source) for source in ran]
+    "Find the cells that declare the parameters."
+    names = [_typed_names(statements) for statements in cells]
     most = max(names, key=len, default=set())
     return [place for place, declared in enumerate(names) if declared & most]
 
 # %% ../nbs/02_parameters.ipynb #c4499eec
 def _injected_names(
     source: str,  # the source of a cell that ran
+    statements: Iterable[ast.stmt],  # the same, parsed
 ) -> list[str]:  # the names that it assigns; empty for a cell that papermill did not write
     "List the names that papermill assigned in `source`."
-    try:
-        body = ast.parse(source).body if source.startswith("# Parameters\n") else []
-    except SyntaxError:
+    if not source.startswith("# Parameters\n"):
         return []
-    targets = [node.targets[0] if isinstance(node, ast.Assign) else None for node in body]
+    targets = [node.targets[0] if isinstance(node, ast.Assign) else None for node in statements]
     return [target.id for target in targets] if all(isinstance(target, ast.Name) for target in targets) else []
 
 # %% ../nbs/02_parameters.ipynb #ce8f026d
@@ -259,11 +270,14 @@ def check_parameters(
     Raises `ParameterError` when that cell did not run, a value is wrong, or papermill gave a name that the cell does
     not declare or gave it before the cell ran, as it does when the tag `parameters` is lost."""
     ran = list(namespace.get("In", []))
-    declared, injected = _find_declarations(ran), [place for place, source in enumerate(ran) if _injected_names(source)]
+    cells = [_read_statements(source) for source in ran]
+    declared = _find_declarations(cells)
+    written = {number: _injected_names(source, cells[number]) for number, source in enumerate(ran)}
+    injected = [number for number, names in written.items() if names]
     if not declared:
         raise ParameterError("No parameters cell has run yet. Run the cell tagged `parameters` first, then this one.")
-    parameters = parse_parameters(ran[declared[-1]])
-    given = [name for place in injected if place > declared[-1] for name in _injected_names(ran[place])]
+    parameters = parse_parameters(ran[declared[-1]], cells[declared[-1]])
+    given = [name for number in injected if number > declared[-1] for name in written[number]]
     if injected and not given and injected[0] < declared[0]:
         raise ParameterError("papermill's values came before the defaults, which have overwritten them. The cell with the "
                              "defaults has lost its tag `parameters`: put it back, in JupyterLab with the gear icon.")
