@@ -22,6 +22,7 @@ from typing import Any
 from .contract import check_notebook, find_asking
 from .edits import check_tag
 from .files import Lock, hand_over
+from .programs import command_for
 from .provenance import find_records_folders
 from .record import Claim, claim_record, open_record
 
@@ -35,7 +36,9 @@ def _spawn(
     descriptor: int,  # of its lock
 ) -> subprocess.Popen:
     "Start the process that will supervise a run, in a session without a terminal."
-    command = [sys.executable, "-P", "-c", "from ml_repo.detach import main; main()", str(folder), str(descriptor)]
+    from ml_repo.detach import main  # of the module, where this is a notebook
+
+    command = command_for(main, folder, descriptor)
     words = os.open(folder / WORDS, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # which the new process inherits
     try:
@@ -53,7 +56,7 @@ def run_detached(
     """Start a run in the background.
 
     Raises `RefusedRun`, `ValueError` or `FileNotFoundError` for a notebook or a value that is wrong, `OSError` where no record can be written."""
-    check_notebook(notebook, parameters or {})
+    check_notebook(notebook, parameters or {}, options.get("cell"))
     options["tags"] = [check_tag(tag) for tag in options.get("tags", ())]
     path, root = Path(notebook).resolve(), find_asking(notebook) or Path.cwd()
     name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name

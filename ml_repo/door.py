@@ -15,7 +15,7 @@ def _execute(
     nb: Any,  # the notebook, with the given values in it
     kernel_name: str,  # as papermill found it
     is_asked: bool,  # whether to keep a record without looking at settings.ini
-    options: dict[str, Any],  # of papermill, and `record` from `ml-repo run`
+    options: dict[str, Any],  # of papermill, and `request` from `run_notebook`
 ) -> Any:  # the executed notebook
     "Execute with a record if one is wanted, and as papermill does if not."
     from papermill.engines import NBClientEngine
@@ -25,7 +25,7 @@ def _execute(
 
     base = next((handler._cwd for scheme, handler in papermill_io._handlers if scheme == "local"), None) or os.getcwd()
     root = find_asking(options.get("input_path"), base)
-    if root is None and not is_asked and not options.get("record"):
+    if root is None and not is_asked and "request" not in options:
         return NBClientEngine.execute_notebook(nb, kernel_name, **options)
     from ml_repo.engine import execute_recorded
 
@@ -42,7 +42,7 @@ class RecordingEngine:
         cls,
         nb: Any,  # the notebook, with the given values in it
         kernel_name: str,  # as papermill found it
-        **options: Any,  # of papermill, and `record` from `ml-repo run`
+        **options: Any,  # of papermill, and `request` from `run_notebook`
     ) -> Any:  # the executed notebook
         "Execute `nb`, with a record if the repository asks for one."
         return _execute(nb, kernel_name, cls.is_asked, options)

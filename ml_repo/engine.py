@@ -12,7 +12,6 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from os import PathLike
@@ -26,7 +25,7 @@ from papermill.engines import NotebookExecutionManager, papermill_engines
 from papermill.exceptions import PapermillException
 from papermill.iorw import LocalHandler, papermill_io
 
-from .contract import RefusedRun, check_contract, check_output, find_doubts
+from .contract import RefusedRun, RunRequest, check_contract, check_output, find_doubts
 from .devices import check_gpu
 from .facts import gather_facts, gather_results
 from .files import write_atomic
@@ -50,12 +49,11 @@ class Job:
     redactor: Redactor  # takes secrets out
     transcript: Transcript  # the executed notebook on disk
     names: list[str]  # of the parameters
-    judge: Any = None  # `look(folder)` gives a cause to end the run, or None; `conclude(folder, facts)` more facts for its record
-    processors: Sequence[int] = ()  # numbers of those that the kernel may use; those of this process without
+    request: RunRequest  # of whoever started the run
 
     def gather(self) -> None:
         "Read what is known before the first cell, and write it into the record."
-        facts = gather_facts(self.root, self.record.folder, self.redactor, len(self.processors) or None)
+        facts = gather_facts(self.root, self.record.folder, self.redactor, len(self.request.processors) or None)
         self.record.facts["warnings"] += facts.pop("warnings", [])
         self.try_update(facts)
 
@@ -65,7 +63,8 @@ class Job:
             self.record.update(**facts)
             return True
         except OSError as error:
-            print(f"{self.record.folder / 'record.json'} cannot be written: {error}. The run goes on.", file=sys.stderr, flush=True)
+            print(f"{self.record.folder / 'record.json'} cannot be written: {error}. The run goes on.",
+                  file=sys.stderr, flush=True)
             return False
 
 # %% ../nbs/08e_engine.ipynb #415d6527
@@ -75,30 +74,32 @@ def _open(
     name: str,  # of the notebook, as it stands in the record
     parameters: list[Parameter],  # its contract
     output: Path | None,  # a second place for the executed notebook
-    about: dict[str, Any],  # experiment, note, tags, parents, door, folder, warnings, claim; `judge` and `processors` as in `Job`
+    request: RunRequest,  # of whoever started the run
     kernel_name: str,  # of the kernel that runs it, which may be another one than the notebook names
 ) -> Job:
     "Open the record of a run. Raises `RefusedRun` when it cannot be written."
     given = dict(nb.metadata.papermill.get("parameters", {}))
-    defaults = {one.name: one.default for one in parameters if not str(one.default).replace("_", "").isalpha()}  # a mere word would be hidden in all prose
+    is_word = {one.name: str(one.default).replace("_", "").isalpha() for one in parameters}
+    defaults = {one.name: one.default for one in parameters if not is_word[one.name]}  # it would be hidden in all prose
     redactor = Redactor({**os.environ, "given": given, "default": defaults})
     for cell in nb.cells:
         redactor.learn(cell.source)
-    values = {one.name: {"default": one.default} | ({"given": given[one.name]} if one.name in given else {}) for one in parameters}
-    values = values or {one: {"default": None, "given": value} for one, value in given.items()}
+    values = {one.name: {"default": one.default} | ({"given": given[one.name]} if one.name in given else {})
+              for one in parameters}
+    values = values or {name: {"default": None, "given": value} for name, value in given.items()}
     kernel = {"name": kernel_name, "language": nb.metadata.get("kernelspec", {}).get("language")}
-    warnings, claim = find_doubts(nb, given, parameters) + list(about.pop("warnings", [])), about.pop("claim", None)
-    more = {name: about.pop(name) for name in ("judge", "processors") if name in about}
-    facts = {"parameters": values, "warnings": warnings, "command": shlex.join(redactor.redact_command(sys.argv)), "source_sha256": hash_source(nb.cells), "kernel": kernel, **about}
+    facts = {"parameters": values, "warnings": [*find_doubts(nb, given, parameters), *request.warnings],
+             "command": shlex.join(redactor.redact_command(sys.argv)), "source_sha256": hash_source(nb.cells),
+             "kernel": kernel, "folder": name_folder(root), **request.list_fields()}
     try:
-        record = open_record(find_records_folders(root)[0], name, claim, **redactor.redact_tree(facts))
+        record = open_record(find_records_folders(root)[0], name, request.claim, **redactor.redact_tree(facts))
     except OSError as error:
         raise RefusedRun(str(error)) from None
     executed = record.folder / (Path(name).name if Path(name).suffix == ".ipynb" else "notebook.ipynb")
     nb.metadata["ml_repo"] = {"run": record.folder.name}
     start_mirror(root, record.folder.parent)  # where the repository wants it; nothing waits for it
     transcript = Transcript(nb, [executed, *([output] if output and output != executed else [])], redactor)
-    return Job(nb, root, record, redactor, transcript, list(values), **more)
+    return Job(nb, root, record, redactor, transcript, list(values), request)
 
 # %% ../nbs/08e_engine.ipynb #11a3eff5
 class UnkeptRecord(OSError, click.ClickException):
@@ -170,10 +171,11 @@ def _conclude(
     facts: dict[str, Any],  # what will stand in the record
 ) -> dict[str, Any]:  # further facts
     "Let the judge of a run say what its result means."
-    if job.judge is None:
+    if job.request.judge is None:
         return {}
     try:
-        return job.judge.conclude(job.record.folder, job.record.facts | facts | {"state": outcome.state, "cause": outcome.cause})
+        known = job.record.facts | facts | {"state": outcome.state, "cause": outcome.cause}
+        return job.request.judge.conclude(job.record.folder, known)
     except Exception as error:
         facts["warnings"].append(f"What this result means could not be said: {type(error).__name__}: {error}")
         return {}
@@ -233,7 +235,6 @@ def _run_here(
     options: dict[str, Any],  # of papermill's client
     stopped: list[int],  # signals that came before
     require_gpu: bool,  # end before the first cell without one
-    warm: str | None,  # the address of a warm process
 ) -> Outcome:
     "Execute with the supervisor."
     log = Log(job.record.folder / "log.txt", job.redactor)
@@ -243,11 +244,14 @@ def _run_here(
         job.transcript.touch()
 
     timeouts = {"startup_timeout": options.pop("start_timeout", 60), "timeout": options.pop("execution_timeout", None)}
-    kept = {key: value for key, value in options.items() if key not in ("autosave_cell_every", "request_save_on_cell_execute")}
-    client = KernelClient(manager, is_python, on_output, warm if is_python else None, job.processors, **timeouts, **kept)
-    supervisor = Supervisor(client, job.transcript, log, job.record.folder, job.names if is_python else [], job.gather, require_gpu)
-    if job.judge is not None:
-        supervisor.judge = lambda: job.judge.look(job.record.folder)
+    unused = ("autosave_cell_every", "request_save_on_cell_execute")
+    kept = {key: value for key, value in options.items() if key not in unused}
+    warm = job.request.warm if is_python else None
+    client = KernelClient(manager, is_python, on_output, warm, job.request.processors, **timeouts, **kept)
+    names = job.names if is_python else []
+    supervisor = Supervisor(client, job.transcript, log, job.record.folder, names, job.gather, require_gpu)
+    if job.request.judge is not None:
+        supervisor.judge = lambda: job.request.judge.look(job.record.folder)
     return supervisor.run(stopped)
 
 # %% ../nbs/08e_engine.ipynb #a652e72e
@@ -305,13 +309,13 @@ def _keep_whole(
 
 # %% ../nbs/08e_engine.ipynb #2fac5bac
 def _takes_gpu(
-    about: dict[str, Any],  # what `ml-repo run` says; `require_gpu` is taken out
+    request: RunRequest,  # of whoever started the run
 ) -> bool:
     "Say whether a run may only begin with a GPU. Raises `NoGPU` where another engine would not ask for it."
-    required = bool(about.pop("require_gpu", False)) or os.environ.get("ML_REPO_REQUIRE_GPU", "0") not in ("", "0")
-    if required and about.get("engine"):  # of papermill, without our supervisor, which would ask the kernel
+    is_required = request.require_gpu or os.environ.get("ML_REPO_REQUIRE_GPU", "0") not in ("", "0")
+    if is_required and request.engine:  # of papermill, without our supervisor, which would ask the kernel
         check_gpu()
-    return required
+    return is_required
 
 # %% ../nbs/08e_engine.ipynb #0aaf3664
 def execute_recorded(
@@ -323,14 +327,14 @@ def execute_recorded(
     output_path: str | None = None,  # where papermill is to write; the record has its own copy
     progress_bar: bool | dict[str, Any] = True,  # papermill's
     log_output: bool = False,  # papermill's: also write what is printed to its log
-    record: dict[str, Any] | None = None,  # from `ml-repo run`: `experiment`, `note`, `tags`, `parents`, `door`, `engine`, `warnings`, `rerun`, `claim`, `require_gpu`, `warm`, `processors`
+    request: RunRequest = RunRequest(),  # from `run_notebook`; papermill's own command has none
     **options: Any,  # start_timeout, execution_timeout, stdout_file, stderr_file
 ) -> nbformat.NotebookNode:  # executed, without secrets
     """Execute a notebook and keep its record.
 
-    Raises `RefusedRun` before anything starts, `DeadKernelError` for a killed kernel, `UnkeptRecord` for a record that is not whole."""
-    about = dict(record or {})
-    require_gpu, engine, announce, warm = _takes_gpu(about), *(about.pop(name, None) for name in ("engine", "announce", "warm"))
+    Raises `RefusedRun` before anything starts, `DeadKernelError` for a killed kernel, `UnkeptRecord` for a record that is
+    not whole."""
+    require_gpu, engine = _takes_gpu(request), request.engine
     nb = nbformat.from_dict(nb)  # one that papermill has brought up from version 3 is of other types
     input_path = input_path if isinstance(input_path, str) and input_path not in ("", "-") else None
     path = Path(base, input_path or "notebook.ipynb").resolve()
@@ -340,18 +344,20 @@ def execute_recorded(
         papermill_engines.get_engine(engine)
     except (KernelError, PapermillException) as error:
         raise RefusedRun(f"{name}: {error}") from None
-    parameters = check_contract(nb, nb.metadata.papermill.get("parameters", {}), name, is_python)
+    parameters = check_contract(nb, nb.metadata.papermill.get("parameters", {}), name, is_python, request.cell)
     output = _keep_whole(output_path, check_output(output_path, base, input_path))
     manager = NotebookExecutionManager(nb, progress_bar=progress_bar and not engine, log_output=log_output)
     stopped: list[int] = []  # signals outside of the execution, so that the record is opened and closed whole
     with nullcontext() if engine else catch_signals(stopped.append):
-        job = _open(nb, root, name, parameters, output, {"door": "papermill", "folder": name_folder(root), **{key: value for key, value in about.items() if value}}, kernel_name)
-        (announce or (lambda folder: None))(job.record.folder)
+        job = _open(nb, root, name, parameters, output, request, kernel_name)
+        request.on_start(job.record.folder)
+        options |= {"log_output": log_output}
         if engine:
-            outcome = _run_other(job, engine, kernel_name, {"input_path": input_path, "progress_bar": progress_bar, "log_output": log_output, **options})
+            options |= {"input_path": input_path, "progress_bar": progress_bar}
+            outcome = _run_other(job, engine, kernel_name, options)
         else:
             manager.notebook_start()
-            outcome = _run_here(job, manager, is_python, {"kernel_name": kernel_name, "log_output": log_output, **options}, stopped, require_gpu, warm)
+            outcome = _run_here(job, manager, is_python, {"kernel_name": kernel_name, **options}, stopped, require_gpu)
         _end(job, manager, outcome, stopped)
     if outcome.signal is not None:
         _end_by_signal(outcome.signal)

@@ -9,13 +9,14 @@ __all__ = ['FOLDER', 'WANTED', 'UNWANTED', 'WORDS', 'name_embedded', 'find_track
 # %% ../nbs/04b_mirror.ipynb #252849b4
 import os
 import subprocess
-import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from urllib.parse import urlparse
 
 from .files import is_held
+from .programs import command_for
 from .provenance import read_settings
 
 # %% ../nbs/04b_mirror.ipynb #26a7ee56
@@ -91,13 +92,13 @@ def find_mirror(
 
 # %% ../nbs/04b_mirror.ipynb #a42d5cdc
 WORDS = "mirror.log"  # in the folder of the view: what went wrong
-_COMMAND = "from ml_repo.sync import main; main()"
+_PROCESS = "ml_repo.sync:main"  # stands higher, so it is not imported here
 
 
 def start_mirror(
     root: str | PathLike,  # of the repository
     home: str | PathLike,  # folder of all records
-    command: str = _COMMAND,  # what the process does
+    command: Sequence[str] | None = None,  # program and arguments, before the two folders; the mirror without one
 ) -> subprocess.Popen | None:  # None where it is not wanted, one is there already, or none could be started
     "Start the process that keeps MLflow up to date, where the repository wants it and none lives."
     with suppress(OSError):
@@ -105,8 +106,10 @@ def start_mirror(
             return None
         words = make_folder(home) / WORDS
         mode = "ab" if words.exists() and words.stat().st_size < 1_000_000 else "wb"
-        variables = {name: value for name, value in os.environ.items() if name != "ML_REPO_RUN"} | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+        variables = {name: value for name, value in os.environ.items() if name != "ML_REPO_RUN"}
+        variables |= {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+        folders = (str(Path(root).resolve()), str(Path(home).resolve()))
         with open(words, mode) as file:
-            return subprocess.Popen([sys.executable, "-P", "-c", command, str(Path(root).resolve()), str(Path(home).resolve())],
-                                    stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True, env=variables)
+            return subprocess.Popen([*(command or command_for(_PROCESS)), *folders], stdin=subprocess.DEVNULL,
+                                    stdout=file, stderr=file, start_new_session=True, env=variables)
     return None

@@ -200,13 +200,15 @@ def run(
     """
     if image:
         sys.exit(_run_inside(context, "" if image == "default" else image, notebook, file, has_gpu))
-    from ml_repo.launch import read_values, run_notebook
+    from ml_repo.launch import find_cell, read_values, run_notebook
 
-    values = read_values(notebook, pairs, file)
+    cell = find_cell(notebook)
+    values = read_values(notebook, pairs, file, cell)
     grid, seeds, is_warm, *work = (options.pop(name) for name in ("grid", "seeds", "is_warm", "workers", "threads"))
     if grid or seeds:
         sys.exit(_run_batch(notebook, grid, seeds, values, options, detach, *work, is_warm is False))
     options |= _find_warm(notebook) if is_warm else {}
+    options["cell"] = cell
     if detach:
         _start(notebook, values, options)
         return

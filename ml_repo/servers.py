@@ -24,6 +24,7 @@ from typing import Any
 
 from .guard import Guard
 from .mlflow_page import PATH, has_page
+from .programs import command_for
 from .provenance import find_repository
 from .results import find_homes, find_runs
 
@@ -85,6 +86,7 @@ def _tensorboard(
     choice: Choice,  # of runs
 ) -> Server:
     "Describe TensorBoard on the chosen runs."
+    from ml_repo.servers import run_tensorboard  # of the module, where this is a notebook
     from ml_repo.tensorboard import Board
 
     board = Board(guard.make_folder())
@@ -93,9 +95,8 @@ def _tensorboard(
         folders = choice.folders()
         return board.sync(folders, patience_s=2) < len({folder.name for folder in folders})
 
-    program = "from ml_repo.servers import run_tensorboard; run_tensorboard()"
-    command = [sys.executable, "-c", program, "--logdir", str(board.folder), "--host", "127.0.0.1", "--reload_interval", "5",
-               "--samples_per_plugin", "scalars=5000,images=200", "--window_title", "TensorBoard: ml_repo"]
+    command = command_for(run_tensorboard, "--logdir", board.folder, "--host", "127.0.0.1", "--reload_interval", 5,
+                          "--samples_per_plugin", "scalars=5000,images=200", "--window_title", "TensorBoard: ml_repo")
     return Server("tensorboard", "TensorBoard", 6006, "", lambda port: [*command, "--port", str(port)], sync=sync)
 
 # %% ../nbs/13l_servers.ipynb #644f5b44
@@ -124,6 +125,7 @@ def _mlflow(
 ) -> Server:
     "Describe MLflow on the chosen runs."
     from ml_repo.mirror import find_tracking
+    from ml_repo.servers import run_mlflow  # of the module, where this is a notebook
 
     uri = ""
     if len(choice.homes) == 1 and not choice.condition:
@@ -131,9 +133,9 @@ def _mlflow(
     if uri.startswith(("http://", "https://")):
         return Server("mlflow", "MLflow", 0, link=uri)
     uri = uri or f"sqlite:///{guard.make_folder() / 'mlflow.sqlite'}"
-    program = "from ml_repo.servers import run_mlflow; run_mlflow()"
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    return Server("mlflow", "MLflow", 5000, PATH if has_page() else "", lambda port: [sys.executable, "-c", program, str(port), uri, choice.condition, *map(str, choice.homes)], quiet)
+    return Server("mlflow", "MLflow", 5000, PATH if has_page() else "",
+                  lambda port: command_for(run_mlflow, port, uri, choice.condition, *choice.homes), quiet)
 
 # %% ../nbs/13l_servers.ipynb #ac86d230
 def has_studies(
@@ -141,6 +143,9 @@ def has_studies(
 ) -> bool:
     "Say whether there are studies to show."
     return any(True for home in homes for _ in Path(home).glob(".studies/*/study.yaml"))
+
+
+_DASHBOARD = "ml_repo.dashboard:run_dashboard"  # stands higher, so it is not imported here
 
 
 def _optuna(
@@ -152,8 +157,7 @@ def _optuna(
         raise ValueError("Optuna's dashboard shows whole studies. Leave the filter out: ml-repo ui optuna")
     if not has_studies(choice.homes):
         raise ValueError("There are no studies yet, so there is nothing to show. Begin with: ml-repo tune NOTEBOOK --vary NAME=VALUES --metric NAME --trials 20")
-    program = "from ml_repo.dashboard import run_dashboard; run_dashboard()"
-    return Server("optuna", "Optuna", 8080, "", lambda port: [sys.executable, "-c", program, str(port), *map(str, choice.homes)])
+    return Server("optuna", "Optuna", 8080, "", lambda port: command_for(_DASHBOARD, port, *choice.homes))
 
 
 VIEWS: dict[str, Callable[..., Server]] = {"tensorboard": _tensorboard, "optuna": _optuna, "mlflow": _mlflow}  # the fast ones first
@@ -269,6 +273,9 @@ def show_views(
 ICONS = Path(__file__).parent / "icons" if "__file__" in globals() else Path("icons")
 
 
+_COMMANDS = "ml_repo.cli:main"  # stands higher, so it is not imported here
+
+
 def _tile(
     name: str,  # of the view
     title: str,  # below the icon
@@ -276,7 +283,7 @@ def _tile(
 ) -> dict[str, Any]:
     "Describe a tile of the launcher."
     launcher = {"title": title, "icon_path": str(ICONS / f"{name}.svg"), "category": "Notebook"} | options.pop("launcher_entry", {})
-    command = [sys.executable, "-c", "from ml_repo.cli import main; main()", "ui", name, "--port", "{port}", "--quiet"]
+    command = command_for(_COMMANDS, "ui", name, "--port", "{port}", "--quiet")
     return {"command": command, "timeout": 120.0, "new_browser_tab": False, "launcher_entry": launcher,
             "request_headers_override": {"Host": "127.0.0.1:{port}"}} | options
 

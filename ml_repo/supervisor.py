@@ -25,7 +25,7 @@ from papermill.engines import NotebookExecutionManager
 from .devices import NoGPU
 from .kernel import KernelClient, ask, describe_death
 from .machine import read_gpus
-from .probe import ask_kernel, watch_files
+from .probe import ask_gpu, ask_kernel, watch_files
 from .run import RUN_VARIABLE
 from .transcript import Log, Transcript
 from .usage import UsageMeter
@@ -216,7 +216,7 @@ async def _require_gpu(
 ) -> None:
     "Raise `NoGPU` where the kernel can use none; one that cannot be asked is trusted if the machine has one."
     client = supervisor.client
-    answer = await ask(client, "__import__('ml_repo.devices', fromlist=['']).tell_problem()", 180) if client.is_python else None
+    answer = await ask(client, ask_gpu(), 180) if client.is_python else None
     if answer is None and not read_gpus():
         raise NoGPU("This run asks for a GPU, but this machine has none with a driver. `ml-repo doctor` says more.")
     if answer is None:

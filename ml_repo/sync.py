@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from os import PathLike
@@ -25,6 +25,7 @@ from .files import Lock, is_held
 from .mirror import find_tracking, has_models, hide_login, make_folder
 from .mlflow_models import name_models
 from .mlflow_store import Progress, Store
+from .programs import command_for
 from .provenance import find_repository
 from .reading import find_records, read_record
 from .results import find_homes, find_runs
@@ -249,15 +250,14 @@ def _await_leisure(
     return True  # the system does not say, and there is no use in waiting
 
 # %% ../nbs/13d_sync.ipynb #ec59bcf6
-_MODELS = "from ml_repo.mlflow_models import main; main()"
-
-
 @patch
 def push_models(
     self: Mirror,
-    command: str = _MODELS,  # what the process does
+    command: Sequence[str] | None = None,  # program and arguments, before folders and runs; the usual one without it
 ) -> bool:  # whether some are left
     "Have models pushed by a process of its own, when half a processor is idle."
+    from ml_repo.mlflow_models import main
+
     if self.pusher and self.pusher.poll() is None:
         return True
     if self.pusher and self.pusher.returncode not in (0, 1) and len(self.pushing) > 1:  # it was killed by one of them: each by itself
@@ -266,7 +266,8 @@ def push_models(
     if (self.models or self.alone) and _await_leisure(0.2):
         self.pushing = sorted(self.models) or [self.alone[0]]
         with suppress(OSError):  # no more processes now
-            self.pusher = subprocess.Popen([sys.executable, "-P", "-c", command, str(self.root), str(self.home), *self.pushing], stdin=subprocess.DEVNULL)
+            words = [*(command or command_for(main)), str(self.root), str(self.home), *self.pushing]
+            self.pusher = subprocess.Popen(words, stdin=subprocess.DEVNULL)
             self.models, self.alone = set(), self.alone if self.models else self.alone[1:]
     return bool(self.pusher or self.models or self.alone)
 

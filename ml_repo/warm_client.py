@@ -23,7 +23,8 @@ from typing import Any
 
 from .files import Lock
 from .imports import is_fixed, is_free
-from .warm_server import read_letter
+from .programs import command_for
+from .warm_server import main, read_letter
 
 # %% ../nbs/09d_warm_client.ipynb #c270835f
 class Cold(Exception):
@@ -169,8 +170,9 @@ def start_process(
             starts.write(f"{time.time()}\n")
         variables = {name: value for name, value in environment.items() if name not in _PRIVATE}
         with open(log, "ab") as words:
-            process = subprocess.Popen([sys.executable, "-c", "from ml_repo.warm_server import main; main()", str(folder)], cwd="/", start_new_session=True,
-                                       stdin=subprocess.DEVNULL, stdout=words, stderr=words, env=order["variables"] | variables)
+            command = command_for(main, folder, options=())  # forks hand Python's options on to their own children
+            process = subprocess.Popen(command, cwd="/", start_new_session=True, stdin=subprocess.DEVNULL,
+                                       stdout=words, stderr=words, env=order["variables"] | variables)
         started_here.append(process)
         while not _can_connect(folder):
             if process.poll() is not None or time.monotonic() > end:

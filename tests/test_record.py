@@ -1,4 +1,5 @@
 """The record of a run keeps everything that it promises, and nothing that is secret."""
+import ast
 import base64
 import hashlib
 import html
@@ -25,6 +26,9 @@ import pytest
 from conftest import BIN, ROOT, checked, run
 from jupyter_client.manager import start_new_kernel
 
+from papermill.cli import papermill as papermill_command
+
+from ml_repo.cli import main as ml_repo_command
 from ml_repo.fingerprint import hash_notebook
 from ml_repo.launch import run_notebook
 from ml_repo.parameters import ParameterError
@@ -460,6 +464,30 @@ def test_a_mistake_is_an_exception_in_python(refusals, mistake):
     with pytest.raises(ParameterError, match=re.escape(message)):
         run_notebook(folder / "train.ipynb", {name: float(value) if "." in value else int(value)}, quiet=True)
     assert not (folder / "experiments").exists()
+
+
+@pytest.mark.parametrize("door", ["papermill", "ml-repo"])
+def test_a_typed_value_parses_the_parameters_cell_once(door, tmp_path, monkeypatch):
+    folder, parsed = make_repository(tmp_path / "project"), []
+    write_notebook(folder / "train.ipynb", CONTRACT, "assert lr == 0.01")
+
+    def parse(source, *arguments, **options):
+        parsed.append(source)
+        return read_tree(source, *arguments, **options)
+
+    read_tree = ast.parse
+    monkeypatch.setattr(ast, "parse", parse)
+    monkeypatch.chdir(folder)
+    with pytest.raises(SystemExit) as end:
+        if door == "papermill":
+            papermill_command(["train.ipynb", "out.ipynb", "-p", "lr", "0.01"])
+        else:
+            ml_repo_command(["run", "train.ipynb", "-p", "lr", "0.01"])
+    assert end.value.code == 0
+    assert parsed.count(CONTRACT.strip()) == 1
+    record = only(read_records(folder))
+    assert record["parameters"]["lr"] == {"default": 0.1, "given": 0.01, "used": 0.01}
+    assert record["door"] == {"papermill": "papermill", "ml-repo": "ml-repo run"}[door]
 
 
 # Two people.
