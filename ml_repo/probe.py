@@ -21,14 +21,16 @@ def watch():
     if sys.platform == "linux" and "ipykernel" in sys.modules and os.environ.get("ML_REPO_RUN") and os.environ.get("JPY_PARENT_PID") == str(os.getppid()):
         import ctypes, signal
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    read, written = {}, {}
-    sys._ml_repo_files = read, written
+    read, written, drawn = {}, {}, {}
+    sys._ml_repo_files, sys._ml_repo_drawn = (read, written), drawn
     outside = tuple({os.path.realpath(path) + os.sep for path in (sys.prefix, sys.base_prefix, os.path.dirname(os.__file__),
                      *site.getsitepackages(), site.getusersitepackages(), "/proc", "/sys", "/dev", "/etc", "/usr")
                      if os.path.realpath(path) != os.sep})
-    kinds = (".py", ".pyc", ".so", ".pth")
-    private = ("/.ipython/", "/.jupyter/", "/.config/", "/.cache/", "/.local/share/", "/.git/", "/.ipynb_checkpoints/", "/ipykernel_")
+    kinds = (".py", ".pyc", ".so")
+    private = ("/.ipython/", "/.jupyter/", "/.local/share/jupyter/", "/.git/", "/.ipynb_checkpoints/", "/ipykernel_")
     def note(event, arguments):
+        if event in ("tempfile.mkstemp", "tempfile.mkdtemp") and len(drawn) < 2000:
+            drawn[os.path.abspath(os.fsdecode(arguments[0]))] = None
         if event != "open":
             return
         path, mode, flags = arguments
@@ -105,6 +107,8 @@ def answer(namespace, names):
     facts["modules"] = sorted(path for path in files if not path.startswith(outside))[:2000]
     facts["imported"] = sorted({name.partition(".")[0] for name in sys.modules if name[:2] != "__"} - set(getattr(sys, "stdlib_module_names", ())))[:2000]
     facts["late"] = getattr(sys, "_ml_repo_late", [])
+    facts["drawn"] = list(getattr(sys, "_ml_repo_drawn", {}))
+    facts["folders"] = {name: value for name, value in os.environ.items() if value[:1] == os.sep and os.pathsep not in value} | {"HOME": os.path.expanduser("~")}
     facts["read"], facts["written"] = [path for path in read if path not in written], list(written)
     if "keras" in loaded and "ml_repo.fingerprint" in sys.modules:
         facts["weights"] = hash_models(namespace, loaded["keras"], sys.modules["ml_repo.fingerprint"].hash_weights)
