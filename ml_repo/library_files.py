@@ -74,7 +74,9 @@ class LibraryFolders:
         holders += [(folder, f"${name}/{path.relative_to(folder).as_posix()}") for name, folder in self.named.items() if path.is_relative_to(folder)]
         for folder in self.temporary:
             if path.is_relative_to(folder) and path != folder and _NUMBERED.match(path.relative_to(folder).parts[0]):
-                holders.append((folder / path.relative_to(folder).parts[0], f"$TMPDIR/{path.relative_to(folder).as_posix()}"))
+                numbered = folder / path.relative_to(folder).parts[0]
+                if not self.home.is_relative_to(numbered) and not self.root.is_relative_to(numbered):  # else a test plays a user
+                    holders.append((numbered, f"$TMPDIR/{path.relative_to(folder).as_posix()}"))
         holders += [(drawn, f"$TMPDIR/{path.relative_to(drawn.parent).as_posix()}") for drawn in self.drawn if path.is_relative_to(drawn)]
         return holders
 
