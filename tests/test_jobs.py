@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import BIN, LIMIT_S, ROOT, run
+from conftest import BIN, LIMIT_S, ROOT, await_true, run
 from test_record import make_repository, write_notebook
 
 from ml_repo.control import find_supervisor, wait_run
@@ -108,6 +108,28 @@ def test_the_signal_may_come_before_anything_has_begun(repository):
     code, text = ml_repo(repository, "stop", folder.name)
     assert code == 0 and "interrupted. Stopped by SIGTERM" in text
     assert read_record(folder)["parameters"]["epochs"]["given"] == 10000
+
+
+SWALLOWS = """
+import os, sys, time
+
+open(os.path.join(os.path.dirname(__file__), "importing"), "w").close()
+try:
+    time.sleep(600)
+except BaseException:  # as some packages do while they are imported
+    pass
+sys.path.remove(os.path.dirname(__file__))
+del sys.modules["papermill"]
+import papermill
+"""
+
+
+def test_a_signal_that_an_import_swallows_is_not_lost(repository):
+    (repository / "papermill.py").write_text(SWALLOWS)
+    result = run("ml-repo", "run", "count.ipynb", "--detach", "-p", "epochs", "10000", cwd=repository, PYTHONPATH=f"{repository}:{os.environ.get('PYTHONPATH', ROOT)}")
+    await_true((repository / "importing").exists, "the import")
+    code, text = ml_repo(repository, "stop", result.stdout.strip())
+    assert code == 0 and "interrupted. Stopped by SIGTERM" in text, text
 
 
 def test_wrong_input_is_refused_at_once_and_leaves_nothing(repository):
