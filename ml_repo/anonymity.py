@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 # %% ../nbs/15d_anonymity.ipynb #6ce47c52
-_PRIVATE = ("host", "places", "command", "environment", "folder", "seen", "redacted", "inputs")
+_PRIVATE = ("host", "places", "command", "environment", "folder", "seen", "redacted", "inputs", "library_files")
 _PRIVATE_INSIDE = {"machine": ("hostname", "system"), "code": ("remote", "branch", "patch", "left_out"), "image": ("image",)}
 
 

@@ -20,7 +20,7 @@ from .metric_judgement import Item, Tolerances
 from .noise import is_timing
 from .origins import CLOCKS, Origin
 from .reading import Record
-from .texts import compare_texts, drop_logs
+from .texts import compare_texts, drop_installing, drop_logs
 from .verdict import Verdict, find_worst
 
 # %% ../nbs/12l_cell_judgement.ipynb #65d89eba
@@ -40,6 +40,8 @@ def _read_shown(
         for kind, value in output.get("data", {}).items():
             if kind not in _SKIPPED:
                 shown.setdefault(kind, []).append("".join(value) if isinstance(value, list) and all(isinstance(one, str) for one in value) else value)
+    if "stdout" in shown:
+        shown["stdout"] = [drop_installing(text, cell.source) for text in shown["stdout"]]
     return shown
 
 # %% ../nbs/12l_cell_judgement.ipynb #ad21faa7

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Rows', 'MACHINE', 'compare_values', 'read_stored', 'compare_runs', 'read_notebooks', 'compare_parameters',
-           'compare_modules', 'compare_metrics', 'compare_packages', 'compare_machines', 'compare_data',
-           'compare_outputs']
+           'compare_modules', 'compare_metrics', 'compare_packages', 'compare_machines', 'tells_library_files',
+           'read_files', 'read_library_files', 'compare_data', 'compare_outputs']
 
 # %% ../nbs/10h_contrasts.ipynb #00f8f1bd
 import json
@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .cells import Cell, read_cells
+from .library_files import is_cache, name_recorded
 from .metrics import find_direction, metric_key
 from .reading import Record
 from .store import read_text
@@ -219,11 +220,11 @@ def compare_machines(
     return rows + [{"note": f"{name} does not say, so this is not compared: {', '.join(fields)}."} for name, fields in missing.items() if fields]
 
 # %% ../nbs/10h_contrasts.ipynb #7af9d5c8
-def _read_files(
+def _read_list(
     record: Record,  # of a run
-    field: str,  # inputs or outputs
+    field: str,  # inputs, outputs or library_files
 ) -> tuple[dict[str, Any], Rows]:  # by path: SHA-256, or bytes where it was too large; notes
-    "Read the whole list of files."
+    "Read the whole list of a field as it stands in the record."
     about, notes = record.get(field) or {}, []
     files = about.get("files", [])
     if "list" in about:
@@ -234,6 +235,37 @@ def _read_files(
     return {one["path"]: one["sha256"] or f"{one['size_bytes']} bytes" for one in files}, notes
 
 
+def tells_library_files(
+    record: Record,  # of a run
+) -> bool:  # False for a record of an earlier version
+    "Say whether a record tells the files of libraries from its outputs."
+    return "library_files" in record
+
+
+def read_files(
+    record: Record,  # of a run
+    field: str,  # inputs or outputs
+) -> tuple[dict[str, Any], Rows]:  # by path: SHA-256, or bytes where it was too large; notes
+    "Read the whole list of files that a run read or wrote, without those that cannot change a result or are no result."
+    files, notes = _read_list(record, field)
+    if tells_library_files(record):
+        return files, notes
+    names = {path: name_recorded(path) for path in files}
+    if field == "outputs":
+        return {path: value for path, value in files.items() if not names[path]}, notes
+    return {names[path] or path: value for path, value in files.items() if not is_cache(names[path] or path)}, notes
+
+
+def read_library_files(
+    record: Record,  # of a run
+) -> dict[str, Any]:  # by name: SHA-256, or bytes where it was too large; empty where the list is gone
+    "Read which files libraries wrote for themselves, without caches; in a record of an earlier version they are among the outputs."
+    files, _ = _read_list(record, "library_files" if tells_library_files(record) else "outputs")
+    names = {path: path if tells_library_files(record) else name_recorded(path) for path in files}
+    return {names[path]: value for path, value in files.items() if names[path] and not is_cache(names[path])}
+
+
+# %% ../nbs/10h_contrasts.ipynb #23be5bd8
 def _compare_files(
     first: Record,  # of a run
     second: Record,  # of another
@@ -244,9 +276,15 @@ def _compare_files(
         return []
     if unknown := [record["id"] for record in (first, second) if not _is_known(record, field)]:
         return [{"note": f"{name} does not say its {field}, so they are not compared."} for name in unknown]
-    (files, notes), (others, more) = _read_files(first, field), _read_files(second, field)
+    (files, notes), (others, more) = read_files(first, field), read_files(second, field)
+    if field == "inputs":  # what a library wrote in one run is what it read in the other
+        kept = [read_library_files(record) for record in (first, second)]
+        files, others = ({name: known[name] for name in known.keys() & other.keys()} | own
+                         for own, other, known in ((files, others, kept[0]), (others, files, kept[1])))
     rows = compare_values(files, others)
-    return [row for row in rows if len(row) == 3 or not row["name"].startswith((tempfile.gettempdir(), "/tmp/", "/dev/shm/"))] + notes + more
+    if not (tells_library_files(first) and tells_library_files(second)):
+        rows = [row for row in rows if len(row) == 3 or not row["name"].startswith((tempfile.gettempdir(), "/tmp/", "/dev/shm/"))]
+    return rows + notes + more
 
 
 def compare_data(

@@ -77,10 +77,6 @@ class _Stopped(BaseException):
     "A signal asks for the end, and no notebook is running."
 
 
-def _stop(number: int, frame: Any) -> None:
-    raise _Stopped(number)
-
-
 def _give_up(
     claim: Claim,  # of a run that did not begin
     options: dict[str, Any],  # of `run_notebook`
@@ -113,13 +109,19 @@ def main() -> None:
     with open(os.devnull) as nothing:
         os.dup2(nothing.fileno(), 0)
     claim, sys.argv = Claim(folder, task["name"], lock, task["started"]), task["argv"]
+    asked: list[int] = []
+
+    def stop(number: int, frame: Any) -> None:
+        asked.append(number)
+        raise _Stopped(number)
+
     try:
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, _stop)
+            signal.signal(number, stop)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         from ml_repo.launch import run_notebook
 
-        run_notebook(**task["options"], claim=claim)
+        run_notebook(**task["options"], claim=claim, on_start=lambda record: [signal.raise_signal(number) for number in asked])
     except (_Stopped, KeyboardInterrupt, Exception) as error:
         if not claim.is_open:
             _give_up(claim, task["options"], error)

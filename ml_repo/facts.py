@@ -8,6 +8,7 @@ __all__ = ['HASH_LIMIT', 'LISTED', 'SEARCHES', 'gather_facts', 'compare_used', '
 # %% ../nbs/03a_facts.ipynb #2664d605
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
@@ -16,6 +17,7 @@ from typing import Any
 
 from .code import make_patch, read_code
 from .files import dump_json, read_lines, write_atomic
+from .library_files import LibraryFolders, is_cache, is_library_name
 from .machine import read_cuda, read_environment, read_gpus, read_image, read_machine
 from .provenance import compare_with_lock, list_packages
 from .record import read_told
@@ -146,6 +148,7 @@ LISTED = 15  # files that stand in the record itself; the whole list is in the s
 def list_files(
     paths: Iterable[str | PathLike],  # existing files; what is not there any more is left out
     base: Path,  # names are given from here where they lie inside
+    name_file: Callable[[Path], str] = lambda path: "",  # gives a file another name; empty for the usual one
 ) -> list[dict[str, Any]]:  # path, size_bytes, sha256 (None beyond the limit), by path
     "List files with size and hash."
     found, total = [], 0
@@ -159,8 +162,8 @@ def list_files(
                 digest = hashlib.file_digest(file, "sha256").hexdigest() if total <= HASH_LIMIT else None
         except OSError:
             continue
-        name = path.relative_to(base) if path.is_relative_to(base) else path
-        found.append({"path": name.as_posix(), "size_bytes": size, "sha256": digest})
+        name = name_file(path) or (path.relative_to(base) if path.is_relative_to(base) else path).as_posix()
+        found.append({"path": name, "size_bytes": size, "sha256": digest})
     return found
 
 
@@ -203,6 +206,22 @@ def _skip_records(
     return [path if path.is_relative_to(root) else place for place, path in places.items() if not place.is_relative_to(folder)
             and not (place.parent.parent == folder.parent and place.name.startswith(".")) and not _is_ours(place, folder)]
 
+# %% ../nbs/03a_facts.ipynb #dbf4f014
+def _sort_files(
+    root: Path,  # of the repository
+    folder: Path,  # of the record
+    answer: Mapping[str, Any],  # what the kernel held: `read`, `written`, `folders`, `drawn`, `imported`
+) -> dict[str, list[dict[str, Any]]]:  # outputs, inputs, library_files: path, size_bytes, sha256
+    "Tell what a run read and wrote from what libraries keep for themselves."
+    imported = [name for name in answer.get("imported", []) if not (root / name).exists() and not (root / f"{name}.py").exists()]
+    libraries = LibraryFolders.find(root, answer.get("folders") or os.environ, imported, answer.get("drawn", []))
+    files: dict[str, list[dict[str, Any]]] = {"outputs": [], "inputs": [], "library_files": []}
+    for way, field in (("read", "inputs"), ("written", "outputs")):
+        for file in list_files(_skip_records(answer.get(way, []), root, folder.resolve()), root, libraries.name):
+            is_note = is_cache(file["path"]) or (field == "outputs" and is_library_name(file["path"]))
+            files["library_files" if is_note else field].append(file)
+    return {field: sorted(listed, key=lambda file: file["path"]) for field, listed in files.items()}
+
 # %% ../nbs/03a_facts.ipynb #ee8aa8c7
 def _name_modules(
     root: Path,  # of the repository
@@ -237,12 +256,12 @@ def gather_results(
               "places": {"root": str(root), "prefix": answer.get("prefix", prefix)},
               "kernel": dict(facts.get("kernel", {})) | ({"python": answer["python"]} if "python" in answer else {})}
     found |= told
-
-    def list_opened(way: str) -> list[dict[str, Any]]:
-        return list_files(_skip_records(answer.get(way, []), root, folder.resolve()), root)
-
-    _attempt("outputs", lambda: _shorten(list_files([path for path in (folder / "artifacts").rglob("*")], folder) + list_opened("written"), folder.parent), found)
-    _attempt("inputs", lambda: _shorten(list_opened("read"), folder.parent), found)
+    try:
+        files = _sort_files(root, folder, answer)
+        files["outputs"] = list_files((folder / "artifacts").rglob("*"), folder) + files["outputs"]
+        found |= {field: _shorten(listed, folder.parent) for field, listed in files.items()}
+    except Exception as error:
+        warnings.append(f"The files that were read and written could not be listed: {type(error).__name__}: {error}")
     if answer.get("prefix", prefix) != prefix:
         _attempt("packages", lambda: _keep_packages(root, folder, Redactor(), answer["places"]), found)
         warnings.append(f"The kernel runs in another environment than papermill ({answer['prefix']}); the packages are those of the kernel.")

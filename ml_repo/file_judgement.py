@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .contrasts import _read_files
+from .contrasts import read_files, tells_library_files
 from .figures import compare_drawings, compare_figures, is_figure
 from .fingerprint import hash_file
 from .metric_judgement import Item, Tolerances
@@ -131,10 +131,11 @@ def compare_files(
 # %% ../nbs/12k_file_judgement.ipynb #5d17f8ba
 def _list_outputs(
     record: Record,  # of a run
-) -> dict[str, dict[str, Any]]:  # by path: size and SHA-256
+    is_sorted: bool = True,  # False where a record of an earlier version does not say which names `tempfile` drew
+) -> dict[str, dict[str, Any]]:  # by path: SHA-256
     "List the files that a run wrote, without those whose names are new in each run."
-    return {path: {"sha256": value} for path, value in _read_files(record, "outputs")[0].items()
-            if "tfevents" not in path and not path.startswith(("/tmp/", "/dev/shm/", "/var/tmp/"))}
+    drawn = () if is_sorted else ("/tmp/", "/dev/shm/", "/var/tmp/")
+    return {path: {"sha256": value} for path, value in read_files(record, "outputs")[0].items() if "tfevents" not in path and not path.startswith(drawn)}
 
 # %% ../nbs/12k_file_judgement.ipynb #3fdee142
 def judge_outputs(
@@ -144,7 +145,8 @@ def judge_outputs(
     origins: tuple[Origin, Origin],  # of the two runs
 ) -> Iterator[Item]:
     "Judge weights, and the files that were written."
-    files, others = _list_outputs(first), _list_outputs(second)
+    is_sorted = tells_library_files(first) and tells_library_files(second)
+    files, others = _list_outputs(first, is_sorted), _list_outputs(second, is_sorted)
     weights, repeated = (record.get("weights") or {} for record in (first, second))
     for name in weights | repeated:
         if name not in weights or name not in repeated:

@@ -18,7 +18,7 @@ from .programs import expression_of
 
 # %% ../nbs/02c_probe.ipynb #994e184d
 def note_opened_files() -> None:
-    "Note the files that this process opens from now on, in `sys._ml_repo_files`: two dictionaries, read and written."
+    "Note the files that this process opens from now on, in `sys._ml_repo_files`: two dictionaries, read and written; names that `tempfile` draws, in `sys._ml_repo_drawn`."
     import os
     import site
     import sys
@@ -27,16 +27,18 @@ def note_opened_files() -> None:
         return
     read: dict[str, None] = {}
     written: dict[str, None] = {}
-    sys._ml_repo_files = read, written
+    drawn: dict[str, None] = {}
+    sys._ml_repo_files, sys._ml_repo_drawn = (read, written), drawn
     python = (sys.prefix, sys.base_prefix, os.path.dirname(os.__file__))
     installed = (*python, *site.getsitepackages(), site.getusersitepackages())
     folders = {os.path.realpath(path) for path in (*installed, "/proc", "/sys", "/dev", "/etc", "/usr")} - {os.sep}
     outside = tuple(folder + os.sep for folder in folders)
-    endings = (".py", ".pyc", ".so", ".pth")
-    private = ("/.ipython/", "/.jupyter/", "/.config/", "/.cache/", "/.local/share/", "/.git/", "/.ipynb_checkpoints/",
-               "/ipykernel_")
+    endings = (".py", ".pyc", ".so")
+    private = ("/.ipython/", "/.jupyter/", "/.local/share/jupyter/", "/.git/", "/.ipynb_checkpoints/", "/ipykernel_")
 
     def note(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in ("tempfile.mkstemp", "tempfile.mkdtemp") and len(drawn) < 2000:
+            drawn[os.path.abspath(os.fsdecode(arguments[0]))] = None
         if event != "open":
             return
         path, _, flags = arguments
@@ -235,6 +237,7 @@ def describe_kernel(
 ) -> str:  # text in JSON
     "Say what this kernel holds: values of parameters, versions, imports, files, weights of models, lines that wait."
     import json
+    import os
     import site
     import sys
     from contextlib import suppress
@@ -255,7 +258,9 @@ def describe_kernel(
         if hasattr(stream, "flush_timeout"):
             stream.flush_timeout = 0.2
     read, written = getattr(sys, "_ml_repo_files", ({}, {}))
+    folders = {name: value for name, value in os.environ.items() if value[:1] == os.sep and os.pathsep not in value}
     facts |= {**read_determinism(loaded), **list_imported(), "late": getattr(sys, "_ml_repo_late", []),
+              "drawn": list(getattr(sys, "_ml_repo_drawn", {})), "folders": folders | {"HOME": os.path.expanduser("~")},
               "read": [path for path in read if path not in written], "written": list(written)}
     hashing, run = find_module(module_names["hashing"]), find_module(module_names["run"])
     if "keras" in loaded and hashing is not None:

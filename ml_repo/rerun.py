@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from .checkout import Checkout, checkout_run, hide_beside, remove_checkout
-from .inputs import check_inputs, list_inputs
+from .inputs import check_inputs, find_input, list_inputs
 from .code import ask_git
 from .edits import check_tag
 from .environments import Environment, choose_environment
@@ -239,8 +239,9 @@ def _find_mounts(
     if checkout.tree:
         folders.setdefault(Path(os.fsdecode(ask_git(checkout.folder, "rev-parse", "--path-format=absolute", "--git-common-dir")).rstrip("\n")), True)
     for one in list_inputs(record):
-        if one["path"].startswith("/") and Path(one["path"]).exists():
-            folders.setdefault(Path(one["path"]).parent, False)
+        place = find_input(one["path"], Path())
+        if place.is_absolute() and place.exists():
+            folders.setdefault(place.parent, False)
     return folders
 
 # %% ../nbs/12e_rerun.ipynb #0357e35b

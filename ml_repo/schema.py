@@ -240,6 +240,8 @@ _EVIDENCE = {
     "packages": _PACKAGES,
     "outputs": _FILES,
     "inputs": _FILES,
+    "library_files": _FILES | {"description": "files that libraries keep for themselves, which are no results: written in their "
+                                              "folders, or caches; named from the folder, as in ~/.keras/keras.json"},
     "weights": {"type": "object", "description": "SHA-256 of trained weights, by name"},
     "data": {"type": "object", "description": "fingerprints of data, by name"},
     "determinism": {"type": "object"},

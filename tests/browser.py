@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import websocket
+from conftest import LIMIT_S
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 # Finds elements inside of web components and frames, too, where a plain selector does not look.
@@ -47,15 +48,15 @@ class Browser:
         self.process = subprocess.Popen(
             [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0", "--remote-allow-origins=*", "--no-proxy-server",
              f"--user-data-dir={self.folder}", f"--window-size={width},{height}", "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        file, end = self.folder / "DevToolsActivePort", time.monotonic() + 30
+        file, end = self.folder / "DevToolsActivePort", time.monotonic() + LIMIT_S
         while not (file.exists() and file.read_text().strip()):
             assert time.monotonic() < end and self.process.poll() is None, "Chromium does not start"
             time.sleep(0.1)
         self.port, self.number, self.events = int(file.read_text().split()[0]), 0, []
-        self.socket = websocket.create_connection(self.list_pages()[0]["webSocketDebuggerUrl"], timeout=60)
+        self.socket = websocket.create_connection(self.list_pages()[0]["webSocketDebuggerUrl"], timeout=LIMIT_S)
 
     def list_pages(self) -> list[dict]:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/json/list", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/json/list", timeout=LIMIT_S) as answer:
             return [page for page in json.load(answer) if page["type"] == "page"]
 
     def call(self, method: str, **parameters) -> dict:
@@ -79,7 +80,7 @@ class Browser:
         """All that can be read on the page, in its frames and components, too."""
         return self.ask(f"{FIND}.filter(one => !one.children.length || one.tagName === 'P').map(one => one.textContent).concat(document.body?.innerText ?? '').join('\\n')")
 
-    def wait(self, words: str, patience_s: float = 60) -> str:
+    def wait(self, words: str, patience_s: float = LIMIT_S) -> str:
         """Wait until `words` stand on the page."""
         end = time.monotonic() + patience_s
         while words not in (text := self._try_text()):

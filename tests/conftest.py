@@ -1,11 +1,17 @@
 """What the whole-program checks share."""
+import atexit
 import base64
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,7 +21,23 @@ BIN = Path(sys.executable).parent
 for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) == signal.SIG_IGN:  # by nohup, or by a shell that put the tests into the background; what is started here would ignore them, too
         signal.signal(number, usual)
-os.environ["ML_REPO_MIRROR"] = "0"  # no MLflow beside the runs of tests; those of the mirror ask for it
+
+
+def forget_person() -> None:
+    """Keep the settings of whoever runs the tests out of them: variables, Keras' and matplotlib's settings, git's."""
+    for name in list(os.environ):
+        if name.startswith(("ML_REPO_", "KERAS_", "MLFLOW_", "GIT_AUTHOR_", "GIT_COMMITTER_")) and name != "ML_REPO_PICTURES":
+            del os.environ[name]
+    folder = Path(tempfile.mkdtemp(prefix="ml-repo-tests-"))
+    owner = os.getpid()
+    atexit.register(lambda: os.getpid() == owner and shutil.rmtree(folder, ignore_errors=True))
+    (folder / "gitconfig").write_text("[user]\n\tname = test\n\temail = test@localhost\n[safe]\n\tdirectory = *\n")
+    os.environ |= {"GIT_CONFIG_GLOBAL": str(folder / "gitconfig"), "KERAS_HOME": str(folder / "keras"),
+                   "MATPLOTLIBRC": str(Path(find_spec("matplotlib").origin).parent / "mpl-data" / "matplotlibrc"),
+                   "ML_REPO_MIRROR": "0"}  # no MLflow beside the runs of tests; those of the mirror ask for it
+
+
+forget_person()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -70,6 +92,39 @@ class Executed:
     def fact(self, name: str) -> str:
         """The value of a fact that the notebook showed in a table."""
         return re.search(rf"^ ?{name} +(.*)$", self.text(), flags=re.MULTILINE)[1].strip()
+
+
+LIMIT_S = 300  # until a wait gives up: long enough for a machine with ten times as much to do
+
+
+def await_true(happened: Callable[[], object], what: str, limit_s: float = LIMIT_S, pause_s: float = 0.05) -> object:
+    """Wait until something has happened, and return what came of it; only a fault takes as long as the limit."""
+    until = time.monotonic() + limit_s
+    while not (result := happened()):
+        assert time.monotonic() < until, f"{what() if callable(what) else what}: not within {limit_s} s"
+        time.sleep(pause_s)
+    return result
+
+
+def list_shipped() -> list[Path]:
+    """The records that are committed. Those of the person who runs the tests lie beside them, and are none of a test's business."""
+    names = checked("git", "ls-files", "-z", "--", "experiments/*/record.json").split("\0")
+    return sorted((ROOT / name).parent for name in names if name and (ROOT / name).is_file())
+
+
+def copy_shipped(folder: Path) -> Path:
+    """Copy the committed records, with their texts and nothing else, into `folder`."""
+    for name in checked("git", "ls-files", "-z", "--", "experiments").split("\0"):
+        if name and (ROOT / name).is_file():
+            (target := folder / Path(name).relative_to("experiments")).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shipped(tmp_path_factory) -> Path:
+    """A folder with the committed records, to read from."""
+    return copy_shipped(tmp_path_factory.mktemp("shipped") / "experiments")
 
 
 @pytest.fixture(scope="session")

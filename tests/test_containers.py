@@ -20,7 +20,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 import pytest
-from conftest import BIN, ROOT, checked, run
+from conftest import BIN, LIMIT_S, ROOT, checked, run
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from test_record import git, write_notebook
@@ -310,7 +310,7 @@ def registry(engine) -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def wait_for(url: str, seconds: float = 60) -> int:
+def wait_for(url: str, seconds: float = LIMIT_S) -> int:
     """Ask until somebody answers; returns the status."""
     end = time.monotonic() + seconds
     while True:
@@ -408,7 +408,7 @@ def test_no_process_of_the_image_is_root(image, place):
 def test_docker_stop_keeps_what_was_there(image, project, words):
     known = records(project)
     name = docker("run", "--detach", "-v", f"{project}:/workspace", image, *words, "-p", "wait_s", "100").strip()
-    end = time.monotonic() + 60
+    end = time.monotonic() + LIMIT_S
     while "user" not in "".join((one / "log.txt").read_text() for one in records(project) - known if (one / "log.txt").exists()):
         assert time.monotonic() < end, docker("logs", name)
         time.sleep(0.2)
@@ -502,7 +502,7 @@ def test_a_signal_ends_the_run_in_its_container(image, project, number):
     known = records(project)
     process = subprocess.Popen([BIN / "ml-repo", "run", "nbs/train.ipynb", "-p", "wait_s", "100", "--image", image], cwd=project, stdout=subprocess.DEVNULL,
                                env=os.environ | TRUSTING | {"PYTHONPATH": str(project)})
-    end = time.monotonic() + 60
+    end = time.monotonic() + LIMIT_S
     while "user" not in "".join((one / "log.txt").read_text() for one in records(project) - known if (one / "log.txt").exists()):
         assert time.monotonic() < end and process.poll() is None
         time.sleep(0.2)

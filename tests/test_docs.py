@@ -10,7 +10,7 @@ from urllib.parse import unquote, urldefrag
 import pytest
 import yaml
 from browser import serve_pages
-from conftest import ROOT, checked
+from conftest import LIMIT_S, ROOT, checked
 from test_site import axe, browser  # noqa: F401  fixtures
 
 from ml_repo.chapters import read_chapter
@@ -179,7 +179,7 @@ def test_pages_ask_for_nothing_elsewhere_and_fit_the_screen(browser, homes, way)
 
 def search(browser, home: str, words: str) -> list:  # noqa: F811
     browser.show(f"{home}search.html?q={words}", False, 1400)
-    end = time.monotonic() + 30
+    end = time.monotonic() + LIMIT_S
     while not (found := browser.ask("[...document.querySelectorAll('#search-results li a')].map(one => one.getAttribute('href'))")):
         assert time.monotonic() < end, f"nothing is found for {words}"
         time.sleep(0.2)
@@ -197,11 +197,11 @@ def test_the_search_finds_guides_and_functions(browser, homes, way):  # noqa: F8
 def test_a_newcomer_finds_what_was_tried_what_was_best_whether_it_holds_and_how_to_get_it_back(browser, homes):  # noqa: F811
     browser.show(homes["file"] + "index.html", False, 1400)
     browser.click("Experiments", "a")
-    text = browser.wait("step-size", 30)
+    text = browser.wait("step-size")
     assert "10 runs" in text and "val_accuracy 0.977" in text and "train-20261123T132802Z-nm4u" in text
     assert "identical" in text and "ml-repo verify train-20261123T132802Z-nm4u" in text and "ml-repo checkout" in text
     browser.click("Guide", "a")
-    browser.wait("Begin", 30)
+    browser.wait("Begin")
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import BIN, ROOT, run
+from conftest import BIN, LIMIT_S, ROOT, await_true, run
 from test_record import make_repository, write_notebook
 
 from ml_repo.control import find_supervisor, wait_run
@@ -58,7 +58,7 @@ def detach(root: Path, *arguments: str) -> Path:
     return root / "experiments" / text.strip()
 
 
-def await_text(file: Path, text: str, limit_s: float = 60) -> None:
+def await_text(file: Path, text: str, limit_s: float = LIMIT_S) -> None:
     """Wait until `text` stands in a file."""
     until = time.monotonic() + limit_s
     while not (file.is_file() and text in file.read_text()):
@@ -82,7 +82,7 @@ def test_it_is_found_at_once_and_logs_watch_and_wait_show_it_to_its_end(reposito
         assert code == 0 and re.search(rf"{folder.name} +running +epoch \d+/30 +val_accuracy 0\.\d+ +\d+ s", table), table
         code, text = ml_repo(repository, "wait", folder.name)
         assert code == 0 and text.splitlines()[-1].startswith(f"{folder.name}: completed after"), text
-        out, err = following.communicate(timeout=30)
+        out, err = following.communicate(timeout=LIMIT_S)
     assert (following.returncode, out) == (0, printed(30))
     assert f"{folder.name}: completed" in err
     record = read_record(folder)
@@ -110,6 +110,28 @@ def test_the_signal_may_come_before_anything_has_begun(repository):
     assert read_record(folder)["parameters"]["epochs"]["given"] == 10000
 
 
+SWALLOWS = """
+import os, sys, time
+
+open(os.path.join(os.path.dirname(__file__), "importing"), "w").close()
+try:
+    time.sleep(600)
+except BaseException:  # as some packages do while they are imported
+    pass
+sys.path.remove(os.path.dirname(__file__))
+del sys.modules["papermill"]
+import papermill
+"""
+
+
+def test_a_signal_that_an_import_swallows_is_not_lost(repository):
+    (repository / "papermill.py").write_text(SWALLOWS)
+    result = run("ml-repo", "run", "count.ipynb", "--detach", "-p", "epochs", "10000", cwd=repository, PYTHONPATH=f"{repository}:{os.environ.get('PYTHONPATH', ROOT)}")
+    await_true((repository / "importing").exists, "the import")
+    code, text = ml_repo(repository, "stop", result.stdout.strip())
+    assert code == 0 and "interrupted. Stopped by SIGTERM" in text, text
+
+
 def test_wrong_input_is_refused_at_once_and_leaves_nothing(repository):
     for arguments, message in ((("-p", "epoch", "3"), "Did you mean epochs?"), (("-p", "epochs", "0"), "at least 1"), (("--tag", "two words"), "two words")):
         code, text = ml_repo(repository, "run", "count.ipynb", "--detach", *arguments)
@@ -125,7 +147,7 @@ def test_a_start_that_fails_is_not_lost(repository):
     (repository / "papermill.py").write_text("raise ImportError('a broken package')\n")
     result = run("ml-repo", "run", "count.ipynb", "--detach", cwd=repository, PYTHONPATH=f"{repository}:{os.environ.get('PYTHONPATH', ROOT)}")
     folder = repository / "experiments" / result.stdout.strip()
-    assert wait_run(folder, 60)["state"] == "failed"
+    assert wait_run(folder, LIMIT_S)["state"] == "failed"
     code, text = ml_repo(repository, "logs", folder.name)
     assert "ImportError: a broken package" in text and "Traceback" in text
 
@@ -135,7 +157,7 @@ def test_no_trace_of_a_secret_is_left(repository):
     secret = "hx7-" + "quiet9river" * 2
     folder = detach(repository, "-p", "api_token", secret)
     found = [path.name for path in folder.iterdir() if path.is_file() and secret in path.read_text(errors="replace")]
-    assert found == [] and wait_run(folder, 60)["state"] == "completed"
+    assert found == [] and wait_run(folder, LIMIT_S)["state"] == "completed"
     assert [path.name for path in folder.rglob("*") if path.is_file() and secret in path.read_text(errors="replace")] == []
 
 
@@ -149,7 +171,7 @@ def test_killing_it_is_a_last_resort_that_leaves_a_true_record(repository):
     assert (folder / "log.txt").read_text().startswith(printed(3))
 
 
-def read_until(terminal: int, pattern: str, limit_s: float = 60) -> str:
+def read_until(terminal: int, pattern: str, limit_s: float = LIMIT_S) -> str:
     """Read from a terminal until a line matches; returns the match."""
     seen, until = "", time.monotonic() + limit_s
     while not (found := re.search(pattern, seen)):
@@ -220,7 +242,7 @@ def connection(tmp_path) -> Iterator[list[str]]:
 def test_it_survives_its_ssh_connection(repository, connection):
     variables = {"PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
     there = f"cd {shlex.quote(str(repository))} && export {' '.join(f'{name}={shlex.quote(value)}' for name, value in variables.items())}"
-    done = subprocess.run([*connection, f"{there}; ml-repo run count.ipynb --detach"], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    done = subprocess.run([*connection, f"{there}; ml-repo run count.ipynb --detach"], capture_output=True, text=True, timeout=LIMIT_S, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stderr  # the connection is closed at once: nothing of the run holds it
     first = repository / "experiments" / done.stdout.strip()
 
@@ -231,7 +253,7 @@ def test_it_survives_its_ssh_connection(repository, connection):
     client.kill()  # the laptop is closed
     client.wait()
     assert read_record(second)["state"] == "running"
-    assert [wait_run(one, 120)["state"] for one in (first, second)] == ["completed", "completed"]
+    assert [wait_run(one, LIMIT_S)["state"] for one in (first, second)] == ["completed", "completed"]
     assert (second / "log.txt").read_text() == printed(40)
 
 

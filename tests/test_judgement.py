@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, checked
+from conftest import ROOT, checked, list_shipped
 from PIL import Image
 from test_record import commit, make_repository, write_notebook
 
@@ -18,8 +18,7 @@ from ml_repo.judgement import judge_runs
 from ml_repo.reading import read_record
 from ml_repo.texts import drop_logs, show_text
 
-RECORDS = [path.parent for path in sorted((ROOT / "experiments").glob("train-*/record.json"))]
-RECORDS = [path for path in RECORDS if json.loads((path / "record.json").read_text())["state"] == "completed"]
+RECORDS = [path for path in list_shipped() if json.loads((path / "record.json").read_text())["state"] == "completed"]
 NOISE = re.compile(r"[\d.]+ s/epoch, \d+ s left|^[IWE]\d{4} .*?(?= \S+:\d+\])|train-\w+-\w+|fit_(?:duration|processor)_s[^\n]*?[\d.]+(?=[^\d.]|\Z)|[\d.]+ ?(?=s/epoch)", re.MULTILINE)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from conftest import BIN, ROOT, run
+from conftest import BIN, ROOT, await_true, run
 
 from ml_repo.reading import find_records, read_record
 from ml_repo.schema import RECORD_SCHEMA
@@ -75,9 +75,7 @@ def test_a_killed_search_goes_on(tmp_path, undisturbed, after):
     """Killed while a trial is trained, and started again: no trial lost, none twice, each with the same bits."""
     environment = os.environ | {"ML_REPO_RECORDS": str(tmp_path)}
     first = subprocess.Popen(command(*HYPERBAND), cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    end = time.monotonic() + 120
-    while len(list(tmp_path.glob("*/metrics.jsonl"))) <= after and time.monotonic() < end:
-        time.sleep(0.01)
+    await_true(lambda: len(list(tmp_path.glob("*/metrics.jsonl"))) > after, f"trial {after}", pause_s=0.01)
     first.send_signal(signal.SIGKILL)
     first.wait()
     time.sleep(1)  # the kernel outlives its supervisor by a moment

@@ -17,7 +17,7 @@ import jsonschema
 import nbformat
 import psutil
 import pytest
-from conftest import BIN
+from conftest import BIN, LIMIT_S, await_true
 
 from ml_repo.files import read_lines
 from ml_repo.reading import find_records, read_record
@@ -26,7 +26,7 @@ from ml_repo.schema import RECORD_SCHEMA
 SEED = int(os.environ.get("KILL_SEED", random.SystemRandom().randrange(10**6)))
 ENVIRONMENT = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
 TICK_S = 0.05
-LOSS_LIMIT_S = 1.0  # of what was printed, that a kill may cost
+LOSS_LIMIT_S = 1.0  # of what was printed, that a kill may cost where each process has a processor
 PAPERMILL = (sys.executable, "-m", "papermill")
 
 PARAMETERS = """truth: str = ''  # file that takes what is printed, beside the record
@@ -120,7 +120,7 @@ class Shot:
         return (self.root / f"said-{self.number}.txt").read_text()
 
 
-def wait_for(happened: Callable[[], object], shot: Shot, limit_s: float = 120) -> object:
+def wait_for(happened: Callable[[], object], shot: Shot, limit_s: float = LIMIT_S) -> object:
     """Wait until something happened or the run is over."""
     since = time.monotonic()
     while not (seen := happened()) and shot.process.poll() is None:
@@ -229,7 +229,7 @@ def fire(shot: Shot) -> Shot:
                 shot.at = time.time()
                 with suppress(ProcessLookupError):
                     KINDS[shot.kind](shot)
-        shot.process.wait(60)
+        shot.process.wait(LIMIT_S)
     judge(shot)
     return shot
 
@@ -253,12 +253,9 @@ def expected(shot: Shot, has_record: bool) -> set[tuple[str | None, int]]:
 
 
 def wait_until_gone(shot: Shot, told: str) -> None:
-    """The kernel ends within five seconds of its run."""
-    since = time.monotonic()
+    """The kernel ends with its run."""
     with suppress(psutil.NoSuchProcess):
-        while shot.kernel is not None and psutil.Process(shot.kernel).status() != psutil.STATUS_ZOMBIE:
-            assert time.monotonic() - since < 5, f"the kernel lives on: {told}"
-            time.sleep(0.05)
+        await_true(lambda: shot.kernel is None or psutil.Process(shot.kernel).status() == psutil.STATUS_ZOMBIE, f"the end of the kernel: {told}")
 
 
 def judge(shot: Shot) -> None:
@@ -266,10 +263,7 @@ def judge(shot: Shot) -> None:
     where = f"{shot.kind}, {shot.phase} {shot.share:.2f}, run {shot.number}"
     folder, code = shot.record(), shot.process.returncode
     told = f"{where}: exit {code}, said:\n{shot.said()[-1500:]}"
-    record, until = read_record(folder) if folder else None, time.time() + 0.5
-    while record and record["state"] == "running" and time.time() < until:  # a program that it was just starting holds its lock until it has begun
-        time.sleep(0.02)
-        record = read_record(folder)
+    record = folder and await_true(lambda: (read := read_record(folder))["state"] != "running" and read, f"the end of the record: {told}")  # a program that was just starting holds its lock until it has begun
     wait_until_gone(shot, told)
     assert (record and record["state"], code) in expected(shot, bool(folder)), f"state {record and record['state']} {record and record['cause']} {told}"
     if folder is None:
@@ -339,7 +333,7 @@ def judge_loss(shot: Shot, folder: Path, told: str) -> None:
     for name, text in (("log", log), ("notebook", notebook)):
         lost = [time_s for time_s in printed if f" {time_s:.3f}" not in text]
         shot.facts[name] = max(printed) - min(lost) + TICK_S if lost else 0.0
-        assert shot.facts[name] <= LOSS_LIMIT_S, f"{len(lost)} lines are not in the {name}, {shot.facts[name]:.2f} s: {told}"
+        assert shot.facts[name] <= LOSS_LIMIT_S * max(1, os.getloadavg()[0] / os.cpu_count()), f"{len(lost)} lines are not in the {name}, {shot.facts[name]:.2f} s: {told}"
 
 
 def draw(kinds: dict[str, int], root: Path, phases: tuple[str, ...] = ("start", "cells", "end")) -> list[Shot]:
@@ -388,7 +382,7 @@ def shoot(shots: list[Shot], workers: int) -> None:
     print(f"\nseed {SEED}\n{'kind':20} {'moments':>8} {'right':>6} {'lost log':>9} {'lost notebook':>14}")
     for kind, found in sorted(rows.items()):
         print(f"{kind:20} {len(found):8} {sum(one[0] is None for one in found):6} {max(one[1] for one in found):8.2f}s {max(one[2] for one in found):13.2f}s")
-    bystander.process.wait(60)
+    bystander.process.wait(LIMIT_S)
     judge(bystander)
     wrong = [problem for problem in problems if problem]
     assert not wrong, f"seed {SEED}: {len(wrong)} of {len(shots)} are wrong\n\n" + "\n\n".join(wrong)
@@ -447,7 +441,7 @@ def odd(root: Path, *cells: str, act: Callable[[int], None] | None = None) -> tu
     if act is not None:
         time.sleep(0.3)
         act(process.pid)
-    code = process.wait(90)
+    code = process.wait(LIMIT_S)
     found = [path.parent for path in root.glob("experiments/odd-*/record.json")]
     record = read_record(found[0]) if found else {"state": None, "cause": None}
     marks = [cell.metadata.papermill.status for cell in nbformat.read(found[0] / "odd.ipynb", 4).cells] if found else []
@@ -552,7 +546,7 @@ def run_on_small_disk(root: Path, size_kb: int, output: str, option: str = "", *
     (root / "experiments").mkdir(exist_ok=True)
     (root / "home").mkdir(exist_ok=True)
     result = subprocess.run([*find_mounter(), "sh", "-c", script], env=ENVIRONMENT | {"HOME": str(root / "home")}, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, timeout=120)
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, timeout=LIMIT_S)
     return result.returncode, result.stdout
 
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import BIN
-from test_study import METRIC, SPACE, await_true, ml_repo, project, read_runs, read_values, start, study_folder, tune
+from conftest import BIN, LIMIT_S, await_true
+from test_study import METRIC, SPACE, ml_repo, project, read_runs, read_values, start, study_folder, tune
 
 from ml_repo.trial_files import read_trials
 
@@ -64,7 +64,7 @@ def test_a_machine_is_killed(project, broken_cluster):
     driver = start(project, "tune", "bowl.ipynb", "--name", "bowl", *RANDOM, "--trials", "8", "-p", "pause_s", "1", "--ray", broken_cluster.address)
     await_true(lambda: len(list((project / "experiments").glob("*/metrics.jsonl"))) >= 3, "three trials")
     broken_cluster.remove_node(broken_cluster.machines[0], allow_graceful=False)
-    assert driver.wait(240) == 0
+    assert driver.wait(LIMIT_S) == 0
     printed = next(project.parent.glob(f"{project.name}.*.txt")).read_text()
     assert "A machine of the cluster is gone" in printed, printed
     assert [one[0] for one in outcomes(project)] == list(range(8)) and {one[2] for one in outcomes(project)} == {"complete"}
@@ -79,7 +79,7 @@ def test_stopped_and_resumed(project, cluster):
     driver = start(project, "tune", "bowl.ipynb", "--name", "bowl", *RANDOM, "--trials", "5", "-p", "pause_s", "1", "--ray", cluster.address)
     await_true(lambda: len(list((project / "experiments").glob("*/metrics.jsonl"))) >= 2, "two trials")
     driver.send_signal(signal.SIGINT)
-    assert driver.wait(60) == 130
+    assert driver.wait(LIMIT_S) == 130
     await_true(lambda: not any(one["state"] == "running" for one in read_runs(project)), "the end of all runs")
     ml_repo(project, "study", "resume", "bowl", "--ray", cluster.address)
     assert count_complete(project) == dict.fromkeys(range(5), 1)
@@ -89,7 +89,7 @@ def test_a_driver_is_killed(project, cluster):
     driver = start(project, "tune", "bowl.ipynb", "--name", "bowl", *RANDOM, "--trials", "5", "-p", "pause_s", "1", "--ray", cluster.address)
     await_true(lambda: len(list((project / "experiments").glob("*/metrics.jsonl"))) >= 2, "two trials")
     driver.send_signal(signal.SIGKILL)
-    driver.wait(60)
+    driver.wait(LIMIT_S)
     ml_repo(project, "study", "resume", "bowl", "--ray", cluster.address)
     assert count_complete(project) == dict.fromkeys(range(5), 1)
 
@@ -100,7 +100,7 @@ def test_without_a_shared_folder(project, cluster, tmp_path_factory):
     words = " ".join([str(BIN / "ml-repo"), "tune", "bowl.ipynb", "--name", "bowl", *RANDOM, "--trials", "4", "--ray", cluster.address])
     (project / "experiments").mkdir()
     script = f"mount -t tmpfs tmpfs experiments && {words} && cp -a experiments {copied}/"
-    done = subprocess.run(["unshare", "--mount", "sh", "-c", script], cwd=project, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", script], cwd=project, capture_output=True, text=True, timeout=LIMIT_S)
     if "unshare" in done.stderr or "mount:" in done.stderr:
         pytest.skip("may not mount a disk here")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -118,7 +118,7 @@ def test_a_machine_without_the_notebook(project, cluster):
     (project / "experiments").mkdir()
     words = " ".join([str(BIN / "ml-repo"), "tune", "bowl.ipynb", "--name", "bowl", *RANDOM, "--trials", "2", "--ray", cluster.address])
     script = f"cp -a . /tmp/copy-$$ && mount --bind /tmp/copy-$$ {project} && cd {project} && echo '# more' >> settings.ini && sed -i 's/top = 1/top = 2/' bowl.ipynb && {words}; code=$?; rm -rf /tmp/copy-$$; exit $code"
-    done = subprocess.run(["unshare", "--mount", "sh", "-c", script], cwd=project, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", script], cwd=project, capture_output=True, text=True, timeout=LIMIT_S)
     if "unshare" in done.stderr or "mount:" in done.stderr:
         pytest.skip("may not mount a disk here")
     assert done.returncode == 2 and "as it is here. Bring the repository there" in done.stdout + done.stderr, done.stdout + done.stderr

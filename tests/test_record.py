@@ -23,7 +23,7 @@ import jsonschema
 import nbformat
 import papermill
 import pytest
-from conftest import BIN, ROOT, checked, run
+from conftest import BIN, LIMIT_S, ROOT, checked, run
 from jupyter_client.manager import start_new_kernel
 
 from papermill.cli import papermill as papermill_command
@@ -679,7 +679,7 @@ class Hand:
             content = {"code": self.sources[number], "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False, "stop_on_error": True}
             message = self.client.session.msg("execute_request", content, metadata={"cellId": self.ids[number]})
             self.client.shell_channel.send(message)
-            while (reply := self.client.get_shell_msg(timeout=30))["parent_header"].get("msg_id") != message["header"]["msg_id"]:
+            while (reply := self.client.get_shell_msg(timeout=LIMIT_S))["parent_header"].get("msg_id") != message["header"]["msg_id"]:
                 pass
             ends.append(reply["content"]["status"])
         return ends

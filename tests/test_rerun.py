@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, checked
+from conftest import LIMIT_S, ROOT, checked
 from test_record import git, make_repository, read_records, write_notebook
 
 from ml_repo.environments import EnvironmentDiffers, make_venv
@@ -133,14 +133,14 @@ def test_a_values_error_is_told(first):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_removes_the_worktree_and_is_in_the_record(first, number, tmp_path):
     known = set(find_records(first.folder.parent))
-    code = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from ml_repo.rerun import rerun_run; rerun_run({str(first.folder)!r}, {{'wait_s': 60.0}})"
+    code = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from ml_repo.rerun import rerun_run; rerun_run({str(first.folder)!r}, {{'wait_s': 600.0}})"
     process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"TMPDIR": str(tmp_path)}, stderr=subprocess.DEVNULL)
     while not (new := set(find_records(first.folder.parent)) - known):
         time.sleep(0.05)
     assert list(tmp_path.glob("ml-repo-rerun-*"))
     time.sleep(1)
     process.send_signal(number)
-    assert process.wait(20) == -number
+    assert process.wait(LIMIT_S) == -number
     assert read_record(new.pop())["state"] == "interrupted"
     assert not list(tmp_path.glob("ml-repo-rerun-*")) and worktrees(first.folder) == 1
 
@@ -148,7 +148,7 @@ def test_a_signal_removes_the_worktree_and_is_in_the_record(first, number, tmp_p
 @pytest.mark.slow
 def test_what_a_killed_rerun_leaves_is_removed_by_the_next(first, tmp_path, monkeypatch):
     known = set(find_records(first.folder.parent))
-    code = f"from ml_repo.rerun import rerun_run; rerun_run({str(first.folder)!r}, {{'wait_s': 60.0}})"
+    code = f"from ml_repo.rerun import rerun_run; rerun_run({str(first.folder)!r}, {{'wait_s': 600.0}})"
     process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"TMPDIR": str(tmp_path)}, stderr=subprocess.DEVNULL)
     while not (new := set(find_records(first.folder.parent)) - known):
         time.sleep(0.05)

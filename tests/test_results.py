@@ -12,9 +12,10 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
-from conftest import BIN, ROOT, Executed, checked
+from conftest import BIN, ROOT, Executed, await_true, checked, copy_shipped
 
 STATES = ("completed", "completed", "completed", "failed", "killed")
 
@@ -149,20 +150,18 @@ def test_the_list_follows_git_pull(tmp_path):
 
 
 def test_many_readers_and_writers_at_once(home):
-    stop = time.monotonic() + 6
+    done = Event()
 
     def write(first: int) -> None:
-        number = first
-        while time.monotonic() < stop:
+        for number in range(first, first + 150):
             folder = make_record(home, number)
             if number % 3 == 0:
                 shutil.rmtree(folder)
-            number += 1
             time.sleep(0.01)
 
     def read(_: int) -> int:
         count = 0
-        while time.monotonic() < stop:
+        while count < 2 or not done.is_set():
             assert names(home) >= {f"train-20260101T000{0}0{one}Z-000{one}" for one in range(10)}
             count += 1
         return count
@@ -170,7 +169,11 @@ def test_many_readers_and_writers_at_once(home):
     with ThreadPoolExecutor(5) as pool:
         writers = [pool.submit(write, first) for first in (1000, 5000)]
         readers = [pool.submit(read, one) for one in range(3)]
-        assert all(one.result() is None for one in writers) and sum(one.result() for one in readers) > 6
+        try:
+            assert all(one.result() is None for one in writers)
+        finally:
+            done.set()
+        assert sum(one.result() for one in readers) >= 6
     assert names(home) == on_disk(home) and len(on_disk(home)) > 100
     assert names(home, XDG_CACHE_HOME=str(home.parent / "cache")) == on_disk(home) and not (home.parent / "cache").exists(), "the index in the folder is in use"
 
@@ -294,9 +297,9 @@ finally:
 
 # The guide, and the notebook of a run.
 
-def test_the_results_notebook_runs_headless_on_the_shipped_records(tmp_path):
+def test_the_results_notebook_runs_headless_on_the_shipped_records(shipped, tmp_path):
     out = tmp_path / "report.ipynb"
-    checked("papermill", "--engine", "nbclient", "nbs/results.ipynb", out, "-p", "metric", "test_accuracy", "-p", "best", "2", cwd=ROOT)
+    checked("papermill", "--engine", "nbclient", "nbs/results.ipynb", out, "-p", "metric", "test_accuracy", "-p", "best", "2", cwd=ROOT, ML_REPO_RECORDS=str(shipped))
     report = Executed(out)
     assert len(report.figures()) >= 3 and "test_accuracy" in report.text()
 
@@ -306,8 +309,7 @@ def test_the_results_notebook_has_a_record_of_its_own(tmp_path):
     (project / "nbs").mkdir(parents=True)
     (project / "settings.ini").write_text("[DEFAULT]\npapermill_engine = ml_repo\n")
     shutil.copy(ROOT / "nbs" / "results.ipynb", project / "nbs")
-    for run in sorted((ROOT / "experiments").glob("train-*")):
-        shutil.copytree(run, project / "experiments" / run.name)
+    copy_shipped(project / "experiments")
     checked("papermill", "nbs/results.ipynb", "report.ipynb", "-p", "condition", "experiment = step-size", cwd=project)
     record = json.loads(next((project / "experiments").glob("results-*/record.json")).read_text())
     assert record["state"] == "completed" and len(record["inputs"]["files"]) > 10
@@ -321,9 +323,7 @@ def test_open_finds_a_running_server_and_else_makes_a_page(home, tmp_path):
     server = subprocess.Popen([BIN / "jupyter", "server", "--no-browser", "--allow-root", "--port=0", f"--ServerApp.root_dir={home.parent}", "--IdentityProvider.token=abc"],
                               env=os.environ | {"JUPYTER_RUNTIME_DIR": str(runtime)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 60
-        while not list(runtime.glob("jpserver-*.json")) and time.monotonic() < deadline:
-            time.sleep(0.2)
+        await_true(lambda: list(runtime.glob("jpserver-*.json")), "the server")
         said = checked("ml-repo", "open", "0001", "--print", cwd=home.parent, JUPYTER_RUNTIME_DIR=str(runtime)).strip()
         assert said.startswith("http://") and "lab/tree/experiments/train-20260101T000001Z-0001/train.ipynb?token=abc" in said
     finally:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from browser import CHROMIUM, Browser, serve_pages
-from conftest import ROOT, checked, run
+from conftest import LIMIT_S, ROOT, checked, copy_shipped, run
 from hostile import decode_fragments, find_dangers, write_hostile, write_hostile_study
 
 from ml_repo.frames import hash_makers
@@ -30,10 +30,7 @@ SCRIPTS = {"site.js", "../site.js", "gallery.js", "compare.js", "data/runs.js"}
 @pytest.fixture(scope="module")
 def records(tmp_path_factory) -> Path:
     """Ten runs as they are, one that is hostile, one that is torn, one of a later version."""
-    folder = tmp_path_factory.mktemp("records")
-    for model in sorted((ROOT / "experiments").glob("train-*")):
-        shutil.copytree(model, folder / model.name)
-    shutil.copytree(ROOT / "experiments" / ".store", folder / ".store")
+    folder = copy_shipped(tmp_path_factory.mktemp("records"))
     evil = write_hostile(folder)
     write_hostile_study(folder, sorted(model.name for model in folder.glob("train-2*"))[:4] + [evil.name])
     (folder / "train-20260101T000000Z-torn").mkdir()
@@ -210,7 +207,7 @@ class Watcher(Browser):
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500)
         self.open("about:blank")
         self.open(link)
-        end = time.monotonic() + 30
+        end = time.monotonic() + LIMIT_S
         while not self.ask("location.href !== 'about:blank' && document.readyState === 'complete' && (!['search', 'result'].some(id => document.getElementById(id)) || document.documentElement.dataset.ready === '1')"):
             assert time.monotonic() < end, f"{link} does not come to its end"
             time.sleep(0.05)
@@ -280,13 +277,13 @@ def test_the_watcher_sees_what_runs_and_what_is_fetched(browser, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_table_sorts_filters_groups_and_keeps_it_in_the_address(browser, site, homes, tmp_path):
+def test_the_table_sorts_filters_groups_and_keeps_it_in_the_address(browser, site, homes, shipped, tmp_path):
     browser.show(homes["file"] + "index.html")
     rows = "[...document.querySelectorAll('#body tr')].map(row => row.querySelector('th').textContent.slice(-4))"
     assert len(browser.ask(rows)) == 11
     browser.ask("document.getElementById('sort-metrics.test_accuracy').click()")
     best = browser.ask(rows)
-    values = sorted(find_runs("experiment = step-size and state = completed", records=[ROOT / "experiments"]), key=lambda run: -run.metrics["test_accuracy"])
+    values = sorted(find_runs("experiment = step-size and state = completed", records=[shipped]), key=lambda run: -run.metrics["test_accuracy"])
     assert best[0] == values[0].run[-4:]
     browser.ask("(() => { const field = document.querySelector('[data-filter=\"params.lr\"]'); field.value = '>= 0.01'; field.dispatchEvent(new Event('input')); })()")
     kept = set(browser.ask(rows))
@@ -302,7 +299,7 @@ def test_the_table_sorts_filters_groups_and_keeps_it_in_the_address(browser, sit
     browser.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
     browser.show(homes["file"] + "index.html#columns=run,params.lr,note")
     browser.ask("document.getElementById('csv').click()")
-    end = time.monotonic() + 20
+    end = time.monotonic() + LIMIT_S
     while not (tmp_path / "runs.csv").exists():
         assert time.monotonic() < end
         time.sleep(0.1)
@@ -326,7 +323,7 @@ def test_keys_and_ticks_lead_to_a_comparison_that_shows_what_differs(browser, ho
     assert browser.ask("document.activeElement.tagName") == "A"  # the name of the run comes after its tick
     assert browser.ask("document.getElementById('compare').textContent") == "Compare 2 runs"
     browser.ask("document.getElementById('compare').click()")
-    browser.wait("Over the seeds", 20)
+    browser.wait("Over the seeds")
     text = browser.ask("document.getElementById('result').innerText")
     for part in ("larger than the noise", "Learning curves", "Figures", "source differs", "lr", "weights of model"):
         assert part in text, part
@@ -369,7 +366,7 @@ AXE = ("axe-core@4.14.1", "e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89
 def axe(tmp_path_factory) -> str:
     """The auditor, from npm, at a fixed version and hash."""
     folder = tmp_path_factory.mktemp("axe")
-    if not shutil.which("npm") or subprocess.run(["npm", "pack", AXE[0], "--silent"], cwd=folder, capture_output=True, timeout=120).returncode:
+    if not shutil.which("npm") or subprocess.run(["npm", "pack", AXE[0], "--silent"], cwd=folder, capture_output=True, timeout=LIMIT_S).returncode:
         pytest.skip("npm cannot fetch axe-core")
     file = next(folder.glob("*.tgz"))
     assert hashlib.sha256(file.read_bytes()).hexdigest() == AXE[1]

@@ -13,7 +13,7 @@ from pathlib import Path
 import jsonschema
 import psutil
 import pytest
-from conftest import BIN, run
+from conftest import BIN, LIMIT_S, await_true, run
 from test_record import ASKING, make_repository, write_notebook
 
 from ml_repo.files import read_lines
@@ -83,14 +83,6 @@ def read_runs(root: Path, name: str = "bowl") -> list[dict]:
     for record in records:
         jsonschema.validate({key: value for key, value in record.items() if key not in ("seen", "elsewhere")}, RECORD_SCHEMA)
     return [one for one in records if one.get("study", {}).get("name") == name]
-
-
-def await_true(question, what: str, limit_s: float = 90):
-    until = time.monotonic() + limit_s
-    while not (answer := question()):
-        assert time.monotonic() < until, f"{what}: not within {limit_s} s"
-        time.sleep(0.05)
-    return answer
 
 
 def list_processes(root: Path) -> list[psutil.Process]:
@@ -256,14 +248,14 @@ def check_whole(root: Path, expected: list[dict], name: str = "bowl") -> None:
 
 
 def check_nobody_is_left(root: Path) -> None:
-    await_true(lambda: not list_processes(root), f"no process is left: {list_processes(root)}", 30)
+    await_true(lambda: not list_processes(root), f"no process is left: {list_processes(root)}")
 
 
 def test_ctrl_c_leaves_a_study_that_goes_on(project, expected):
     driver = start(project, "tune", "bowl.ipynb", "--name", "bowl", *SLOW, "--workers", "2")
     await_true(lambda: len(read_lines(study_folder(project) / "runs.jsonl")) >= 3, "three runs")
     driver.send_signal(signal.SIGINT)
-    assert driver.wait(30) == 130
+    assert driver.wait(LIMIT_S) == 130
     assert len(read_trials(study_folder(project))) < TRIALS
     assert {one["state"] for one in read_runs(project)} <= {"completed", "interrupted"}
     assert not (list((study_folder(project) / ".drivers").iterdir()))
@@ -277,7 +269,7 @@ def test_stop_reaches_the_driver(project, expected):
     driver = start(project, "tune", "bowl.ipynb", "--name", "bowl", *SLOW)
     await_true(lambda: len(read_lines(study_folder(project) / "runs.jsonl")) >= 2, "two runs")
     ml_repo(project, "study", "stop", "bowl")
-    assert driver.wait(30) == 130
+    assert driver.wait(LIMIT_S) == 130
     ml_repo(project, "study", "resume", "bowl", "--workers", "3")
     check_whole(project, expected)
 
@@ -309,7 +301,7 @@ def disturb(root: Path, kind: str, seed: int, *words: str) -> bool:
     if victim is not None:
         with suppress(psutil.Error):
             victim.kill()
-    code = driver.wait(120)
+    code = driver.wait(LIMIT_S)
     if kind == "driver":
         ml_repo(root, "study", "resume", "bowl", *words) if study_folder(root).is_dir() and (study_folder(root) / "study.yaml").is_file() else tune(root, *SLOW, *words)
     else:
@@ -371,7 +363,7 @@ def test_a_lost_folder_is_made_again_from_the_records(project, sampler, pruner):
 def carry_out_together(roots: list[Path], *words: str) -> None:
     drivers = [start(root, "tune", "bowl.ipynb", "--name", "bowl", *SLOW, *words) for root in roots]
     for driver, root in zip(drivers, roots):
-        assert driver.wait(180) == 0, [file.read_text() for file in root.parent.glob(f"{root.name}.*.txt")]
+        assert driver.wait(LIMIT_S) == 0, [file.read_text() for file in root.parent.glob(f"{root.name}.*.txt")]
 
 
 @pytest.mark.slow
@@ -406,7 +398,7 @@ def check_two_machines(project: Path, expected: list[dict], place: Path, address
     first, second = (start(machine, *words) for machine in machines)
     await_true(lambda: len(read_runs(machines[0], "again")) >= 2, "two runs")
     first.kill()
-    assert first.wait(10) != 0 and second.wait(180) == 0
+    assert first.wait(LIMIT_S) != 0 and second.wait(LIMIT_S) == 0
     trials = read_trials(study_folder(machines[1], "again"))
     assert [one.values for one in trials] == expected and [one.state for one in trials] == ["complete"] * TRIALS
     runs = [run for machine in machines for run in read_runs(machine, "again")]

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 import pytest
-from conftest import BIN, ROOT, checked, run
+from conftest import BIN, LIMIT_S, ROOT, checked, run
 from test_causes import CELLS, ENVIRONMENT, FACTOR, FIRST, fill, git, install, started, write_notebook  # noqa: F401 (a fixture)
 from test_record import Hand, make_repository
 from test_record import write_notebook as write_cells
@@ -25,13 +25,11 @@ from ml_repo.results import find_runs
 from ml_repo.verdict import EXIT_CODES, read_verdict
 from ml_repo.verify import verify_run
 
-SHIPPED = ROOT / "experiments"
 
-
-def copy_record(name: str, folder: Path) -> Path:
-    """Copy a record that comes with the repository, with its texts."""
-    shutil.copytree(SHIPPED / ".store", folder / ".store", dirs_exist_ok=True)
-    return Path(shutil.copytree(SHIPPED / name, folder / name))
+def copy_record(record: Path, folder: Path) -> Path:
+    """Copy a record with its texts."""
+    shutil.copytree(record.parent / ".store", folder / ".store", dirs_exist_ok=True)
+    return Path(shutil.copytree(record, folder / record.name))
 
 
 def read_bytes(folder: Path) -> dict[str, bytes]:
@@ -39,18 +37,13 @@ def read_bytes(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "verdict.json"}
 
 
-def pick_shipped() -> str:
-    """The shipped run that completed last."""
-    return max(record.name for record in find_records(SHIPPED) if read_record(record)["state"] == "completed")
-
-
-def test_a_shipped_record_holds(tmp_path):
+def test_a_shipped_record_holds(shipped, tmp_path):
     """Identical bits on the kind of machine that made it; elsewhere a verdict that names the other processor."""
-    name = pick_shipped()
-    commit = read_record(SHIPPED / name)["code"]["commit"]
+    latest = max(record for record in find_records(shipped) if read_record(record)["state"] == "completed")
+    name, commit = latest.name, read_record(latest)["code"]["commit"]
     if run("git", "cat-file", "-e", f"{commit}^{{commit}}").returncode:
         pytest.skip(f"this clone has no history back to {commit[:12]}: git fetch --unshallow")
-    folder = copy_record(name, tmp_path / "experiments")
+    folder = copy_record(latest, tmp_path / "experiments")
     before = read_bytes(folder)
     result = run("ml-repo", "verify", folder, "--no-keep", "--junit", tmp_path / "verify.xml")
     print(result.stdout)
@@ -269,7 +262,7 @@ def test_a_signal_at_any_moment_leaves_nothing_and_is_no_verdict(unsteady, tmp_p
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
     time.sleep(after_s)
     process.send_signal(number)
-    assert process.wait(20) in (130 if number == signal.SIGINT else -number, 2)  # 2 where it was faster
+    assert process.wait(LIMIT_S) in (130 if number == signal.SIGINT else -number, 2)  # 2 where it was faster
     assert list(tmp_path.iterdir()) == [] and checked("git", "worktree", "list", cwd=unsteady.parent).count("\n") == 1
     assert read_bytes(unsteady) == before
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 from browser import CHROMIUM, Browser
-from conftest import BIN, checked, run
+from conftest import BIN, LIMIT_S, checked, run
 
 from ml_repo.record import open_record
 from ml_repo.run import Run
@@ -67,7 +67,7 @@ class Ui:
         variables = {key: value for key, value in os.environ.items() if key != "SSH_CONNECTION"} | QUIET | environment
         with self.log.open("w") as file:
             self.process = subprocess.Popen([*before, str(BIN / "ml-repo"), "ui", *words], cwd=folder, env=variables, stdout=file, stderr=file)
-        end = time.monotonic() + 120
+        end = time.monotonic() + LIMIT_S
         while "Ctrl-C" not in self.printed() and self.process.poll() is None:
             assert time.monotonic() < end, self.printed()
             time.sleep(0.1)
@@ -81,12 +81,12 @@ class Ui:
         """What the first view answers."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.links[0].removesuffix("training") + path, data, {"Content-Type": "application/json"})
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=20) as answer:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=LIMIT_S) as answer:
             return json.load(answer)
 
     def await_runs(self, count: int) -> dict:
         """The scalars of TensorBoard, once it has read `count` runs to their end."""
-        end = time.monotonic() + 40
+        end = time.monotonic() + LIMIT_S
         while True:
             tags = self.ask("data/plugin/scalars/tags")
             if sum(name.endswith("/final") for name in tags) >= count:
@@ -102,10 +102,10 @@ class Ui:
 
     def end(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        return self.process.wait(30)
+        return self.process.wait(LIMIT_S)
 
 
-def await_end(processes: list[psutil.Process], patience_s: float = 15) -> None:
+def await_end(processes: list[psutil.Process], patience_s: float = LIMIT_S) -> None:
     _, alive = psutil.wait_procs(processes, patience_s)
     assert not alive, alive
 
@@ -189,7 +189,7 @@ def test_a_filter_chooses_and_a_running_run_is_followed(project, tmp_path):
         assert len({run.split("/")[0] for run in tags} | {name}) == 2
         with (home / name / "metrics.jsonl").open("a") as file:
             file.write('{"time_s": 9, "step": 6, "split": "train", "values": {"loss": 0.0625}}\n')
-        end = time.monotonic() + 40
+        end = time.monotonic() + LIMIT_S
         while (points := ui.ask(f"data/plugin/scalars/scalars?run={name}/train&tag=loss"))[-1][1] != 6:
             assert time.monotonic() < end, points
             time.sleep(0.5)
@@ -224,7 +224,7 @@ def test_nothing_is_left_when_it_is_killed(project, view):
     family = ui.family()
     assert ui.end(signal.SIGKILL) == -signal.SIGKILL
     await_end(family)
-    end = time.monotonic() + 5
+    end = time.monotonic() + LIMIT_S
     while not folders_of_views() <= there:
         assert time.monotonic() < end
         time.sleep(0.1)
@@ -246,7 +246,7 @@ def test_both_views_with_one_command(project):
     try:
         ui.await_runs(3)
         ui.links = ui.links[1:]
-        end = time.monotonic() + 60
+        end = time.monotonic() + LIMIT_S
         while len(found := ui.ask("ajax-api/2.0/mlflow/runs/search", {"experiment_ids": ["1"], "max_results": 10}).get("runs", [])) < 3:
             assert time.monotonic() < end, found
             time.sleep(0.5)
@@ -324,13 +324,13 @@ def test_mlflow_in_a_browser(tmp_path):
         browser.wait("Model metrics")
         time.sleep(1)
         browser.press("Model metrics")
-        end = time.monotonic() + 60
+        end = time.monotonic() + LIMIT_S
         while last_step(browser) != 5:
             assert time.monotonic() < end, browser.text()
             time.sleep(0.5)
         with (home / name / "metrics.jsonl").open("a") as file:
             file.writelines(json.dumps({"time_s": step, "step": step, "split": "train", "values": {"loss": 0.125 / step}}) + "\n" for step in range(6, 31))
-        end = time.monotonic() + 90
+        end = time.monotonic() + LIMIT_S
         while last_step(browser) != 30:  # MLflow asks again by itself while a run is going
             assert time.monotonic() < end, f"the curve has not grown: {last_step(browser)}"
             time.sleep(1)
@@ -354,7 +354,7 @@ def jupyterlab(project: Path, place: Path, base: str = "/") -> Iterator[tuple[su
     with (place / "lab.txt").open("w") as log:
         lab = subprocess.Popen(command, cwd=project, env=environment, stdout=log, stderr=log)
     try:
-        link, end = f"http://127.0.0.1:{port}{base}", time.monotonic() + 60
+        link, end = f"http://127.0.0.1:{port}{base}", time.monotonic() + LIMIT_S
         while True:
             try:
                 urllib.request.urlopen(link + "api", timeout=5).close()
@@ -365,7 +365,7 @@ def jupyterlab(project: Path, place: Path, base: str = "/") -> Iterator[tuple[su
         yield lab, link
     finally:
         lab.send_signal(signal.SIGTERM)
-        lab.wait(30)
+        lab.wait(LIMIT_S)
 
 
 @needs_browser
@@ -377,21 +377,21 @@ def test_tiles_in_jupyterlab(project, tmp_path):
     browser = Browser()
     try:
         with jupyterlab(project, tmp_path) as (lab, link):
-            assert "/login?" in urllib.request.urlopen(link + "tensorboard/data/environment", timeout=60).url, "without the token there is no view"
+            assert "/login?" in urllib.request.urlopen(link + "tensorboard/data/environment", timeout=LIMIT_S).url, "without the token there is no view"
             browser.open(link + "lab?token=secret")
             browser.wait("MLflow")
             time.sleep(2)
             save(browser, "launcher.png", tmp_path)
             for title, sign in (("TensorBoard", "test_accuracy"), ("MLflow", "step-size")):
                 browser.press(title, "p, .jp-LauncherCard-label *")
-                browser.wait(sign, 120)
+                browser.wait(sign)
                 time.sleep(3)
                 save(browser, f"lab-{title}.png", tmp_path)
                 browser.open(link + "lab?reset")
                 browser.wait("MLflow")
             time.sleep(2)
             browser.press("Results [↗]")
-            end = time.monotonic() + 60
+            end = time.monotonic() + LIMIT_S
             while not (pages := [page for page in browser.list_pages() if "nbs/results.ipynb" in page["url"]]):
                 assert time.monotonic() < end, [page["url"] for page in browser.list_pages()]
                 time.sleep(0.3)

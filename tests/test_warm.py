@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import ROOT, run
+from conftest import LIMIT_S, ROOT, run
 from test_kills import write_repository
 
 from ml_repo.launch import run_notebook
@@ -47,7 +47,7 @@ def name_command(process: psutil.Process) -> list[str]:
     return []
 
 
-def until(holds, limit_s: float = 10) -> None:
+def until(holds, limit_s: float = LIMIT_S) -> None:
     end = time.monotonic() + limit_s
     while not holds():
         assert time.monotonic() < end, "it did not happen in time"
@@ -107,7 +107,7 @@ def test_a_run_survives_the_death_of_the_warm_process_and_the_next_is_warm_again
         server.kill()
         until(lambda: not server.is_running() or server.status() == psutil.STATUS_ZOMBIE)
         (tmp_path / "go").touch()
-        assert running.result(20)["state"] == "completed"
+        assert running.result(LIMIT_S)["state"] == "completed"
     assert is_warm(execute(notebook, warm))
     assert find_server(warm).pid != server.pid
 
@@ -189,7 +189,7 @@ def test_each_of_four_kernels_at_once_has_what_is_its_own(notebook, warm, tmp_pa
         folder.mkdir()
         started.append(subprocess.Popen([sys.executable, "-c", program, str(notebook), say, warm.address, str(folder)], cwd=notebook.parent, text=True,
                                         env=variables | {"CUDA_VISIBLE_DEVICES": str(number)}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL))
-    records = [read_record(process.communicate(timeout=60)[0].strip()) for process in started]
+    records = [read_record(process.communicate(timeout=LIMIT_S)[0].strip()) for process in started]
     assert all(is_warm(record) for record in records)
     assert all("from C" in outputs(record) for record in records)
     found = [json.loads(next(line for line in outputs(record).splitlines() if line.startswith("["))) for record in records]
@@ -205,7 +205,7 @@ def test_a_signal_interrupts_a_warm_run_as_a_cold_one(notebook, warm, tmp_path):
     supervisor, _ = supervise(notebook, warm, "number = 0SAY", tmp_path)
     time.sleep(0.3)  # it waits in the next cell
     supervisor.send_signal(signal.SIGINT)
-    assert supervisor.wait(10) != 0
+    assert supervisor.wait(LIMIT_S) != 0
     record = read_record(next((notebook.parent / "experiments").glob("line-*")))
     assert (record["state"], record["cause"]["signal"]) == ("interrupted", "SIGINT")
     assert "KeyboardInterrupt" in next(record.folder.glob("*.ipynb")).read_text()
@@ -237,7 +237,7 @@ def test_the_command_line_finds_the_same_warm_process_again(notebook, tmp_path):
     found = [one for one in psutil.process_iter() if str(tmp_path) in " ".join(name_command(one)) and "warm_server" in " ".join(name_command(one))]
     assert len(found) == 1
     found[0].terminate()
-    found[0].wait(10)
+    found[0].wait(LIMIT_S)
 
 
 PAUSE = "import gc; gc.collect(); open(what, 'w').write(str(os.getpid()))"
@@ -255,7 +255,7 @@ def measure_memory(notebook: Path, address: str | None, folder: Path, count: int
         kernels = [psutil.Process(int(one.read_text())) for one in folder.iterdir()]
         total = sum(one.memory_full_info().pss for one in kernels) / 1e6
         go.touch()
-        assert [one.wait(60) for one in started] == [0] * count
+        assert [one.wait(LIMIT_S) for one in started] == [0] * count
     return total
 
 
