@@ -290,9 +290,9 @@ def read_answer(
     name: str = "facts",  # under which the question was asked
 ) -> dict[str, Any] | None:  # None when the kernel could not answer
     "Read what the kernel answered to `ask_kernel`."
-    found = reply.get("user_expressions", {}).get(name, {})
+    answer = reply.get("user_expressions", {}).get(name, {})
     try:
-        return json.loads(ast.literal_eval(found["data"]["text/plain"]))
+        return json.loads(ast.literal_eval(answer["data"]["text/plain"]))
     except (KeyError, ValueError, SyntaxError, TypeError):
         return None
 
