@@ -14,8 +14,6 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
-from fastcore.basics import patch
-
 from .driver import Driver, Viewer, run_study
 from .runs import format_duration
 from .study import Study
@@ -135,34 +133,28 @@ class Board(Viewer):
 
         self.console.print(Text(text), soft_wrap=True)
 
-# %% ../nbs/14l_board.ipynb #1845c2c4
-@patch
-def say(
-    self: Board,
-    text: str,  # a sentence
-) -> None:
-    "Print a sentence."
-    self._print(text)
+    def say(
+        self,
+        text: str,  # a sentence
+    ) -> None:
+        "Print a sentence."
+        self._print(text)
 
+    def end_trial(
+        self,
+        trial: Trial,  # that has ended
+    ) -> None:
+        "Print a line about a trial."
+        self._print(f"trial {trial.number}  {describe_values(trial)}  {describe_result(self.study, trial)}")
 
-@patch
-def end_trial(
-    self: Board,
-    trial: Trial,  # that has ended
-) -> None:
-    "Print a line about a trial."
-    self._print(f"trial {trial.number}  {describe_values(trial)}  {describe_result(self.study, trial)}")
-
-
-@patch
-def look(
-    self: Board,
-    driver: Driver,  # at work
-) -> None:
-    "Renew the table, four times a second at most."
-    if self._live is not None and time.monotonic() - self._last > 0.25:
-        self._last = time.monotonic()
-        self._live.update(make_table(driver), refresh=True)
+    def look(
+        self,
+        driver: Driver,  # at work
+    ) -> None:
+        "Renew the table, four times a second at most."
+        if self._live is not None and time.monotonic() - self._last > 0.25:
+            self._last = time.monotonic()
+            self._live.update(make_table(driver), refresh=True)
 
 # %% ../nbs/14l_board.ipynb #8b86de0d
 def carry_out(

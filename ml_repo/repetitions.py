@@ -13,8 +13,6 @@ from dataclasses import asdict, dataclass
 from os import PathLike
 from typing import Any, Literal
 
-from fastcore.basics import patch
-
 from .bounds import suggest_nearest
 from .filters import find_column
 from .results import find_run, find_runs
@@ -216,70 +214,50 @@ class Comparison(Tabular):
         metrics = [column for column in choose_columns(self.runs) if column.startswith("metrics.")]
         return [column for column in fixed if column != f"params.{SEED}"] + sorted(metrics, key=lambda column: column[8:] != self.metric)
 
-# %% ../nbs/10e_repetitions.ipynb #783469eb
-@patch
-def differences(
-    self: Comparison,
-) -> list[tuple[Group, Difference]]:  # of each other group to the best
-    "Compare every group with the best."
-    others = [group for group in self.groups if group is not self.best and group.spread(self.metric)] if self.best is not None else []
-    pairs = max(1, len(others) * (len(others) + 1) / 2)  # the best was chosen among all
-    return [(group, compare_groups(self.best, group, self.metric, 1 - 0.05 / pairs)) for group in others]
+    def differences(self) -> list[tuple[Group, Difference]]:  # of each other group to the best
+        "Compare every group with the best."
+        others = [group for group in self.groups if group is not self.best and group.spread(self.metric)] if self.best is not None else []
+        pairs = max(1, len(others) * (len(others) + 1) / 2)  # the best was chosen among all
+        return [(group, compare_groups(self.best, group, self.metric, 1 - 0.05 / pairs)) for group in others]
 
-# %% ../nbs/10e_repetitions.ipynb #31bad6fe
-@patch
-def name_groups(
-    self: Comparison,
-) -> list[str]:  # such as "lr 0.01, epochs 5"
-    "Name each group by what tells it from the others."
-    columns = [column for column in self.columns() if not column.startswith("metrics.")]
-    names = [", ".join(f"{label} {format_value(column, group[0].value(column))}" for column, label in zip(columns, name_columns(columns))) for group in self.groups]
-    return [name if name and names.count(name) == 1 else ", ".join(filter(None, [name, group[0].run])) for name, group in zip(names, self.groups)]
+    def name_groups(self) -> list[str]:  # such as "lr 0.01, epochs 5"
+        "Name each group by what tells it from the others."
+        columns = [column for column in self.columns() if not column.startswith("metrics.")]
+        names = [", ".join(f"{label} {format_value(column, group[0].value(column))}" for column, label in zip(columns, name_columns(columns))) for group in self.groups]
+        return [name if name and names.count(name) == 1 else ", ".join(filter(None, [name, group[0].run])) for name, group in zip(names, self.groups)]
 
+    def table(self) -> tuple[list[str], list[list[str]], str]:  # header, rows, caption
+        "Say what is in the table: a row a group."
+        columns = self.columns()
+        rows = []
+        for group in self.groups:
+            cells = [group.show(column) for column in columns]
+            count, tried = len(group.counted), len({str(run.parameters.get(SEED, run.run)) for run in group})
+            seeds = " ".join(map(str, sorted((run.parameters.get(SEED, "") for run in group.counted.values()), key=lambda seed: (seed if isinstance(seed, (int, float)) else math.inf, str(seed)))))
+            rows.append([group[0].run if len(group) == 1 else f"{len(group)} runs", *cells, f"{count} of {tried}" if count < tried else str(count), seeds, "best" if group is self.best and len(self.groups) > 1 else ""])
+        return ["run", *name_columns(columns), "n", "seeds", ""], rows, self.caption()
 
-@patch
-def table(
-    self: Comparison,
-) -> tuple[list[str], list[list[str]], str]:  # header, rows, caption
-    "Say what is in the table: a row a group."
-    columns = self.columns()
-    rows = []
-    for group in self.groups:
-        cells = [group.show(column) for column in columns]
-        count, tried = len(group.counted), len({str(run.parameters.get(SEED, run.run)) for run in group})
-        seeds = " ".join(map(str, sorted((run.parameters.get(SEED, "") for run in group.counted.values()), key=lambda seed: (seed if isinstance(seed, (int, float)) else math.inf, str(seed)))))
-        rows.append([group[0].run if len(group) == 1 else f"{len(group)} runs", *cells, f"{count} of {tried}" if count < tried else str(count), seeds, "best" if group is self.best and len(self.groups) > 1 else ""])
-    return ["run", *name_columns(columns), "n", "seeds", ""], rows, self.caption()
+    def caption(self) -> str:  # lines
+        "Say what the numbers are, and which differences are larger than the noise."
+        lines = ["Mean ± standard deviation over n seeds."] if any(len(group.counted) > 1 for group in self.groups) else []
+        names = {id(group): name for group, name in zip(self.groups, self.name_groups())}
+        if self.best is not None and len(self.groups) > 1:
+            told = [(names[id(group)], difference) for group, difference in self.differences() if difference.verdict != "cannot be told"]
+            untold = len(self.differences()) - len(told)
+            lines.append(f"Best {self.metric} ({self.directions[self.metric]} is better): {names[id(self.best)]}." + (" Against it, with 95 % confidence for all pairs together:" if told else ""))
+            lines += [f"  {name}: {difference}" for name, difference in told]
+            lines += [f"{'The others' if told else 'The differences'} cannot be told from noise: three seeds of each setting that show a spread are a good start."] if untold else []
+        return "\n".join(lines)
 
-# %% ../nbs/10e_repetitions.ipynb #c1e9206b
-@patch
-def caption(
-    self: Comparison,
-) -> str:  # lines
-    "Say what the numbers are, and which differences are larger than the noise."
-    lines = ["Mean ± standard deviation over n seeds."] if any(len(group.counted) > 1 for group in self.groups) else []
-    names = {id(group): name for group, name in zip(self.groups, self.name_groups())}
-    if self.best is not None and len(self.groups) > 1:
-        told = [(names[id(group)], difference) for group, difference in self.differences() if difference.verdict != "cannot be told"]
-        untold = len(self.differences()) - len(told)
-        lines.append(f"Best {self.metric} ({self.directions[self.metric]} is better): {names[id(self.best)]}." + (" Against it, with 95 % confidence for all pairs together:" if told else ""))
-        lines += [f"  {name}: {difference}" for name, difference in told]
-        lines += [f"{'The others' if told else 'The differences'} cannot be told from noise: three seeds of each setting that show a spread are a good start."] if untold else []
-    return "\n".join(lines)
-
-# %% ../nbs/10e_repetitions.ipynb #9ea0cd39
-@patch
-def to_rows(
-    self: Comparison,
-) -> dict[str, Any]:  # groups and differences
-    "Give the comparison as plain values, for JSON."
-    groups = []
-    for group, name in zip(self.groups, self.name_groups()):
-        spreads = {metric: asdict(spread) for metric in self.metrics if (spread := group.spread(metric))}
-        parameters = {key: value for key, value in group[0].parameters.items() if key != SEED}
-        groups.append({"name": name, "runs": [run.run for run in group], "seeds": list(group.counted), "n": len(group.counted), "parameters": parameters, "metrics": spreads})
-    differences = [{"group": groups[self.groups.index(group)]["name"], **asdict(difference), "verdict": difference.verdict} for group, difference in self.differences()]
-    return {"metric": self.metric, "best": groups[self.groups.index(self.best)]["name"] if self.best is not None else None, "groups": groups, "differences": differences}
+    def to_rows(self) -> dict[str, Any]:  # groups and differences
+        "Give the comparison as plain values, for JSON."
+        groups = []
+        for group, name in zip(self.groups, self.name_groups()):
+            spreads = {metric: asdict(spread) for metric in self.metrics if (spread := group.spread(metric))}
+            parameters = {key: value for key, value in group[0].parameters.items() if key != SEED}
+            groups.append({"name": name, "runs": [run.run for run in group], "seeds": list(group.counted), "n": len(group.counted), "parameters": parameters, "metrics": spreads})
+        differences = [{"group": groups[self.groups.index(group)]["name"], **asdict(difference), "verdict": difference.verdict} for group, difference in self.differences()]
+        return {"metric": self.metric, "best": groups[self.groups.index(self.best)]["name"] if self.best is not None else None, "groups": groups, "differences": differences}
 
 # %% ../nbs/10e_repetitions.ipynb #59e08b71
 def compare_runs(

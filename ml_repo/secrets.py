@@ -17,8 +17,6 @@ from html import escape
 from typing import Any, NamedTuple
 from urllib.parse import quote, quote_plus, unquote
 
-from fastcore.basics import patch
-
 # %% ../nbs/01c_secrets.ipynb #4e31d3d7
 _ALWAYS = {"password", "passwords", "passwd", "passwort", "passphrase", "passcode", "pwd", "secret", "secrets", "credential", "credentials",
            "contraseña", "contrasena", "apikey", "authkey", "accesskey", "privatekey", "secretkey"}
@@ -303,20 +301,18 @@ class _TextRedactor(_Counter):
         learnt = {str(place): {name: value} for place, (name, value) in enumerate(found) if _looks_random(value)}
         self._known, self._harmless = sorted({*self._known, *_known_values(learnt)}, key=lambda item: (-len(item[0]), item[0])), set()
 
-# %% ../nbs/01c_secrets.ipynb #9d472c24
-@patch
-def _redact_once(self: _TextRedactor, text: str) -> str:
-    for value, name in self._known:
-        if value in text:
-            self.counts[name] += text.count(value)
-            text = text.replace(value, _mark(name))
-    if "PRIVATE KEY" in text or "Private-Lines" in text:
-        text = _BLOCK.sub(self._hide_block, text)
-    lower = text.lower()
-    for rule in _RULES + _library_rules():
-        if not rule.hints or any(hint in lower for hint in rule.hints):
-            text = rule.pattern.sub(lambda match: self._hide_shape(rule, match), text)
-    return _ASSIGNED.sub(self._hide_assigned, text)
+    def _redact_once(self, text: str) -> str:
+        for value, name in self._known:
+            if value in text:
+                self.counts[name] += text.count(value)
+                text = text.replace(value, _mark(name))
+        if "PRIVATE KEY" in text or "Private-Lines" in text:
+            text = _BLOCK.sub(self._hide_block, text)
+        lower = text.lower()
+        for rule in _RULES + _library_rules():
+            if not rule.hints or any(hint in lower for hint in rule.hints):
+                text = rule.pattern.sub(lambda match: self._hide_shape(rule, match), text)
+        return _ASSIGNED.sub(self._hide_assigned, text)
 
 # %% ../nbs/01c_secrets.ipynb #e8e1b368
 def _redact_base64(
