@@ -11,7 +11,7 @@ from os import PathLike
 from typing import Any
 
 from .cell_judgement import find_origin, judge_notebook
-from .contrasts import compare_data, compare_parameters, compare_runs
+from .contrasts import compare_data, compare_parameters, compare_states
 from .file_judgement import judge_outputs
 from .metric_judgement import Item, Tolerances, is_set_aside, judge_curves, judge_facts, judge_metrics
 from .metrics import metric_key
@@ -64,7 +64,7 @@ def judge_runs(
     Raises `FileNotFoundError` where there is no record, `ValueError` where it cannot be read."""
     one, other = read_record(first), read_record(second)
     origins = tell_apart(find_origin(one), find_origin(other))
-    state = [row for row in compare_runs(one, other) if row["name"] in ("state", "cause")]
+    state = [row for row in compare_states(one, other) if row["name"] in ("state", "cause")]
     state = [row for row in state if len(row) < 3 or compare_texts(str(row["first"]), str(row["second"]), tolerances.text, origins)[0] == "differs"]
     items = [judge_facts("state", state), judge_facts("parameters", compare_parameters(one, other))]
     data = [{"data": record.get("data")} for record in (one, other)]

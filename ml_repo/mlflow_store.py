@@ -18,11 +18,11 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 from .mirror import FOLDER, hide_login, make_folder, name_embedded
-from .mlflow_client import connect, connect_embedded, is_same_file
+from .mlflow_client import connect_mlflow, connect_embedded, is_same_file
 from .reading import Record, read_record
 from .record import read_told, utc_now
 from .store import hold_folder
-from .tracking import (Point, find_status, list_datasets, list_files, list_parameters, list_points, list_tags, list_usage, make_digest,
+from .tracking import (Point, find_status, list_datasets, list_mlflow_files, list_mlflow_parameters, list_points, list_tags, list_usage, make_digest,
                               name_study, shorten_id, to_ms)
 
 # %% ../nbs/13b_mlflow_store.ipynb #7996d38b
@@ -95,7 +95,7 @@ class _RunLookup:
             if self.is_embedded:
                 self.client, self._descriptor = connect_embedded(uri, self._file)
             else:
-                self.client = connect(uri)
+                self.client = connect_mlflow(uri)
         self._experiments: dict[str, str] = {}
 
     def is_there(self) -> bool:
@@ -180,7 +180,7 @@ class Store(_RunLookup):
         "Make the run in MLflow, where there is none that fits, and push its parameters and tags."
         from mlflow.entities import Param, RunTag
 
-        parameters, tags = list_parameters(record), list_tags(record)
+        parameters, tags = list_mlflow_parameters(record), list_tags(record)
         if progress and not all(_is_same(progress.parameters.get(name, value), value) for name, value in parameters.items()):
             self.client.delete_run(progress.run)
             progress = None
@@ -228,7 +228,7 @@ class Store(_RunLookup):
         progress: Progress,  # what MLflow has of it; it is brought up to date
     ) -> None:
         "Push the notebook, figures and the record itself."
-        for name, file in list_files(record.folder).items():
+        for name, file in list_mlflow_files(record.folder).items():
             facts = file.stat()
             stamp, before = (facts.st_mtime_ns, facts.st_size), progress.files.get(name)
             if stamp == before or (before and record["state"] == "running" and stamp[0] - before[0] < _PERIOD_NS and not self.is_embedded):

@@ -25,7 +25,7 @@ from .judgement import judge_runs
 from .metric_judgement import Item, Tolerances
 from .reading import Record, read_record
 from .record import utc_now
-from .repetitions import Group, Spread, group_runs
+from .repetitions import SeedGroup, Spread, group_runs
 from .rerun import open_place, rerun_run
 from .results import find_runs
 from .store import read_text, store_text
@@ -130,7 +130,7 @@ def measure_noise(
         runs = find_runs(records=[record.folder.parent])
     except (OSError, ValueError):
         return {}
-    group = next((group for group in group_runs(runs) if any(run.run == record["id"] for run in group)), Group())
+    group = next((group for group in group_runs(runs) if any(run.run == record["id"] for run in group)), SeedGroup())
     spreads = {name: group.spread(name) for name in {name for run in group for name in run.metrics}}
     return {name: spread for name, spread in spreads.items() if spread and spread.n > 1}
 

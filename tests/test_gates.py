@@ -138,7 +138,7 @@ def test_every_module_has_its_notebook():
 
 HEAVY = {"tensorflow", "keras", "sklearn", "pandas", "matplotlib", "papermill", "mlflow", "nbdev", "detect_secrets", "pynvml", "requests", "numpy",
          "scipy", "nbformat", "nbdime", "rich", "tqdm", "bleach", "nbconvert"}
-MAY_BE_HEAVY = {"board", "callback", "comparison", "dashboard", "data", "door", "driver", "engine", "keras_search", "keras_trials", "kernel", "mlflow_page", "model", "plots", "pruning", "ray_trials", "sampling", "sources", "storage", "study_plots", "supervisor", "training", "transcript", "trial", "workers"}
+MAY_BE_HEAVY = {"board", "callback", "comparison", "dashboard", "data", "door", "driver", "engine", "keras_search", "keras_trials", "kernel", "mlflow_page", "model", "outcomes", "plots", "pruning", "ray_trials", "sampling", "sources", "storage", "study_plots", "supervisor", "training", "transcript", "trial", "workers"}
 
 
 def find_heavy(*modules: str) -> str:
