@@ -10,12 +10,13 @@ import sys
 
 import click
 
-from .console import Group
+from .compare_commands import compare, diff
+from .console import CommandGroup
 from .docs_commands import docs
 from .image_commands import image
 from .job_commands import JOB_COMMANDS, doctor
 from .rerun_commands import RERUN_COMMANDS
-from .result_commands import best, compare, diff, export, ls, open_run, show
+from .result_commands import best, export, ls, open_run, show
 from .run_commands import params, readme, run, schema
 from .site_commands import site
 from .study_commands import STUDY_COMMANDS
@@ -24,7 +25,7 @@ from .upkeep_commands import UPKEEP_COMMANDS
 from .view_commands import VIEW_COMMANDS
 
 # %% ../nbs/17_cli.ipynb #a54b0d66
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="ml_repo", prog_name="ml-repo")
 def main() -> None:
     """Machine-learning experiments from notebooks that anyone can run again.

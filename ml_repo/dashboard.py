@@ -44,7 +44,7 @@ def _read_ended(
     folder: Path,  # of a study
 ) -> list[FrozenTrial]:
     "Read the trials that have ended, from the folder of the study."
-    from ml_repo.study_plots import read_outcomes
+    from ml_repo.outcomes import read_outcomes
 
     with calm_optuna():
         outcomes = read_outcomes(folder)

@@ -13,7 +13,7 @@ from typing import Any
 
 from .cells import diff_cells
 from .contrasts import (Rows, compare_data, compare_machines, compare_metrics, compare_modules, compare_outputs, compare_packages,
-                               compare_parameters, compare_runs, read_notebooks)
+                               compare_parameters, compare_states, read_notebooks)
 from .patches import diff_code
 from .reading import Record, as_record
 from .tables import Tabular, table_bundle, text_table
@@ -199,7 +199,7 @@ def diff_runs(
     Raises `FileNotFoundError` where there is no record, `ValueError` where it cannot be read."""
     records = as_record(first), as_record(second)
     found = {
-        "run": compare_runs(*records), "parameters": compare_parameters(*records), "metrics": compare_metrics(*records),
+        "run": compare_states(*records), "parameters": compare_parameters(*records), "metrics": compare_metrics(*records),
         "results": compare_outputs(*records), "data": compare_data(*records), "code": _compare_code(*records, outputs),
         "notebook": compare_notebooks(*records, outputs), "packages": compare_packages(*records), "machine": compare_machines(*records),
     }

@@ -18,8 +18,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from fastcore.basics import patch
-
 from .pruning import NO_METRIC
 from .sampling import LEARNING, count_grid, draw_values, select_past
 from .storage import StudyStorage, set_aside
@@ -86,171 +84,149 @@ class Driver:
             return f"The trials have cost {spent[over[0]]:.0f} seconds of {over[0]}, and {self.study.max_cost[over[0]]:g} were allowed."
         return ""
 
+    def is_done(self) -> bool:
+        "Say whether there is nothing left to do."
+        if self.busy() or self.pending is not None:
+            return False
+        known = self.storage.read_all()
+        if not self.why_over() and (self.limit is None or len(known) < self.limit):
+            return False
+        left = [one for one in known.values() if one.state in ("waiting", "running") and (self.limit is None or one.number < self.limit)]
+        return not left or bool(self.why_over())
 
+    def work(self) -> None:
+        "Work until nothing is left to do, or somebody stops it."
+        with catch_signals(self.stop):
+            while True:
+                self.storage.beat()
+                if time.monotonic() - self._looked > 1:
+                    self._look_around()
+                if self.pending is not None and self.why_over():
+                    self.storage.give_back(self.pending.number)
+                    self.pending = None
+                self._hand_out()
+                self._settle()
+                if self.is_done():
+                    return self._write_down()  # another driver may have told the last one just now
+
+    def _look_around(self) -> None:
+        "Hear whether somebody asked the study to stop, and free the trials of drivers that are gone."
+        self._looked = time.monotonic()
+        if self.storage.is_stopped() and not self.stopping:
+            self.stop(signal.SIGTERM)
+        for number in self.storage.free_orphans():
+            self.viewer.say(f"Trial {number} was left by a driver that is gone; it waits again.")
+
+    def _settle(self) -> None:
+        "Wait for a moment, hear what there is, and show it."
+        if ready := wait([one.connection for one in self.workers], 0.1 if self.busy() else 0.3 if self.workers else 0):
+            for worker in [one for one in self.workers if one.connection in ready]:
+                self._receive(worker)
+        self._write_down()
+        self.viewer.look(self)
+
+    def _write_down(self) -> None:
+        "Write down the trials that have ended, here or elsewhere."
+        for trial in self.storage.write_down():
+            self.viewer.end_trial(trial)
+
+    def stop(
+        self,
+        number: int,  # of the signal that asks for it
+    ) -> None:
+        "Stop the trials that run; they wait for the next driver."
+        self.stopping += 1
+        for worker in self.workers:
+            worker.send_signal(signal.SIGINT if self.stopping == 1 else signal.SIGKILL)
+
+    def _prepare(self) -> tuple[Trial, list[Trial]] | None:  # with its values, and the past that its pruner is shown; None where there is none yet
+        "Take a trial and draw its values."
+        storage, study = self.storage, self.study
+        self.pending = self.pending or storage.take(self.limit)
+        if (trial := self.pending) is None or (past := select_past(study, trial.number, storage.read_all())) is None:
+            return None
+        if not trial.values:
+            values, attributes = draw_values(study, self.space, trial.number, past)
+            storage.draw(trial.number, values, attributes)
+            trial = replace(trial, values=values, attributes=attributes)
+        self.pending = None
+        return replace(trial, state="running"), past
+
+    def _hand_out(self) -> None:
+        "Give idle workers something to do."
+        for worker in self.workers:
+            if worker.trial is None:
+                if self.why_over() or (task := self._prepare()) is None:
+                    return
+                try:
+                    worker.start(*task)
+                except OSError:  # it died while it was idle; the trial is started again with the next one
+                    worker.trial = task[0]
+
+    def _keep(
+        self,
+        trial: Trial,  # that has ended
+    ) -> None:
+        "Tell how a trial ended."
+        self.storage.tell(trial)
+        if trial.state == "failed" and trial.text.startswith(NO_METRIC) and not any(one.objectives for one in self.storage.read_all().values()):
+            self.problem = f"Trial {trial.number}: {trial.text}. Name one of these: --metric NAME"
+
+    def _retry(
+        self,
+        trial: Trial,  # that was interrupted or killed
+        text: str,  # what is known of it
+    ) -> None:
+        "Let a trial wait for another attempt, or give it up."
+        storage = self.storage
+        if self.stopping or not storage.owns(trial.number):
+            storage.give_back(trial.number)
+        elif (deaths := storage.count_death(trial.number)) > self.study.retries:
+            self._keep(replace(trial, state="failed", text=f"Given up after {deaths} attempts. {text}"))
+        else:
+            self.viewer.say(f"Trial {trial.number} is tried again: {text}")
+            storage.give_back(trial.number)
+
+    def _replace(
+        self,
+        worker: Worker,  # that is gone
+    ) -> None:
+        "Start a worker in the place of one that is gone."
+        worker.close()
+        if self.stopping:
+            self.workers.remove(worker)
+        else:
+            self.workers[self.workers.index(worker)] = worker.again()
+
+    def _receive(
+        self,
+        worker: Worker,  # that has something to say
+    ) -> None:
+        "Do what the message of a worker asks for."
+        while (message := worker.read()) is not None:
+            kind, content = message
+            if kind == "run":
+                continue
+            trial, worker.trial = worker.trial, None
+            if kind == "done" and content.state != "waiting":
+                self._keep(content)
+            elif kind == "refused":
+                self._keep(replace(trial, state="failed", text=content))
+            elif kind == "broken":
+                self.storage.give_back(trial.number)
+                self.problem = f"Trial {trial.number} could not be carried out: {content}"
+            elif trial is not None:
+                self._retry(trial, content.text if kind == "done" else content or "Its worker was stopped.")
+            if kind in ("stopped", "gone"):
+                self._replace(worker)
+                return
+
+# %% ../nbs/14j_driver.ipynb #9226f677
 def sum_costs(
     trials: Sequence[Trial],  # of a study
 ) -> dict[str, float]:  # seconds: `wall`, `processor`, `gpu`
     "Add up what trials have cost."
     return {name: sum(one.cost.get(name, 0.0) for one in trials) for name in ("wall", "processor", "gpu")}
-
-# %% ../nbs/14j_driver.ipynb #4a23bd2e
-def _prepare(
-    driver: Driver,  # with an idle worker
-) -> tuple[Trial, list[Trial]] | None:  # with its values, and the past that its pruner is shown; None where there is none yet
-    "Take a trial and draw its values."
-    storage, study = driver.storage, driver.study
-    driver.pending = driver.pending or storage.take(driver.limit)
-    if (trial := driver.pending) is None or (past := select_past(study, trial.number, storage.read_all())) is None:
-        return None
-    if not trial.values:
-        values, attributes = draw_values(study, driver.space, trial.number, past)
-        storage.draw(trial.number, values, attributes)
-        trial = replace(trial, values=values, attributes=attributes)
-    driver.pending = None
-    return replace(trial, state="running"), past
-
-
-def _hand_out(
-    driver: Driver,  # at work
-) -> None:
-    "Give idle workers something to do."
-    for worker in driver.workers:
-        if worker.trial is None:
-            if driver.why_over() or (task := _prepare(driver)) is None:
-                return
-            try:
-                worker.start(*task)
-            except OSError:  # it died while it was idle; the trial is started again with the next one
-                worker.trial = task[0]
-
-# %% ../nbs/14j_driver.ipynb #afad6f84
-def _keep(
-    driver: Driver,  # at work
-    trial: Trial,  # that has ended
-) -> None:
-    "Tell how a trial ended."
-    driver.storage.tell(trial)
-    if trial.state == "failed" and trial.text.startswith(NO_METRIC) and not any(one.objectives for one in driver.storage.read_all().values()):
-        driver.problem = f"Trial {trial.number}: {trial.text}. Name one of these: --metric NAME"
-
-# %% ../nbs/14j_driver.ipynb #e3fd06dd
-def _retry(
-    driver: Driver,  # at work
-    trial: Trial,  # that was interrupted or killed
-    text: str,  # what is known of it
-) -> None:
-    "Let a trial wait for another attempt, or give it up."
-    storage = driver.storage
-    if driver.stopping or not storage.owns(trial.number):
-        storage.give_back(trial.number)
-    elif (deaths := storage.count_death(trial.number)) > driver.study.retries:
-        _keep(driver, replace(trial, state="failed", text=f"Given up after {deaths} attempts. {text}"))
-    else:
-        driver.viewer.say(f"Trial {trial.number} is tried again: {text}")
-        storage.give_back(trial.number)
-
-
-def _replace(
-    driver: Driver,  # at work
-    worker: Worker,  # that is gone
-) -> None:
-    "Start a worker in the place of one that is gone."
-    worker.close()
-    if driver.stopping:
-        driver.workers.remove(worker)
-    else:
-        driver.workers[driver.workers.index(worker)] = worker.again()
-
-# %% ../nbs/14j_driver.ipynb #500e873c
-def _receive(
-    driver: Driver,  # at work
-    worker: Worker,  # that has something to say
-) -> None:
-    "Do what the message of a worker asks for."
-    while (message := worker.read()) is not None:
-        kind, content = message
-        if kind == "run":
-            continue
-        trial, worker.trial = worker.trial, None
-        if kind == "done" and content.state != "waiting":
-            _keep(driver, content)
-        elif kind == "refused":
-            _keep(driver, replace(trial, state="failed", text=content))
-        elif kind == "broken":
-            driver.storage.give_back(trial.number)
-            driver.problem = f"Trial {trial.number} could not be carried out: {content}"
-        elif trial is not None:
-            _retry(driver, trial, content.text if kind == "done" else content or "Its worker was stopped.")
-        if kind in ("stopped", "gone"):
-            _replace(driver, worker)
-            return
-
-# %% ../nbs/14j_driver.ipynb #67631031
-@patch
-def is_done(self: Driver) -> bool:
-    "Say whether there is nothing left to do."
-    if self.busy() or self.pending is not None:
-        return False
-    known = self.storage.read_all()
-    if not self.why_over() and (self.limit is None or len(known) < self.limit):
-        return False
-    left = [one for one in known.values() if one.state in ("waiting", "running") and (self.limit is None or one.number < self.limit)]
-    return not left or bool(self.why_over())
-
-
-@patch
-def work(self: Driver) -> None:
-    "Work until nothing is left to do, or somebody stops it."
-    with catch_signals(self.stop):
-        while True:
-            self.storage.beat()
-            if time.monotonic() - self._looked > 1:
-                self._look_around()
-            if self.pending is not None and self.why_over():
-                self.storage.give_back(self.pending.number)
-                self.pending = None
-            _hand_out(self)
-            self._settle()
-            if self.is_done():
-                return self._write_down()  # another driver may have told the last one just now
-
-# %% ../nbs/14j_driver.ipynb #e8ea9d33
-@patch
-def _look_around(self: Driver) -> None:
-    "Hear whether somebody asked the study to stop, and free the trials of drivers that are gone."
-    self._looked = time.monotonic()
-    if self.storage.is_stopped() and not self.stopping:
-        self.stop(signal.SIGTERM)
-    for number in self.storage.free_orphans():
-        self.viewer.say(f"Trial {number} was left by a driver that is gone; it waits again.")
-
-
-@patch
-def _settle(self: Driver) -> None:
-    "Wait for a moment, hear what there is, and show it."
-    if ready := wait([one.connection for one in self.workers], 0.1 if self.busy() else 0.3 if self.workers else 0):
-        for worker in [one for one in self.workers if one.connection in ready]:
-            _receive(self, worker)
-    self._write_down()
-    self.viewer.look(self)
-
-
-@patch
-def _write_down(self: Driver) -> None:
-    "Write down the trials that have ended, here or elsewhere."
-    for trial in self.storage.write_down():
-        self.viewer.end_trial(trial)
-
-# %% ../nbs/14j_driver.ipynb #28044b54
-@patch
-def stop(
-    self: Driver,
-    number: int,  # of the signal that asks for it
-) -> None:
-    "Stop the trials that run; they wait for the next driver."
-    self.stopping += 1
-    for worker in self.workers:
-        worker.send_signal(signal.SIGINT if self.stopping == 1 else signal.SIGKILL)
 
 # %% ../nbs/14j_driver.ipynb #3795c23a
 def _open(

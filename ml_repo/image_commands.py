@@ -10,10 +10,10 @@ from typing import Any
 
 import click
 
-from .console import Group, echo_json, echo_table
+from .console import CommandGroup, echo_json, echo_table
 
 # %% ../nbs/16f_image_commands.ipynb #cb7d67be
-@click.group(cls=Group)
+@click.group(cls=CommandGroup)
 def image() -> None:
     """Build, push, pull and check the image of this repository.
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from .edits import check_tag
 from .foreign import ForeignRun, read_text_value, read_time, write_foreign
 from .mirror import hide_login
-from .mlflow_client import connect
+from .mlflow_client import connect_mlflow
 from .reading import parse_record
 
 if TYPE_CHECKING:  # MLflow takes two seconds
@@ -193,7 +193,7 @@ def import_mlflow(
     """Make records of runs that MLflow has; none is made twice.
 
     Raises `OSError` where it cannot be reached or a record cannot be written, `ValueError` for an experiment that is not there."""
-    home, client, done, ids = Path(home), connect(uri), [], {}
+    home, client, done, ids = Path(home), connect_mlflow(uri), [], {}
     home.mkdir(parents=True, exist_ok=True)
     for run, experiment in show(sorted(_list_runs(client, list(experiments)), key=lambda one: one[0].info.start_time or 0)):
         tags, label = run.data.tags, run.info.run_name or run.info.run_id

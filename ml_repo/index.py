@@ -16,9 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
-
-from fastcore.basics import patch
+from typing import Any, Self
 
 from .filters import Filter, name_column
 from .schema import RECORD_SCHEMA
@@ -106,9 +104,12 @@ def _plain(
         return float(value) if abs(value) < 1e300 else None
     return value if value is None or isinstance(value, (str, int)) else json.dumps(value, ensure_ascii=False)
 
-# %% ../nbs/10c_index.ipynb #c073328b
-class Index:
-    "What is known of the runs in one folder."
+# %% ../nbs/10c_index.ipynb #d4923195
+_PART = 10_000  # records that are read before they are written; others may write in between
+
+# %% ../nbs/10c_index.ipynb #5329ec7d
+class _IndexFile:
+    "The file behind the index, kept up to date with the records of one folder."
 
     def __init__(
         self,
@@ -140,227 +141,196 @@ class Index:
                     break
         return _connect(":memory:")
 
-    def __enter__(self) -> "Index":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_) -> None:
         self._base.close()
 
-# %% ../nbs/10c_index.ipynb #18566c96
-@patch
-def _recover(
-    self: Index,
-    error: sqlite3.Error,  # what went wrong
-) -> None:
-    "Go on after an error: without a file that others hold or that cannot be written, with a new one in place of a damaged one."
-    if any(word in str(error) for word in ("locked", "readonly", "full", "unable to open", "disk I/O")):
-        self._leave()
-        return
-    self._base.close()
-    _remove(self.records / ".index.sqlite")
-    self._base, self._columns = self._open(), None
+    def _recover(
+        self,
+        error: sqlite3.Error,  # what went wrong
+    ) -> None:
+        "Go on after an error: without a file that others hold or that cannot be written, with a new one in place of a damaged one."
+        if any(word in str(error) for word in ("locked", "readonly", "full", "unable to open", "disk I/O")):
+            self._leave()
+            return
+        self._base.close()
+        _remove(self.records / ".index.sqlite")
+        self._base, self._columns = self._open(), None
 
-# %% ../nbs/10c_index.ipynb #31585dae
-@patch
-def _leave(self: Index) -> None:
-    "Go on in memory, from what the file knows."
-    memory = _connect(":memory:")
-    try:
-        self._base.backup(memory)
-        memory.execute("SELECT count(*) FROM cells").fetchone()
-    except sqlite3.Error as error:
-        memory.close()
+    def _leave(self) -> None:
+        "Go on in memory, from what the file knows."
         memory = _connect(":memory:")
-        if not isinstance(error, sqlite3.OperationalError):
-            _remove(self.records / ".index.sqlite")
-    self._base.close()
-    self._base, self._columns = memory, None
+        try:
+            self._base.backup(memory)
+            memory.execute("SELECT count(*) FROM cells").fetchone()
+        except sqlite3.Error as error:
+            memory.close()
+            memory = _connect(":memory:")
+            if not isinstance(error, sqlite3.OperationalError):
+                _remove(self.records / ".index.sqlite")
+        self._base.close()
+        self._base, self._columns = memory, None
 
-# %% ../nbs/10c_index.ipynb #d4923195
-_PART = 10_000  # records that are read before they are written; others may write in between
-
-
-@patch
-def refresh(
-    self: Index,
-    stamps: dict[str, str] | None = None,  # by run, if they were just read
-) -> None:
-    "Bring the index up to date. Raises `sqlite3.Error` where it cannot be written."
-    stamps = read_stamps(self.records) if stamps is None else stamps
-    together = hashlib.sha256("\n".join(f"{run} {stamp}" for run, stamp in stamps.items()).encode("utf-8", "surrogateescape")).hexdigest()
-    going_on = [run for run, in self._base.execute("SELECT run FROM runs WHERE state = 'running'")]
-    if not going_on and self._base.execute("SELECT 1 FROM seen WHERE stamp = ?", (together,)).fetchone():
-        return
-    known = dict(self._base.execute("SELECT run, stamp FROM runs UNION ALL SELECT run, stamp FROM damaged"))
-    changed = [run for run, stamp in stamps.items() if known.get(run) != stamp]
-    changed += [run for run in going_on if run in stamps and known.get(run) == stamps[run]]
-    names = iter(self._progress(changed, len(changed)))
-    while part := list(itertools.islice(names, _PART)):
-        read = [self._read(run) for run in part]
+    def refresh(
+        self,
+        stamps: dict[str, str] | None = None,  # by run, if they were just read
+    ) -> None:
+        "Bring the index up to date. Raises `sqlite3.Error` where it cannot be written."
+        stamps = read_stamps(self.records) if stamps is None else stamps
+        together = hashlib.sha256("\n".join(f"{run} {stamp}" for run, stamp in stamps.items()).encode("utf-8", "surrogateescape")).hexdigest()
+        going_on = [run for run, in self._base.execute("SELECT run FROM runs WHERE state = 'running'")]
+        if not going_on and self._base.execute("SELECT 1 FROM seen WHERE stamp = ?", (together,)).fetchone():
+            return
+        known = dict(self._base.execute("SELECT run, stamp FROM runs UNION ALL SELECT run, stamp FROM damaged"))
+        changed = [run for run, stamp in stamps.items() if known.get(run) != stamp]
+        changed += [run for run in going_on if run in stamps and known.get(run) == stamps[run]]
+        names = iter(self._progress(changed, len(changed)))
+        while part := list(itertools.islice(names, _PART)):
+            read = [self._read(run) for run in part]
+            with self._change():
+                self._forget(part)
+                self._keep(read, stamps)
         with self._change():
-            self._forget(part)
-            self._keep(read, stamps)
-    with self._change():
-        self._forget([run for run in known if run not in stamps])
-        self._base.execute("DELETE FROM seen")
-        self._base.execute("INSERT INTO seen VALUES (?)", (together,))
+            self._forget([run for run in known if run not in stamps])
+            self._base.execute("DELETE FROM seen")
+            self._base.execute("INSERT INTO seen VALUES (?)", (together,))
 
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        "Change the tables in one step, or not at all."
+        self._base.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._base.execute("COMMIT")
+        except BaseException:
+            self._base.execute("ROLLBACK")
+            raise
+        self._columns = None
 
-@patch
-@contextmanager
-def _change(
-    self: Index,
-) -> Iterator[None]:
-    "Change the tables in one step, or not at all."
-    self._base.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        self._base.execute("COMMIT")
-    except BaseException:
-        self._base.execute("ROLLBACK")
-        raise
-    self._columns = None
+    def _read(
+        self,
+        run: str,  # the name of its folder
+    ) -> tuple[str, RunSummary | None, str]:  # the name, what is known, or what is wrong
+        "Read a record."
+        try:
+            return run, summarize_folder(self.records / run), ""
+        except Exception as error:  # whatever a file may hold
+            return run, None, str(error).replace(f"{self.records / run}{os.sep}", "") or type(error).__name__
 
-# %% ../nbs/10c_index.ipynb #909b8580
-@patch
-def _read(
-    self: Index,
-    run: str,  # the name of its folder
-) -> tuple[str, RunSummary | None, str]:  # the name, what is known, or what is wrong
-    "Read a record."
-    try:
-        return run, summarize_folder(self.records / run), ""
-    except Exception as error:  # whatever a file may hold
-        return run, None, str(error).replace(f"{self.records / run}{os.sep}", "") or type(error).__name__
+    def _forget(
+        self,
+        runs: list[str],  # names
+    ) -> None:
+        "Take runs out of the tables."
+        columns = [number for number, in self._base.execute("SELECT number FROM columns")]
+        for run in runs:
+            for number, in self._base.execute("SELECT number FROM runs WHERE run = ?", (run,)).fetchall():
+                self._base.executemany("DELETE FROM cells WHERE column = ? AND number = ?", [(column, number) for column in columns])
+                self._base.execute("DELETE FROM summaries WHERE number = ?", (number,))
+                self._base.execute("DELETE FROM runs WHERE number = ?", (number,))
+            self._base.execute("DELETE FROM damaged WHERE run = ?", (run,))
 
+    def _keep(
+        self,
+        read: list[tuple[str, RunSummary | None, str]],  # from `_read`
+        stamps: dict[str, str],  # by run
+    ) -> None:
+        "Put runs into the tables; the cells in the order in which they lie on the disk."
+        columns = dict(self._base.execute("SELECT name, number FROM columns"))
+        first = self._base.execute("SELECT coalesce(max(number), 0) + 1 FROM runs").fetchone()[0]
+        runs, texts, cells, directions, damaged = [], [], [], {}, []
+        for number, (run, one, problem) in enumerate(read, first):
+            if one is None:
+                damaged.append((run, stamps[run], problem))
+                continue
+            runs.append((number, stamps[run], *(f" {' '.join(one.tags)} " if name == "tags" else _plain(getattr(one, name)) for name in _COLUMNS)))
+            texts.append((number, dump_summary(one)))
+            directions |= {f"metrics.{key}": direction for key, direction in one.directions.items()}
+            for kind, values in (("params", one.parameters), ("metrics", one.metrics)):
+                cells += [(columns.setdefault(f"{kind}.{name}", len(columns) + 1), number, _plain(value)) for name, value in values.items()]
+        marks = ", ".join("?" * (len(_COLUMNS) + 2))
+        self._base.executemany("INSERT OR IGNORE INTO columns VALUES (?, ?, '')", [(number, name) for name, number in columns.items()])
+        self._base.executemany("UPDATE columns SET direction = ? WHERE name = ?", [(direction, name) for name, direction in directions.items()])
+        self._base.executemany(f"INSERT INTO runs VALUES ({marks})", runs)
+        self._base.executemany("INSERT INTO summaries VALUES (?, ?)", texts)
+        self._base.executemany("INSERT INTO cells VALUES (?, ?, ?)", sorted(cells, key=lambda cell: cell[:2]))
+        self._base.executemany("INSERT INTO damaged VALUES (?, ?, ?)", damaged)
 
-@patch
-def _forget(
-    self: Index,
-    runs: list[str],  # names
-) -> None:
-    "Take runs out of the tables."
-    columns = [number for number, in self._base.execute("SELECT number FROM columns")]
-    for run in runs:
-        for number, in self._base.execute("SELECT number FROM runs WHERE run = ?", (run,)).fetchall():
-            self._base.executemany("DELETE FROM cells WHERE column = ? AND number = ?", [(column, number) for column in columns])
-            self._base.execute("DELETE FROM summaries WHERE number = ?", (number,))
-            self._base.execute("DELETE FROM runs WHERE number = ?", (number,))
-        self._base.execute("DELETE FROM damaged WHERE run = ?", (run,))
+# %% ../nbs/10c_index.ipynb #c073328b
+class Index(_IndexFile):
+    "What is known of the runs in one folder."
 
-# %% ../nbs/10c_index.ipynb #cf3f359a
-@patch
-def _keep(
-    self: Index,
-    read: list[tuple[str, RunSummary | None, str]],  # from `_read`
-    stamps: dict[str, str],  # by run
-) -> None:
-    "Put runs into the tables; the cells in the order in which they lie on the disk."
-    columns = dict(self._base.execute("SELECT name, number FROM columns"))
-    first = self._base.execute("SELECT coalesce(max(number), 0) + 1 FROM runs").fetchone()[0]
-    runs, texts, cells, directions, damaged = [], [], [], {}, []
-    for number, (run, one, problem) in enumerate(read, first):
-        if one is None:
-            damaged.append((run, stamps[run], problem))
-            continue
-        runs.append((number, stamps[run], *(f" {' '.join(one.tags)} " if name == "tags" else _plain(getattr(one, name)) for name in _COLUMNS)))
-        texts.append((number, dump_summary(one)))
-        directions |= {f"metrics.{key}": direction for key, direction in one.directions.items()}
-        for kind, values in (("params", one.parameters), ("metrics", one.metrics)):
-            cells += [(columns.setdefault(f"{kind}.{name}", len(columns) + 1), number, _plain(value)) for name, value in values.items()]
-    marks = ", ".join("?" * (len(_COLUMNS) + 2))
-    self._base.executemany("INSERT OR IGNORE INTO columns VALUES (?, ?, '')", [(number, name) for name, number in columns.items()])
-    self._base.executemany("UPDATE columns SET direction = ? WHERE name = ?", [(direction, name) for name, direction in directions.items()])
-    self._base.executemany(f"INSERT INTO runs VALUES ({marks})", runs)
-    self._base.executemany("INSERT INTO summaries VALUES (?, ?)", texts)
-    self._base.executemany("INSERT INTO cells VALUES (?, ?, ?)", sorted(cells, key=lambda cell: cell[:2]))
-    self._base.executemany("INSERT INTO damaged VALUES (?, ?, ?)", damaged)
+    def columns(self) -> dict[str, tuple[int, str]]:  # number and direction by name: attributes have the number 0
+        "List what can be asked for."
+        if self._columns is None:
+            found = self._ask("SELECT name, number, direction FROM columns", [])
+            self._columns = {name: (0, "") for name in _COLUMNS} | {name: (number, direction) for name, number, direction in found}
+        return self._columns
 
-# %% ../nbs/10c_index.ipynb #68ddb3ec
-@patch
-def columns(
-    self: Index,
-) -> dict[str, tuple[int, str]]:  # number and direction by name: attributes have the number 0
-    "List what can be asked for."
-    if self._columns is None:
-        found = self._ask("SELECT name, number, direction FROM columns", [])
-        self._columns = {name: (0, "") for name in _COLUMNS} | {name: (number, direction) for name, number, direction in found}
-    return self._columns
+    def _place(
+        self,
+        column: str,  # a column, of this index or not
+    ) -> str:  # SQL
+        "Say where a column is kept; one that this index does not have is nowhere."
+        number = self.columns().get(column, (-1, ""))[0]
+        return f'runs."{column}"' if number == 0 else f"(SELECT value FROM cells WHERE cells.column = {number} AND cells.number = runs.number)"
 
+    def _ask(
+        self,
+        query: str,  # SQL
+        values: list[Any],  # for its placeholders
+    ) -> list[tuple]:  # rows
+        "Ask the tables; where they turn out to be damaged, those in memory."
+        try:
+            return self._base.execute(query, values).fetchall()
+        except OverflowError:
+            raise ValueError("A number in the filter is too large; whole numbers go up to 9223372036854775807.") from None
+        except sqlite3.DatabaseError as error:
+            if "too large" in str(error) or "too many" in str(error):
+                raise ValueError("The filter is too long.") from None
+            self._recover(error)
+            self.refresh()
+            return self._base.execute(query, values).fetchall()
 
-@patch
-def _place(
-    self: Index,
-    column: str,  # a column, of this index or not
-) -> str:  # SQL
-    "Say where a column is kept; one that this index does not have is nowhere."
-    number = self.columns().get(column, (-1, ""))[0]
-    return f'runs."{column}"' if number == 0 else f"(SELECT value FROM cells WHERE cells.column = {number} AND cells.number = runs.number)"
+    def select(
+        self,
+        condition: str = "",  # a filter
+        sort: str = "started",  # a column
+        reverse: bool = True,  # the largest first
+        limit: int | None = None,  # runs at most
+        archived: bool = False,  # those that were put aside, too
+        known: Iterable[str] = (),  # columns that are valid because another folder has them
+    ) -> list[RunSummary]:  # those without a value of the column come last
+        "Find runs. Raises `ValueError` for a filter or a column that is not understood."
+        names = {*self.columns(), *known}
+        one = Filter(condition, sorted(names), self._place)
+        tests = [one.sql()] if condition.strip() else []
+        tests += [] if archived else ["runs.archived = ''"]
+        where = f"WHERE {' AND '.join(tests)}" if tests else ""
+        place = self._place(name_column(sort, names))
+        order = f"ORDER BY {place} IS NULL, {place} {'DESC' if reverse else 'ASC'}, runs.run DESC"
+        query = f"SELECT runs.number FROM runs {where} {order} LIMIT {-1 if limit is None else int(limit)}"
+        found = self._ask(f"SELECT text FROM ({query}) JOIN summaries USING (number)", one.values)
+        try:
+            return [load_summary(text, self.records) for text, in found]
+        except (ValueError, TypeError, KeyError):  # a damaged page
+            self._recover(sqlite3.DatabaseError("damaged"))
+            self.refresh()
+            return [load_summary(text, self.records) for text, in self._ask(f"SELECT text FROM ({query}) JOIN summaries USING (number)", one.values)]
 
-# %% ../nbs/10c_index.ipynb #b592933a
-@patch
-def _ask(
-    self: Index,
-    query: str,  # SQL
-    values: list[Any],  # for its placeholders
-) -> list[tuple]:  # rows
-    "Ask the tables; where they turn out to be damaged, those in memory."
-    try:
-        return self._base.execute(query, values).fetchall()
-    except OverflowError:
-        raise ValueError("A number in the filter is too large; whole numbers go up to 9223372036854775807.") from None
-    except sqlite3.DatabaseError as error:
-        if "too large" in str(error) or "too many" in str(error):
-            raise ValueError("The filter is too long.") from None
-        self._recover(error)
-        self.refresh()
-        return self._base.execute(query, values).fetchall()
+    def count(
+        self,
+        condition: str = "",  # a filter
+        archived: bool = False,  # those that were put aside, too
+        known: Iterable[str] = (),  # columns that are valid because another folder has them
+    ) -> int:
+        "Count runs. Raises `ValueError` for a filter that is not understood."
+        one = Filter(condition, sorted({*self.columns(), *known}), self._place)
+        tests = ([one.sql()] if condition.strip() else []) + ([] if archived else ["runs.archived = ''"])
+        return self._ask(f"SELECT count(*) FROM runs {'WHERE ' + ' AND '.join(tests) if tests else ''}", one.values)[0][0]
 
-# %% ../nbs/10c_index.ipynb #f175245b
-@patch
-def select(
-    self: Index,
-    condition: str = "",  # a filter
-    sort: str = "started",  # a column
-    reverse: bool = True,  # the largest first
-    limit: int | None = None,  # runs at most
-    archived: bool = False,  # those that were put aside, too
-    known: Iterable[str] = (),  # columns that are valid because another folder has them
-) -> list[RunSummary]:  # those without a value of the column come last
-    "Find runs. Raises `ValueError` for a filter or a column that is not understood."
-    names = {*self.columns(), *known}
-    one = Filter(condition, sorted(names), self._place)
-    tests = [one.sql()] if condition.strip() else []
-    tests += [] if archived else ["runs.archived = ''"]
-    where = f"WHERE {' AND '.join(tests)}" if tests else ""
-    place = self._place(name_column(sort, names))
-    order = f"ORDER BY {place} IS NULL, {place} {'DESC' if reverse else 'ASC'}, runs.run DESC"
-    query = f"SELECT runs.number FROM runs {where} {order} LIMIT {-1 if limit is None else int(limit)}"
-    found = self._ask(f"SELECT text FROM ({query}) JOIN summaries USING (number)", one.values)
-    try:
-        return [load_summary(text, self.records) for text, in found]
-    except (ValueError, TypeError, KeyError):  # a damaged page
-        self._recover(sqlite3.DatabaseError("damaged"))
-        self.refresh()
-        return [load_summary(text, self.records) for text, in self._ask(f"SELECT text FROM ({query}) JOIN summaries USING (number)", one.values)]
-
-
-@patch
-def count(
-    self: Index,
-    condition: str = "",  # a filter
-    archived: bool = False,  # those that were put aside, too
-    known: Iterable[str] = (),  # columns that are valid because another folder has them
-) -> int:
-    "Count runs. Raises `ValueError` for a filter that is not understood."
-    one = Filter(condition, sorted({*self.columns(), *known}), self._place)
-    tests = ([one.sql()] if condition.strip() else []) + ([] if archived else ["runs.archived = ''"])
-    return self._ask(f"SELECT count(*) FROM runs {'WHERE ' + ' AND '.join(tests) if tests else ''}", one.values)[0][0]
-
-# %% ../nbs/10c_index.ipynb #7371a0fb
-@patch
-def damaged(
-    self: Index,
-) -> list[tuple[Path, str]]:  # the folder of each record that could not be read, and why
-    "List what could not be read."
-    return [(self.records / run, problem) for run, problem in self._ask("SELECT run, problem FROM damaged ORDER BY run", [])]
+    def damaged(self) -> list[tuple[Path, str]]:  # the folder of each record that could not be read, and why
+        "List what could not be read."
+        return [(self.records / run, problem) for run, problem in self._ask("SELECT run, problem FROM damaged ORDER BY run", [])]

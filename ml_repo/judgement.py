@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from .cell_judgement import find_origin, judge_notebook
-from .contrasts import compare_data, compare_parameters, compare_runs
+from .contrasts import compare_data, compare_parameters, compare_states
 from .file_judgement import judge_outputs
 from .metric_judgement import Item, Tolerances, is_set_aside, judge_curves, judge_facts, judge_metrics
 from .metrics import metric_key
@@ -63,7 +63,7 @@ def judge_runs(
     "Compare a run with its repetition, item by item. Nothing is run and nothing is written."
     records = first, second
     origins = tell_apart(find_origin(first), find_origin(second))
-    state = [row for row in compare_runs(*records) if row["name"] in ("state", "cause")]
+    state = [row for row in compare_states(*records) if row["name"] in ("state", "cause")]
     state = [row for row in state if len(row) < 3
              or compare_texts(str(row["first"]), str(row["second"]), tolerances.text, origins)[0] == "differs"]
     items = [judge_facts("state", state), judge_facts("parameters", compare_parameters(*records))]

@@ -19,7 +19,6 @@ from queue import Empty
 from typing import Any
 
 import nbformat
-from fastcore.basics import patch
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 from jupyter_client.provisioning import KernelProvisionerFactory
 from jupyter_core.utils import ensure_async
@@ -90,6 +89,98 @@ class KernelClient(PapermillNotebookClient):
             if len(outputs[-2].text) < JOIN_LIMIT:
                 outputs[-2].text += outputs.pop().text
 
+    async def start(
+        self,
+        **environment: str,  # variables for the kernel, beside those of this process
+    ) -> None:
+        "Start the kernel and wait until it answers. Raises `RuntimeError` when it does not, `DeadKernelError` when it was killed."
+        self.km = self.create_kernel_manager()
+        self.private = tempfile.mkdtemp(prefix="ml-")
+        if self.is_python:
+            self.km.transport, self.km.ip = "ipc", str(Path(self.private, "k"))
+        if self.warm:
+            self.cold_because = _choose_provisioner(self.km, address=self.warm, processors=self.processors)
+        pin = {"preexec_fn": lambda: _pin(self.processors)} if self.processors else {}
+        with open(Path(self.private, "words"), "wb") as words:
+            await self.async_start_new_kernel(env={**os.environ, **environment}, stdout=words, stderr=words, **pin)
+        self.cold_because = self.cold_because or getattr(self.km.provisioner, "reason", "")
+        self.process = getattr(self.km.provisioner, "process", None)
+        self._kills = count_memory_kills(self.process.pid) if self.process else None
+        await self._await_sockets()
+        try:
+            await (self._await_answer() if self.is_python else self.async_start_new_kernel_client())
+        except RuntimeError as error:
+            if "died" in str(error) and self.process is not None and (self.process.poll() or 0) < 0:
+                raise DeadKernelError(str(error)) from None  # by a signal; one that ends by itself cannot start
+            raise
+        if self.is_python:
+            await self._keep_outputs()
+
+    async def stop(self) -> None:
+        "End the kernel, alive or not, and the processes that it leaves behind in its group."
+        if self.process is not None and self.process.poll() is not None:
+            with suppress(OSError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        with suppress(Exception):
+            if self.km is not None:
+                await self._await_end()
+                await self._async_cleanup_kernel()
+        if self.private:
+            shutil.rmtree(self.private, ignore_errors=True)
+
+    def last_words(self) -> str:
+        "Read the end of what the kernel wrote outside of the notebook, such as a crash of a library in C; empty without any."
+        try:
+            words = Path(self.private, "words").read_bytes()[-20_000:].decode("utf-8", "replace").strip()
+        except (OSError, TypeError):
+            return ""
+        crash = words.rfind("Fatal Python error")
+        return words[crash:crash + 600] if crash >= 0 else words[-600:]
+
+    async def _await_sockets(self) -> None:
+        "Wait until the kernel listens, since a connection that fails is tried again only after a tenth of a second; whoever is late finds out soon enough."
+        sockets, end = [Path(f"{self.km.ip}-{port}") for port in self.km.ports] if self.is_python else [], time.monotonic() + self.startup_timeout
+        while not all(path.exists() for path in sockets) and time.monotonic() < end and (self.process is None or self.process.poll() is None):
+            await asyncio.sleep(0.005)
+
+    async def _await_answer(self) -> None:
+        "Connect as jupyter_client does, but for a fifth of a second in which it drops what comes besides: the connection is made anew below. Raises `RuntimeError`."
+        self.kc, end = self.km.client(), time.monotonic() + self.startup_timeout
+        self.kc.start_channels()
+        self.kc.allow_stdin = False
+        while True:
+            self.kc.kernel_info()
+            with suppress(Empty):
+                reply = await ensure_async(self.kc.shell_channel.get_msg(timeout=1))
+                if reply["msg_type"] == "kernel_info_reply":
+                    self.kc._handle_kernel_info_reply(reply)
+                    return
+            if not await ensure_async(self.km.is_alive()):
+                raise RuntimeError("Kernel died before replying to kernel_info")
+            if time.monotonic() > end:
+                raise RuntimeError(f"Kernel didn't respond in {self.startup_timeout} seconds")
+
+    async def _keep_outputs(self) -> None:
+        "Let outputs wait in memory, on both sides, where Jupyter's sockets would drop them; what is set holds for a new connection."
+        await ask(self, keep_outputs())
+        self.kc.iopub_channel.stop()
+        self.kc._iopub_channel, self.kc.context.rcvhwm = None, 0
+        self.kc.iopub_channel.start()
+        for _ in range(50):
+            await ensure_async(self.kc.kernel_info())
+            with suppress(Empty):
+                await ensure_async(self.kc.iopub_channel.get_msg(timeout=0.2))
+                return
+
+    async def _await_end(self) -> None:
+        "Ask a kernel to end and see when it has; jupyter_client looks ten times a second only."
+        if self.kc is not None and self.process is not None and self.process.poll() is None:
+            await ensure_async(self.km.request_shutdown())
+            for _ in range(200):
+                if self.process.poll() is not None:
+                    return
+                await asyncio.sleep(0.01)
+
 # %% ../nbs/08b_kernel.ipynb #7970b6b0
 def _pin(
     processors: Sequence[int],  # numbers of those that this process may use
@@ -116,116 +207,6 @@ def _choose_provisioner(
         return ""
     spec.metadata = metadata
     return f"the provisioner {WARM} is not installed. Install this package again"
-
-# %% ../nbs/08b_kernel.ipynb #c6db3e1c
-@patch
-async def start(
-    self: KernelClient,
-    **environment: str,  # variables for the kernel, beside those of this process
-) -> None:
-    "Start the kernel and wait until it answers. Raises `RuntimeError` when it does not, `DeadKernelError` when it was killed."
-    self.km = self.create_kernel_manager()
-    self.private = tempfile.mkdtemp(prefix="ml-")
-    if self.is_python:
-        self.km.transport, self.km.ip = "ipc", str(Path(self.private, "k"))
-    if self.warm:
-        self.cold_because = _choose_provisioner(self.km, address=self.warm, processors=self.processors)
-    pin = {"preexec_fn": lambda: _pin(self.processors)} if self.processors else {}
-    with open(Path(self.private, "words"), "wb") as words:
-        await self.async_start_new_kernel(env={**os.environ, **environment}, stdout=words, stderr=words, **pin)
-    self.cold_because = self.cold_because or getattr(self.km.provisioner, "reason", "")
-    self.process = getattr(self.km.provisioner, "process", None)
-    self._kills = count_memory_kills(self.process.pid) if self.process else None
-    await _await_sockets(self)
-    try:
-        await (_await_answer(self) if self.is_python else self.async_start_new_kernel_client())
-    except RuntimeError as error:
-        if "died" in str(error) and self.process is not None and (self.process.poll() or 0) < 0:
-            raise DeadKernelError(str(error)) from None  # by a signal; one that ends by itself cannot start
-        raise
-    if self.is_python:
-        await _keep_outputs(self)
-
-# %% ../nbs/08b_kernel.ipynb #39272d3e
-async def _await_sockets(
-    client: KernelClient,  # whose kernel starts
-) -> None:
-    "Wait until the kernel listens, since a connection that fails is tried again only after a tenth of a second; whoever is late finds out soon enough."
-    sockets, end = [Path(f"{client.km.ip}-{port}") for port in client.km.ports] if client.is_python else [], time.monotonic() + client.startup_timeout
-    while not all(path.exists() for path in sockets) and time.monotonic() < end and (client.process is None or client.process.poll() is None):
-        await asyncio.sleep(0.005)
-
-
-async def _await_answer(
-    client: KernelClient,  # whose kernel listens
-) -> None:
-    "Connect as jupyter_client does, but for a fifth of a second in which it drops what comes besides: the connection is made anew below. Raises `RuntimeError`."
-    client.kc, end = client.km.client(), time.monotonic() + client.startup_timeout
-    client.kc.start_channels()
-    client.kc.allow_stdin = False
-    while True:
-        client.kc.kernel_info()
-        with suppress(Empty):
-            reply = await ensure_async(client.kc.shell_channel.get_msg(timeout=1))
-            if reply["msg_type"] == "kernel_info_reply":
-                client.kc._handle_kernel_info_reply(reply)
-                return
-        if not await ensure_async(client.km.is_alive()):
-            raise RuntimeError("Kernel died before replying to kernel_info")
-        if time.monotonic() > end:
-            raise RuntimeError(f"Kernel didn't respond in {client.startup_timeout} seconds")
-
-# %% ../nbs/08b_kernel.ipynb #2a138cab
-async def _keep_outputs(
-    client: KernelClient,  # whose kernel answers
-) -> None:
-    "Let outputs wait in memory, on both sides, where Jupyter's sockets would drop them; what is set holds for a new connection."
-    await ask(client, keep_outputs())
-    client.kc.iopub_channel.stop()
-    client.kc._iopub_channel, client.kc.context.rcvhwm = None, 0
-    client.kc.iopub_channel.start()
-    for _ in range(50):
-        await ensure_async(client.kc.kernel_info())
-        with suppress(Empty):
-            await ensure_async(client.kc.iopub_channel.get_msg(timeout=0.2))
-            return
-
-# %% ../nbs/08b_kernel.ipynb #e42590e1
-@patch
-async def stop(self: KernelClient) -> None:
-    "End the kernel, alive or not, and the processes that it leaves behind in its group."
-    if self.process is not None and self.process.poll() is not None:
-        with suppress(OSError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-    with suppress(Exception):
-        if self.km is not None:
-            await _await_end(self)
-            await self._async_cleanup_kernel()
-    if self.private:
-        shutil.rmtree(self.private, ignore_errors=True)
-
-
-async def _await_end(
-    client: KernelClient,  # whose kernel is of no more use
-) -> None:
-    "Ask a kernel to end and see when it has; jupyter_client looks ten times a second only."
-    if client.kc is not None and client.process is not None and client.process.poll() is None:
-        await ensure_async(client.km.request_shutdown())
-        for _ in range(200):
-            if client.process.poll() is not None:
-                return
-            await asyncio.sleep(0.01)
-
-# %% ../nbs/08b_kernel.ipynb #203d3eb0
-@patch
-def last_words(self: KernelClient) -> str:
-    "Read the end of what the kernel wrote outside of the notebook, such as a crash of a library in C; empty without any."
-    try:
-        words = Path(self.private, "words").read_bytes()[-20_000:].decode("utf-8", "replace").strip()
-    except (OSError, TypeError):
-        return ""
-    crash = words.rfind("Fatal Python error")
-    return words[crash:crash + 600] if crash >= 0 else words[-600:]
 
 # %% ../nbs/08b_kernel.ipynb #8ee2395c
 async def ask(

@@ -11,8 +11,6 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fastcore.basics import patch
-
 # %% ../nbs/15q_links.ipynb #d69d8395
 def name_page(
     notebook: str,  # path in the folder of notebooks
@@ -46,53 +44,47 @@ class Links:
     pictures: set[str] = field(default_factory=set)  # files that are shown on pages
     broken: list[str] = field(default_factory=list)  # links that go nowhere, each with its notebook
 
-# %% ../nbs/15q_links.ipynb #132d7b71
-@patch
-def find(
-    self: Links,
-    path: str,  # of a file, seen from the root
-) -> str:  # where it goes, seen from the first page; empty when nowhere
-    "Find the place of a file of the repository. A copy that is needed for it is noted in `files`."
-    if path in self.pages:
-        return f"{self.pages[path]}.html"
-    if path.split("/")[0] == "experiments":
-        return f"{self.records}.html"
-    if not (self.root / path).is_file():
-        return ""
-    if self.web:
-        return f"{self.web}/{path}"
-    self.files.add(path)
-    return name_copy(path)
+    def find(
+        self,
+        path: str,  # of a file, seen from the root
+    ) -> str:  # where it goes, seen from the first page; empty when nowhere
+        "Find the place of a file of the repository. A copy that is needed for it is noted in `files`."
+        if path in self.pages:
+            return f"{self.pages[path]}.html"
+        if path.split("/")[0] == "experiments":
+            return f"{self.records}.html"
+        if not (self.root / path).is_file():
+            return ""
+        if self.web:
+            return f"{self.web}/{path}"
+        self.files.add(path)
+        return name_copy(path)
 
-# %% ../nbs/15q_links.ipynb #159ebd41
-@patch
-def find_name(
-    self: Links,
-    link: str,  # of nbdev's to a name in backticks: /ml_repo/files.html#lock
-) -> str:  # where it goes, seen from the first page; empty when nowhere
-    "Find the place of a function."
-    page, _, name = posixpath.basename(link).partition("#")
-    found = sorted((one for one in self.pages.values() if f"{posixpath.basename(one)}.html" == page), key=lambda one: not one.startswith("api/"))
-    return f"{found[0]}.html#{name_anchor(name)}" if found else ""
+    def find_name(
+        self,
+        link: str,  # of nbdev's to a name in backticks: /ml_repo/files.html#lock
+    ) -> str:  # where it goes, seen from the first page; empty when nowhere
+        "Find the place of a function."
+        page, _, name = posixpath.basename(link).partition("#")
+        found = sorted((one for one in self.pages.values() if f"{posixpath.basename(one)}.html" == page), key=lambda one: not one.startswith("api/"))
+        return f"{found[0]}.html#{name_anchor(name)}" if found else ""
 
-# %% ../nbs/15q_links.ipynb #01268ad5
-@patch
-def move(
-    self: Links,
-    target: str,  # of a link, as it stands in a notebook
-    notebook: str,  # that holds it, seen from the root
-) -> str:  # the target as the page needs it
-    "Move a link from a notebook to its page. What goes nowhere is noted in `broken`, and stays."
-    if re.match(r"[A-Za-z]+:|#|//", target):
-        return target
-    path, _, anchor = target.partition("#")
-    path = posixpath.normpath(posixpath.join(posixpath.dirname(notebook), path))
-    if path.endswith((".png", ".svg", ".jpg")) and (self.root / path).is_file():
-        self.pictures.add(path)
-        return f"/{name_copy(path).removesuffix('.txt')}"
-    goes = self.find_name(target) if target.startswith("/") else self.find(path)
-    if not goes:
-        self.broken.append(f"{target} in {notebook}")
-        return target
-    seen = goes if "://" in goes else posixpath.relpath(goes, posixpath.dirname(self.pages.get(notebook, "")) or ".")
-    return seen + (f"#{anchor}" if anchor and "#" not in seen else "")
+    def move(
+        self,
+        target: str,  # of a link, as it stands in a notebook
+        notebook: str,  # that holds it, seen from the root
+    ) -> str:  # the target as the page needs it
+        "Move a link from a notebook to its page. What goes nowhere is noted in `broken`, and stays."
+        if re.match(r"[A-Za-z]+:|#|//", target):
+            return target
+        path, _, anchor = target.partition("#")
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(notebook), path))
+        if path.endswith((".png", ".svg", ".jpg")) and (self.root / path).is_file():
+            self.pictures.add(path)
+            return f"/{name_copy(path).removesuffix('.txt')}"
+        goes = self.find_name(target) if target.startswith("/") else self.find(path)
+        if not goes:
+            self.broken.append(f"{target} in {notebook}")
+            return target
+        seen = goes if "://" in goes else posixpath.relpath(goes, posixpath.dirname(self.pages.get(notebook, "")) or ".")
+        return seen + (f"#{anchor}" if anchor and "#" not in seen else "")

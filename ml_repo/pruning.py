@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fastcore.basics import patch
-
 from .bounds import suggest_nearest
 from .files import read_lines
 from .metrics import list_values, metric_key
@@ -126,26 +124,24 @@ class TrialJudge:
     def _say(self) -> str:
         return f"{next(iter(self.study.metrics))} was {self.steps[self.pruned_at]:.6g}"
 
+    def conclude(
+        self,
+        folder: Path,  # of the record
+        facts: Mapping[str, Any],  # what the record will say: state, metrics
+    ) -> dict[str, Any]:  # the field `study` of the record
+        "Say what the result of a run means for its study."
+        if self.study.metrics and (self.decide is not None or len(self.study.metrics) == 1):
+            self._read(folder)
+        outcome: dict[str, Any] = {"state": "unfinished"}
+        if self.pruned_at is not None:
+            outcome = {"state": "pruned", "step": self.pruned_at, "text": self._say()}
+        elif facts["state"] == "completed":
+            outcome = _judge(self.study, facts)
+        elif facts["state"] == "failed":
+            outcome = {"state": "failed", "text": (facts.get("cause") or {}).get("text", "")[:500]}
+        return {"study": dict(self.about) | {"outcome": outcome}}
+
 # %% ../nbs/14g_pruning.ipynb #55d67ca7
-@patch
-def conclude(
-    self: TrialJudge,
-    folder: Path,  # of the record
-    facts: Mapping[str, Any],  # what the record will say: state, metrics
-) -> dict[str, Any]:  # the field `study` of the record
-    "Say what the result of a run means for its study."
-    if self.study.metrics and (self.decide is not None or len(self.study.metrics) == 1):
-        self._read(folder)
-    outcome: dict[str, Any] = {"state": "unfinished"}
-    if self.pruned_at is not None:
-        outcome = {"state": "pruned", "step": self.pruned_at, "text": self._say()}
-    elif facts["state"] == "completed":
-        outcome = _judge(self.study, facts)
-    elif facts["state"] == "failed":
-        outcome = {"state": "failed", "text": (facts.get("cause") or {}).get("text", "")[:500]}
-    return {"study": dict(self.about) | {"outcome": outcome}}
-
-
 def _judge(
     study: Study,  # of the trial
     facts: Mapping[str, Any],  # of a run that was completed

@@ -26,8 +26,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from fastcore.basics import patch
-
 from .driver import Driver
 from .fingerprint import hash_source
 from .reading import find_records
@@ -214,55 +212,45 @@ class RayWorker:
         self.trial, self._past, self._losses = trial, past, 0
         self._hand_out()
 
-# %% ../nbs/14k_ray_trials.ipynb #4f00c8e6
-@patch
-def _hand_out(self: RayWorker) -> None:
-    self._task, nodes = self.submit(self.trial, self._past)
-    threading.Thread(target=self._watch, args=(self._task, nodes), daemon=True).start()
+    def _hand_out(self) -> None:
+        self._task, nodes = self.submit(self.trial, self._past)
+        threading.Thread(target=self._watch, args=(self._task, nodes), daemon=True).start()
 
+    def _watch(self, task: Any, nodes: set[str]) -> None:
+        try:
+            message = self.wait(task, nodes)
+        except Exception as error:  # such as a disk that is full when the records come home
+            message = "broken", f"{type(error).__name__}: {error}"
+        with suppress(OSError, ValueError):
+            self._other.send(message)
 
-@patch
-def _watch(self: RayWorker, task: Any, nodes: set[str]) -> None:
-    try:
-        message = self.wait(task, nodes)
-    except Exception as error:  # such as a disk that is full when the records come home
-        message = "broken", f"{type(error).__name__}: {error}"
-    with suppress(OSError, ValueError):
-        self._other.send(message)
-
-
-@patch
-def read(self: RayWorker) -> tuple[str, Any] | None:  # what there is to say, as a `Worker` says it; None for nothing
-    "Hear of the task; a trial whose machine is lost goes to another one."
-    if not self.connection.poll():
+    def read(self) -> tuple[str, Any] | None:  # what there is to say, as a `Worker` says it; None for nothing
+        "Hear of the task; a trial whose machine is lost goes to another one."
+        if not self.connection.poll():
+            return None
+        kind, content = self.connection.recv()
+        if kind != "lost":
+            return kind, content
+        self._losses += 1
+        if self._losses > LOSSES:
+            return "gone", content
+        self.say(f"A machine of the cluster is gone. Trial {self.trial.number} is tried again on another one, with the same values.")
+        self._hand_out()
         return None
-    kind, content = self.connection.recv()
-    if kind != "lost":
-        return kind, content
-    self._losses += 1
-    if self._losses > LOSSES:
-        return "gone", content
-    self.say(f"A machine of the cluster is gone. Trial {self.trial.number} is tried again on another one, with the same values.")
-    self._hand_out()
-    return None
 
-# %% ../nbs/14k_ray_trials.ipynb #6ddc8d9a
-@patch
-def send_signal(
-    self: RayWorker,
-    number: int,  # of a signal
-) -> None:
-    "Stop the trial, or kill what carries it out."
-    if self.trial is not None:
-        with suppress(Exception):  # it has just ended
-            self.cancel(self._task, number == signal.SIGKILL)
+    def send_signal(
+        self,
+        number: int,  # of a signal
+    ) -> None:
+        "Stop the trial, or kill what carries it out."
+        if self.trial is not None:
+            with suppress(Exception):  # it has just ended
+                self.cancel(self._task, number == signal.SIGKILL)
 
-
-@patch
-def close(self: RayWorker) -> None:
-    "Give the place back."
-    self.send_signal(signal.SIGKILL)
-    self.connection.close()
+    def close(self) -> None:
+        "Give the place back."
+        self.send_signal(signal.SIGKILL)
+        self.connection.close()
 
 # %% ../nbs/14k_ray_trials.ipynb #610bd9bf
 def find_cluster(
@@ -306,58 +294,50 @@ class RayCluster:
             raise ValueError(f"The Ray cluster at {address} cannot be joined: {_shorten(error)}.") from None
         self.dashboard = getattr(about, "dashboard_url", None) or ""
 
-# %% ../nbs/14k_ray_trials.ipynb #2ad7584e
-@patch
-def gpus_each(self: RayCluster) -> float:  # 0 where there are none
-    "Say how much of a GPU a trial gets."
-    return 1 / self.workers_per_gpu if self.ray.cluster_resources().get("GPU") else 0
+    def gpus_each(self) -> float:  # 0 where there are none
+        "Say how much of a GPU a trial gets."
+        return 1 / self.workers_per_gpu if self.ray.cluster_resources().get("GPU") else 0
 
+    def count_places(
+        self,
+        study: Study,  # whose trials are carried out
+    ) -> int:
+        "Say how many trials run at a time. Raises `ValueError` where no machine is large enough."
+        places = 0
+        for node in self.ray.nodes():
+            if node["Alive"]:
+                here = int(node["Resources"].get("CPU", 0) // study.threads)
+                places += min(here, int(node["Resources"].get("GPU", 0) / self.gpus_each())) if self.gpus_each() else here
+        if not places:
+            raise ValueError(f"No machine of this cluster has {study.threads} processor(s) for a trial" + (" and a GPU." if self.gpus_each() else ".")
+                             + " See what there is: ray status")
+        return places
 
-@patch
-def count_places(
-    self: RayCluster,
-    study: Study,  # whose trials are carried out
-) -> int:
-    "Say how many trials run at a time. Raises `ValueError` where no machine is large enough."
-    places = 0
-    for node in self.ray.nodes():
-        if node["Alive"]:
-            here = int(node["Resources"].get("CPU", 0) // study.threads)
-            places += min(here, int(node["Resources"].get("GPU", 0) / self.gpus_each())) if self.gpus_each() else here
-    if not places:
-        raise ValueError(f"No machine of this cluster has {study.threads} processor(s) for a trial" + (" and a GPU." if self.gpus_each() else ".")
-                         + " See what there is: ray status")
-    return places
+    def make_workers(
+        self,
+        driver: Driver,  # that is to begin
+        count: int,  # of workers
+        options: dict[str, Any],  # of `run_notebook`
+        is_cold: bool,  # start each kernel anew
+    ) -> list[RayWorker]:
+        "Make workers. Raises `ValueError` where no machine is large enough."
+        ray, study, word = self.ray, driver.study, secrets.token_hex(16)
+        self.count_places(study)
+        if self.dashboard:
+            driver.viewer.say(f"This cluster has its dashboard at {self.dashboard}. Whoever reaches it can run programs there; start Ray with --include-dashboard=false.")
+        (driver.folder / ".ray").write_text(word)
+        setup = {"study": study, "root": driver.root, "folder": driver.folder, "options": options, "argv": list(sys.argv), "word": word, "is_cold": is_cold,
+                 "gpus": self.gpus_each(), "source": hash_source(json.loads((driver.root / study.notebook).read_text(encoding="utf-8"))["cells"])}
+        task = ray.remote(carry_out_trial).options(num_cpus=study.threads, num_gpus=self.gpus_each(), max_retries=0)
 
-# %% ../nbs/14k_ray_trials.ipynb #2514985f
-@patch
-def make_workers(
-    self: RayCluster,
-    driver: Driver,  # that is to begin
-    count: int,  # of workers
-    options: dict[str, Any],  # of `run_notebook`
-    is_cold: bool,  # start each kernel anew
-) -> list[RayWorker]:
-    "Make workers. Raises `ValueError` where no machine is large enough."
-    ray, study, word = self.ray, driver.study, secrets.token_hex(16)
-    self.count_places(study)
-    if self.dashboard:
-        driver.viewer.say(f"This cluster has its dashboard at {self.dashboard}. Whoever reaches it can run programs there; start Ray with --include-dashboard=false.")
-    (driver.folder / ".ray").write_text(word)
-    setup = {"study": study, "root": driver.root, "folder": driver.folder, "options": options, "argv": list(sys.argv), "word": word, "is_cold": is_cold,
-             "gpus": self.gpus_each(), "source": hash_source(json.loads((driver.root / study.notebook).read_text(encoding="utf-8"))["cells"])}
-    task = ray.remote(carry_out_trial).options(num_cpus=study.threads, num_gpus=self.gpus_each(), max_retries=0)
+        def submit(trial: Trial, past: Sequence[Trial]) -> tuple[Any, set[str]]:
+            return task.remote(setup, trial, list(past)), {node["NodeID"] for node in ray.nodes() if node["Alive"]}
 
-    def submit(trial: Trial, past: Sequence[Trial]) -> tuple[Any, set[str]]:
-        return task.remote(setup, trial, list(past)), {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        home = driver.folder.parent.parent
+        return [RayWorker(submit, lambda one, nodes: wait_for_task(ray, one, home, driver.folder, nodes), lambda one, kill: ray.cancel(one, force=kill), driver.viewer.say)
+                for _ in range(count)]
 
-    home = driver.folder.parent.parent
-    return [RayWorker(submit, lambda one, nodes: wait_for_task(ray, one, home, driver.folder, nodes), lambda one, kill: ray.cancel(one, force=kill), driver.viewer.say)
-            for _ in range(count)]
-
-
-@patch
-def leave(self: RayCluster) -> None:
-    "Leave the cluster, which goes on."
-    if self.is_mine:
-        self.ray.shutdown()
+    def leave(self) -> None:
+        "Leave the cluster, which goes on."
+        if self.is_mine:
+            self.ray.shutdown()

@@ -15,8 +15,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from fastcore.basics import patch
-
 from .files import LineFile
 from .metrics import Metric
 
@@ -78,90 +76,78 @@ class Run:
         self._started = time.time()
         self._lines, self._facts = _PatientLines(self.folder / "metrics.jsonl"), _PatientLines(self.folder / ".facts.jsonl")
 
-# %% ../nbs/04_run.ipynb #170a5a2a
-@patch
-def log(
-    self: Run,
-    step: int | None = None,  # of the training, or the epoch; from 0 or 1, as you count
-    split: str = "",  # what was measured: "train", "validation", "test"
-    direction: str = "",  # which way is better: "higher", "lower"
-    **values: float,  # metrics by name; nan and infinite are kept and flagged
-) -> None:
-    "Append metrics to the record. Raises `TypeError` or `ValueError` for what is no number, and `ValueError` for another direction."
-    if direction not in ("", "higher", "lower"):
-        raise ValueError(f"direction is {direction!r}. It says which way is better: \"higher\" or \"lower\".")
-    line: dict[str, Any] = {"time_s": round(time.time() - self._started, 3)}
-    if step is not None:
-        line["step"] = int(step)
-    if split:
-        line["split"] = split
-    if direction:
-        line["direction"] = direction
-    try:
-        line["values"] = {name: _number(value) for name, value in values.items()}
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"A metric is a number, but one of {values} is not: {error}. Keep texts as parameters or in the note.") from None
-    self._lines.append(line)
+    def log(
+        self,
+        step: int | None = None,  # of the training, or the epoch; from 0 or 1, as you count
+        split: str = "",  # what was measured: "train", "validation", "test"
+        direction: str = "",  # which way is better: "higher", "lower"
+        **values: float,  # metrics by name; nan and infinite are kept and flagged
+    ) -> None:
+        "Append metrics to the record. Raises `TypeError` or `ValueError` for what is no number, and `ValueError` for another direction."
+        if direction not in ("", "higher", "lower"):
+            raise ValueError(f"direction is {direction!r}. It says which way is better: \"higher\" or \"lower\".")
+        line: dict[str, Any] = {"time_s": round(time.time() - self._started, 3)}
+        if step is not None:
+            line["step"] = int(step)
+        if split:
+            line["split"] = split
+        if direction:
+            line["direction"] = direction
+        try:
+            line["values"] = {name: _number(value) for name, value in values.items()}
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"A metric is a number, but one of {values} is not: {error}. Keep texts as parameters or in the note.") from None
+        self._lines.append(line)
 
+    def log_metrics(
+        self,
+        metrics: Iterable[Metric],  # such as `evaluate_model` returns
+        step: int | None = None,  # of the training
+    ) -> None:
+        "Append metrics that know their split and direction."
+        for metric in metrics:
+            self.log(step=step, split=metric.split, direction=metric.direction, **{metric.name: metric.value})
 
-@patch
-def log_metrics(
-    self: Run,
-    metrics: Iterable[Metric],  # such as `evaluate_model` returns
-    step: int | None = None,  # of the training
-) -> None:
-    "Append metrics that know their split and direction."
-    for metric in metrics:
-        self.log(step=step, split=metric.split, direction=metric.direction, **{metric.name: metric.value})
+    def artifact_path(
+        self,
+        name: str | PathLike,  # such as "model.keras"; a folder inside is made
+    ) -> Path:  # where to write it
+        "Give the place of an artifact. Raises `ValueError` when it is outside of the record."
+        return _inside(self.folder / "artifacts", name)
 
-# %% ../nbs/04_run.ipynb #ce3821cb
-@patch
-def artifact_path(
-    self: Run,
-    name: str | PathLike,  # such as "model.keras"; a folder inside is made
-) -> Path:  # where to write it
-    "Give the place of an artifact. Raises `ValueError` when it is outside of the record."
-    return _inside(self.folder / "artifacts", name)
+    def log_artifact(
+        self,
+        path: str | PathLike,  # an existing file or folder
+        name: str | PathLike | None = None,  # its name in the record; the same without one
+    ) -> Path:  # the copy
+        "Copy a file or folder into the record. Raises `FileNotFoundError` when there is none."
+        path = Path(path)
+        if not path.exists():
+            raise FileNotFoundError(f"There is no {path} to keep. It is looked for from {Path.cwd()}.")
+        target = self.artifact_path(name or path.name)
+        if path.is_dir():
+            shutil.copytree(path, target, dirs_exist_ok=True)
+        else:
+            shutil.copy2(path, target)
+        return target
 
+    def log_figure(
+        self,
+        figure: Any,  # a figure of matplotlib, or anything else with `savefig`; axes stand for their figure
+        name: str | PathLike,  # such as "loss.png"; without an ending it is a PNG
+    ) -> Path:  # the image
+        "Keep a figure as an image."
+        target = self.artifact_path(name if Path(name).suffix else f"{name}.png")
+        getattr(figure, "figure", figure).savefig(target, bbox_inches="tight")
+        return target
 
-@patch
-def log_artifact(
-    self: Run,
-    path: str | PathLike,  # an existing file or folder
-    name: str | PathLike | None = None,  # its name in the record; the same without one
-) -> Path:  # the copy
-    "Copy a file or folder into the record. Raises `FileNotFoundError` when there is none."
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"There is no {path} to keep. It is looked for from {Path.cwd()}.")
-    target = self.artifact_path(name or path.name)
-    if path.is_dir():
-        shutil.copytree(path, target, dirs_exist_ok=True)
-    else:
-        shutil.copy2(path, target)
-    return target
-
-
-@patch
-def log_figure(
-    self: Run,
-    figure: Any,  # a figure of matplotlib, or anything else with `savefig`; axes stand for their figure
-    name: str | PathLike,  # such as "loss.png"; without an ending it is a PNG
-) -> Path:  # the image
-    "Keep a figure as an image."
-    target = self.artifact_path(name if Path(name).suffix else f"{name}.png")
-    getattr(figure, "figure", figure).savefig(target, bbox_inches="tight")
-    return target
-
-# %% ../nbs/04_run.ipynb #ab7adf8f
-@patch
-def log_fact(
-    self: Run,
-    group: str,  # a field of the record: "data", "determinism", "weights"
-    **facts: Any,  # by name
-) -> None:
-    "Tell the record what this run used."
-    self._facts.append({"group": group, "facts": facts})
+    def log_fact(
+        self,
+        group: str,  # a field of the record: "data", "determinism", "weights"
+        **facts: Any,  # by name
+    ) -> None:
+        "Tell the record what this run used."
+        self._facts.append({"group": group, "facts": facts})
 
 # %% ../nbs/04_run.ipynb #1cf35483
 def settle_lines() -> list[dict[str, Any]]:  # the metrics that still could not be written

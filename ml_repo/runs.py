@@ -14,8 +14,6 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastcore.basics import patch
-
 from .bounds import suggest_nearest
 from .files import dump_json, write_atomic
 from .summaries import ATTRIBUTES, RunSummary
@@ -110,6 +108,9 @@ def format_value(
         return str(value.parent)
     return "" if value is None else " ".join(str(value).split())
 
+# %% ../nbs/10a_runs.ipynb #6f763870
+SHOWN = 30  # runs in a table
+
 # %% ../nbs/10a_runs.ipynb #10a80ab8
 class Runs(Tabular, list[RunSummary]):
     "Runs in an order; shows itself as a table of what differs."
@@ -146,67 +147,66 @@ class Runs(Tabular, list[RunSummary]):
         "Write the values of some columns."
         return [[format_value(column, run.value(column)) for column in columns] for run in self]
 
-# %% ../nbs/10a_runs.ipynb #6f763870
-SHOWN = 30  # runs in a table
+    def caption(
+        self,
+        columns: Sequence[str] = (),  # those that are shown
+    ) -> str:  # a line
+        "Say how many there are, in which order, and what is the same in all."
+        count = f"{len(self)} of {self.total:,} runs" if self.total > len(self) else f"{len(self)} run{'s' * (len(self) != 1)}"
+        same = [column for column in list_columns(self) if column.startswith("params.") and column not in columns]
+        said = ", ".join(f"{column[7:]} {format_value(column, self[0].value(column))}" for column in same if self[0].value(column) is not None and not _differs(self, column)) if self else ""
+        return ". ".join(filter(None, [f"{count}, {self.order}" if self.order else count, f"The same in all: {said}" if said and len(self) > 1 else ""]))
 
+    def table(self) -> tuple[list[str], list[list[str]], str]:  # header, rows, caption
+        "Say what is in the table: what differs."
+        columns, first = choose_columns(self), self[:SHOWN]
+        return self.header(columns), first.rows(columns), (first if len(first) < len(self) else self).caption(columns)
 
-@patch
-def caption(
-    self: Runs,
-    columns: Sequence[str] = (),  # those that are shown
-) -> str:  # a line
-    "Say how many there are, in which order, and what is the same in all."
-    count = f"{len(self)} of {self.total:,} runs" if self.total > len(self) else f"{len(self)} run{'s' * (len(self) != 1)}"
-    same = [column for column in list_columns(self) if column.startswith("params.") and column not in columns]
-    said = ", ".join(f"{column[7:]} {format_value(column, self[0].value(column))}" for column in same if self[0].value(column) is not None and not _differs(self, column)) if self else ""
-    return ". ".join(filter(None, [f"{count}, {self.order}" if self.order else count, f"The same in all: {said}" if said and len(self) > 1 else ""]))
+    def frame(self) -> "pandas.DataFrame":  # a row a run
+        "Make a data frame of all columns."
+        import pandas
 
+        columns = list_columns(self)
+        table = pandas.DataFrame({name: [run.value(column) for run in self] for name, column in zip(name_columns(columns), columns)})
+        table["started"] = pandas.to_datetime(table["started"], utc=True, errors="coerce", format="ISO8601")
+        return table.assign(folder=table["folder"].astype(str), tags=[" ".join(run.tags) for run in self])
 
-@patch
-def table(
-    self: Runs,
-) -> tuple[list[str], list[list[str]], str]:  # header, rows, caption
-    "Say what is in the table: what differs."
-    columns, first = choose_columns(self), self[:SHOWN]
-    return self.header(columns), first.rows(columns), (first if len(first) < len(self) else self).caption(columns)
+    def to_rows(self) -> list[dict[str, Any]]:  # one a run
+        "Give all that is known of each run as plain values, for JSON."
+        return [{name: getattr(run, name) for name in ATTRIBUTES} | {"folder": str(run.folder), "parameters": run.parameters, "metrics": run.metrics} for run in self]
 
-# %% ../nbs/10a_runs.ipynb #2e427b2d
-@patch
-def frame(
-    self: Runs,
-) -> "pandas.DataFrame":  # a row a run
-    "Make a data frame of all columns."
-    import pandas
+    def to_csv(
+        self,
+        columns: Sequence[str] | None = None,  # such as "params.lr"; all without it
+    ) -> str:
+        "Write CSV with a header; values as Python prints them, tags with a blank between."
+        columns = list_columns(self) if columns is None else columns
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(name_columns(columns))
+        for run in self:
+            values = (run.value(column) for column in columns)
+            writer.writerow([" ".join(value) if column == "tags" else json.dumps(value) if isinstance(value, (list, dict)) else value
+                             for column, value in zip(columns, values)])
+        return file.getvalue()
 
-    columns = list_columns(self)
-    table = pandas.DataFrame({name: [run.value(column) for run in self] for name, column in zip(name_columns(columns), columns)})
-    table["started"] = pandas.to_datetime(table["started"], utc=True, errors="coerce", format="ISO8601")
-    return table.assign(folder=table["folder"].astype(str), tags=[" ".join(run.tags) for run in self])
-
-# %% ../nbs/10a_runs.ipynb #741bf1a5
-@patch
-def to_rows(
-    self: Runs,
-) -> list[dict[str, Any]]:  # one a run
-    "Give all that is known of each run as plain values, for JSON."
-    return [{name: getattr(run, name) for name in ATTRIBUTES} | {"folder": str(run.folder), "parameters": run.parameters, "metrics": run.metrics} for run in self]
-
-
-@patch
-def to_csv(
-    self: Runs,
-    columns: Sequence[str] | None = None,  # such as "params.lr"; all without it
-) -> str:
-    "Write CSV with a header; values as Python prints them, tags with a blank between."
-    columns = list_columns(self) if columns is None else columns
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(name_columns(columns))
-    for run in self:
-        values = (run.value(column) for column in columns)
-        writer.writerow([" ".join(value) if column == "tags" else json.dumps(value) if isinstance(value, (list, dict)) else value
-                         for column, value in zip(columns, values)])
-    return file.getvalue()
+    def save(
+        self,
+        path: str | PathLike,  # ends in .csv, .json or .parquet
+    ) -> Path:  # the same
+        "Write all columns into a file. Raises `ValueError` for another ending, `OSError` when it cannot be written."
+        path = Path(path)
+        if path.suffix == ".csv":
+            write_atomic(path, self.to_csv())
+        elif path.suffix == ".json":
+            write_atomic(path, dump_json(self.to_rows(), indent=1) + "\n")
+        elif path.suffix == ".parquet":
+            file = io.BytesIO()
+            _one_type(self.frame()).to_parquet(file, index=False)
+            write_atomic(path, file.getvalue())
+        else:
+            raise ValueError(f"{path} has an ending that is not known.{suggest_nearest(path.suffix, ['.csv', '.json', '.parquet'])} There are .csv, .json and .parquet.")
+        return path
 
 # %% ../nbs/10a_runs.ipynb #5d387530
 def _one_type(
@@ -218,23 +218,3 @@ def _one_type(
         if table[name].dtype == object and (len(types) > 1 or types & {list, dict}):
             table[name] = [None if value is None else str(value) for value in table[name]]
     return table
-
-
-@patch
-def save(
-    self: Runs,
-    path: str | PathLike,  # ends in .csv, .json or .parquet
-) -> Path:  # the same
-    "Write all columns into a file. Raises `ValueError` for another ending, `OSError` when it cannot be written."
-    path = Path(path)
-    if path.suffix == ".csv":
-        write_atomic(path, self.to_csv())
-    elif path.suffix == ".json":
-        write_atomic(path, dump_json(self.to_rows(), indent=1) + "\n")
-    elif path.suffix == ".parquet":
-        file = io.BytesIO()
-        _one_type(self.frame()).to_parquet(file, index=False)
-        write_atomic(path, file.getvalue())
-    else:
-        raise ValueError(f"{path} has an ending that is not known.{suggest_nearest(path.suffix, ['.csv', '.json', '.parquet'])} There are .csv, .json and .parquet.")
-    return path

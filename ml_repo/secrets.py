@@ -17,8 +17,6 @@ from html import escape
 from typing import Any, NamedTuple
 from urllib.parse import quote, quote_plus, unquote
 
-from fastcore.basics import patch
-
 # %% ../nbs/01c_secrets.ipynb #4e31d3d7
 _ALWAYS = {"password", "passwords", "passwd", "passwort", "passphrase", "passcode", "pwd", "secret", "secrets", "credential", "credentials",
            "contraseña", "contrasena", "apikey", "authkey", "accesskey", "privatekey", "secretkey"}
@@ -53,17 +51,32 @@ class _Rule(NamedTuple):
     pattern: re.Pattern  # finds it
     hints: tuple[str, ...]  # in lower case, one of them is in every text with such a secret; empty: always search
     group: int = 0  # what is to be hidden: this group of the pattern, or the whole match
+    example: str = ""  # a text with {} in the place of the secret
+    secret: str = ""  # one that the pattern finds, obviously invented
 
 
-_SKIPPED = {"Base64HighEntropyString", "HexHighEntropyString", "IPPublicDetector", "KeywordDetector", "PrivateKeyDetector", "JwtTokenDetector",
-            "NpmDetector", "BasicAuthDetector", "ArtifactoryDetector", "TelegramBotTokenDetector", "IbmCosHmacDetector"}  # we have rules for these
+_SKIPPED = {  # of no use here (see above), or our own rules find more
+    "Base64HighEntropyString", "HexHighEntropyString", "IPPublicDetector", "KeywordDetector",
+    "PrivateKeyDetector", "JwtTokenDetector", "NpmDetector", "BasicAuthDetector", "ArtifactoryDetector",
+    "TelegramBotTokenDetector", "IbmCosHmacDetector",
+}
 _GROUP_IS_SECRET = {"CloudantDetector", "IbmCloudIamDetector", "SoftlayerDetector"}
-_HINTS = {"AWSKeyDetector": ("a3t", "abia", "acca", "akia", "asia", "aws"), "AzureStorageKeyDetector":
-          ("accountkey",), "CloudantDetector": ("cloudant",), "GitHubTokenDetector": ("ghp_", "gho_", "ghu_", "ghs_", "ghr_"),
-          "GitLabTokenDetector": ("gl", "gr1348941"), "IbmCloudIamDetector": ("ibm",),
-          "MailchimpDetector": tuple(f"-us{digit}" for digit in range(10)), "OpenAIDetector": ("t3blbkfj",), "PypiTokenDetector": ("pypi-",), "SendGridDetector": ("sg.",),
-          "SlackDetector": ("xox", "hooks.slack"), "SoftlayerDetector": ("softlayer",), "SquareOAuthDetector": ("sq0csp",),
-          "StripeDetector": ("k_live_",)}
+_HINTS = {
+    "AWSKeyDetector": ("a3t", "abia", "acca", "akia", "asia", "aws"),
+    "AzureStorageKeyDetector": ("accountkey",),
+    "CloudantDetector": ("cloudant",),
+    "GitHubTokenDetector": ("ghp_", "gho_", "ghu_", "ghs_", "ghr_"),
+    "GitLabTokenDetector": ("gl", "gr1348941"),
+    "IbmCloudIamDetector": ("ibm",),
+    "MailchimpDetector": tuple(f"-us{digit}" for digit in range(10)),
+    "OpenAIDetector": ("t3blbkfj",),
+    "PypiTokenDetector": ("pypi-",),
+    "SendGridDetector": ("sg.",),
+    "SlackDetector": ("xox", "hooks.slack"),
+    "SoftlayerDetector": ("softlayer",),
+    "SquareOAuthDetector": ("sq0csp",),
+    "StripeDetector": ("k_live_",),
+}
 
 
 @cache
@@ -76,47 +89,81 @@ def _library_rules() -> list[_Rule]:  # in the order of the library
             for pattern in detector.denylist]
 
 # %% ../nbs/01c_secrets.ipynb #df83d0ee
+_LETTERS, _HEX = "ThisIsNoSecret0" * 6, "0badc0de" * 5  # what the invented secrets are made of
+
+
 def _rule(
     kind: str,  # what to call it
+    hints: tuple[str, ...],  # in lower case, one of them is in every text with such a secret
     pattern: str,  # finds it
-    *hints: str,  # words of which one must be in the text
-    group: int = 0,  # what is to be hidden
+    example: str,  # a text with {} in the place of the secret
+    secret: str,  # an invented one
 ) -> _Rule:  # ready to use
-    "Write a rule in one line."
-    return _Rule(kind, re.compile(pattern), hints, group)
+    "Make a row of the table: what the pattern's group matches is hidden, without a group the whole match."
+    compiled = re.compile(pattern)
+    return _Rule(kind, compiled, hints, compiled.groups, example, secret)
 
 
 _RULES = [
-    _rule("Hugging Face token", r"hf_[A-Za-z0-9]{30,}|api_org_[A-Za-z0-9]{30,}", "hf_", "api_org_"),
-    _rule("Google API key", r"AIza[\w-]{35}", "aiza"),
-    _rule("GitHub token", r"github_pat_\w{22,}", "github_pat_"),
-    _rule("API key", r"sk-[A-Za-z0-9_-]{20,}", "sk-"),
-    _rule("W&B key", r"wandb_v1_\w{20,}", "wandb_v1_"),
-    _rule("W&B key", r"wandb[\w\"', .:-]{0,20}login[\w\"', =(-]{0,30}?\b([0-9a-f]{40})\b", "wandb", group=1),
-    _rule("Kaggle key", r"\"username\W+[\w.-]+\W+key\W{3,9}([0-9a-f]{32})\b", "username", group=1),
-    _rule("npm token", r"npm_[A-Za-z0-9]{36}", "npm_"),
-    _rule("npm token", r"_authToken\s*=\s*([^\s\"'\\$]{8,})", "_authtoken", group=1),
-    _rule("PyPI token", r"pypi-[\w-]{50,}", "pypi-"),
-    _rule("Databricks token", r"dapi[0-9a-f]{32}", "dapi"),
-    _rule("Artifactory key", r"AKC[A-Za-z0-9]{10,}|AP[\dA-F][A-Za-z0-9]{16,}", "akc", "ap"),
-    _rule("Telegram token", r"(\d{8,10}:AA[\w-]{33})(?![\w-])", ":aa", group=1),
-    _rule("web token", r"(?:(?<![\w-])|(?<=\\[nrt]))eyJ[\w=-]{8,}\.[\w=-]{8,}(?:\.[\w.+/=-]*)?", "eyj"),
-    _rule("authorization", r"(?i:authorization)\\*[\"']?\s?[:=,]\s?[rbf]?\\*[\"']?(?i:bearer|basic|token|apikey)\s+([\w.~+/=-]{8,})", "authorization", group=1),
-    _rule("authorization", r"(?i:bearer)\s+([\w.~+/=-]{20,})", "bearer", group=1),
-    _rule("password on a command line", r"--(?:[\w-]{0,30}-)?(?:password|passwd|token|secret|api-?key)[ \t]+(?![A-Z_]+\b)([^\s\"'\\<\[$-][^\s\"'\\]{3,})",
-          "--password", "--passwd", "--token", "--secret", "--api", "-password", "-token", "-secret", group=1),
-    _rule("password on a command line", r"curl\b[^\n]{0,200}?\s(?:-u|--user)[ =]\\?[\"']?[^\s:\"'\\]{1,60}:([^\s\"'\\$]{4,})", "curl", group=1),
-    _rule("variable", r"%(?:set_)?env\s+(?i:\w{0,40}(?:token|key|secret|pass|passwd|password|pwd))\s+(?![=\s])([^\s\"'\\{$]{4,})", "%env", "%set_env", group=1),
-    _rule("signature", r"(?i:[?&;](?:sig|x-amz-signature|x-amz-security-token|x-goog-signature)=)([\w%+/=.~-]{16,})",
-          "sig=", "-signature=", "-token=", group=1),
-    _rule("Azure account key", r"(?i:AccountKey=|SharedAccessKey=)([A-Za-z0-9+/=%]{20,})", "accountkey=", "accesskey=", group=1),
-    _rule("password in an address", r"://[^\s:/@\"'\\]*:([^\s/@\"'\\]+)@", "://", group=1),
-    _rule("token in an address", r"https?://([^\s:/@\"'\\]{16,})@", "://", group=1),
+    # Keys of services that can be told by their first letters
+    _rule("Hugging Face token", ("hf_",), r"hf_[A-Za-z0-9]{30,}", "login(token='{}')", "hf" "_" + _LETTERS[:34]),
+    _rule("Hugging Face token", ("api_org_",), r"api_org_[A-Za-z0-9]{30,}", "HF={}", "api" "_org_" + _LETTERS[:34]),
+    _rule("Google API key", ("aiza",), r"AIza[\w-]{35}", "?key={}&q=1", "AI" "za" + _LETTERS[:35]),
+    _rule("GitHub token", ("github_pat_",), r"github_pat_\w{22,}", "GH={}", "github" "_pat_" + _LETTERS[:60]),
+    _rule("API key", ("sk-",), r"sk-[A-Za-z0-9_-]{20,}", "client = OpenAI('{}')", "s" "k-proj-" + _LETTERS[:48]),
+    _rule("W&B key", ("wandb_v1_",), r"wandb_v1_\w{20,}", "WANDB={}", "wandb" "_v1_" + _LETTERS[:40]),
+    _rule("W&B key", ("wandb",), r"wandb[\w\"', .:-]{0,20}login[\w\"', =(-]{0,30}?\b([0-9a-f]{40})\b",
+          "!wandb login {}", _HEX[:40]),
+    _rule("Kaggle key", ("username",), r"\"username\W+[\w.-]+\W+key\W{3,9}([0-9a-f]{32})\b",
+          '{{"username":"anna","key":"{}"}}', _HEX[:32]),
+    _rule("npm token", ("npm_",), r"npm_[A-Za-z0-9]{36}", "NPM={}", "np" "m_" + _LETTERS[:36]),
+    _rule("npm token", ("_authtoken",), r"_authToken\s*=\s*([^\s\"'\\$]{8,})",
+          "//registry.npmjs.org/:_authToken={}", _LETTERS[:36]),
+    _rule("PyPI token", ("pypi-",), r"pypi-[\w-]{50,}", "twine upload -p {}", "py" "pi-" + _LETTERS[:80]),
+    _rule("Databricks token", ("dapi",), r"dapi[0-9a-f]{32}", "databricks: {}", "da" "pi" + _HEX[:32]),
+    _rule("Artifactory key", ("akc",), r"AKC[A-Za-z0-9]{10,}", "X-JFrog: {}", "AK" "C" + _LETTERS[:20]),
+    _rule("Artifactory key", ("ap",), r"AP[\dA-F][A-Za-z0-9]{16,}", "X-JFrog: {}", "A" "P6" + _LETTERS[:20]),
+    _rule("Telegram token", (":aa",), r"(\d{8,10}:AA[\w-]{33})(?![\w-])", "bot('{}')", "12345678" ":AA" + _LETTERS[:33]),
+
+    # Headers, addresses, command lines
+    _rule("web token", ("eyj",), r"(?:(?<![\w-])|(?<=\\[nrt]))eyJ[\w=-]{8,}\.[\w=-]{8,}(?:\.[\w.+/=-]*)?",
+          "got {}", "ey" "J" + f"{_LETTERS[:20]}.{_LETTERS[:40]}.{_LETTERS[:43]}"),
+    _rule("authorization", ("authorization",),
+          r"(?i:authorization)\\*[\"']?\s?[:=,]\s?[rbf]?\\*[\"']?(?i:bearer|basic|token|apikey)\s+([\w.~+/=-]{8,})",
+          "Authorization: Basic {}", _LETTERS[:12]),
+    _rule("authorization", ("bearer",), r"(?i:bearer)\s+([\w.~+/=-]{20,})", "-H 'bearer {}'", _LETTERS[:30]),
+    _rule("password on a command line",
+          ("--password", "--passwd", "--token", "--secret", "--api", "-password", "-token", "-secret"),
+          r"--(?:[\w-]{0,30}-)?(?:password|passwd|token|secret|api-?key)[ \t]+(?![A-Z_]+\b)"
+          r"([^\s\"'\\<\[$-][^\s\"'\\]{3,})",
+          "!mysql --host db --password {} runs", "troubadour"),
+    _rule("password on a command line", ("curl",),
+          r"curl\b[^\n]{0,200}?\s(?:-u|--user)[ =]\\?[\"']?[^\s:\"'\\]{1,60}:([^\s\"'\\$]{4,})",
+          "!curl -s -u anna:{} https://host.org", "troubadour"),
+    _rule("variable", ("%env", "%set_env"),
+          r"%(?:set_)?env\s+(?i:\w{0,40}(?:token|key|secret|pass|passwd|password|pwd))\s+(?![=\s])([^\s\"'\\{$]{4,})",
+          "%env HF_TOKEN {}", _LETTERS[:24]),
+    _rule("signature", ("sig=", "-signature=", "-token="),
+          r"(?i:[?&;](?:sig|x-amz-signature|x-amz-security-token|x-goog-signature)=)([\w%+/=.~-]{16,})",
+          "https://a.blob.core.windows.net/b?sp=r&sig={}", _LETTERS[:43] + "%3D"),
+    _rule("Azure account key", ("accountkey=", "accesskey="),
+          r"(?i:AccountKey=|SharedAccessKey=)([A-Za-z0-9+/=%]{20,})",
+          "AccountName=a;AccountKey={};", _LETTERS[:86] + "=="),
+    _rule("password in an address", ("://",), r"://[^\s:/@\"'\\]*:([^\s/@\"'\\]+)@",
+          "postgresql://anna:{}@db.host:5432/runs", "correct-horse7"),
+    _rule("token in an address", ("://",), r"https?://([^\s:/@\"'\\]{16,})@", "git clone https://{}@host.org/a", _LETTERS[:20]),
 ]
 
 # %% ../nbs/01c_secrets.ipynb #714acf91
-_BLOCK = re.compile(r"(?<=PRIVATE KEY-----)(?:(?!-----BEGIN)[\s\S]){0,20000}?(?=-----END)|(?<=PRIVATE KEY BLOCK-----)[\s\S]{0,50000}?(?=-----END)"
-                    r"|(?<=PRIVATE KEY-----)[A-Za-z0-9+/=\s\\\"',]+|(?<=Private-Lines: )[\s\S]{0,20000}?(?=Private-MAC|\Z)")
+_KEY_BLOCKS = {  # the lines between the marks of a private key, by the program that writes it so, with an example
+    "OpenSSH, OpenSSL": (r"(?<=PRIVATE KEY-----)(?:(?!-----BEGIN)[\s\S]){0,20000}?(?=-----END)",
+                         "-----BEGIN PRIVATE" " KEY-----\n{}\n-----END PRIVATE" " KEY-----"),
+    "PGP": (r"(?<=PRIVATE KEY BLOCK-----)[\s\S]{0,50000}?(?=-----END)",
+            "-----BEGIN PGP PRIVATE" " KEY BLOCK-----\n{}\n-----END PGP PRIVATE" " KEY BLOCK-----"),
+    "cut off": (r"(?<=PRIVATE KEY-----)[A-Za-z0-9+/=\s\\\"',]+", "-----BEGIN PRIVATE" " KEY-----\n{}"),
+    "PuTTY": (r"(?<=Private-Lines: )[\s\S]{0,20000}?(?=Private-MAC|\Z)", "Private" "-Lines: 1\n{}\nPrivate-MAC: 0"),
+}
+_BLOCK = re.compile("|".join(pattern for pattern, _ in _KEY_BLOCKS.values()))
 _BLOCK_PART = re.compile(r"(^[+ -]|\\+[nrt]|\[redacted\])|[A-Za-z0-9+/=:.]+", re.MULTILINE)
 
 
@@ -303,20 +350,18 @@ class _TextRedactor(_Counter):
         learnt = {str(place): {name: value} for place, (name, value) in enumerate(found) if _looks_random(value)}
         self._known, self._harmless = sorted({*self._known, *_known_values(learnt)}, key=lambda item: (-len(item[0]), item[0])), set()
 
-# %% ../nbs/01c_secrets.ipynb #9d472c24
-@patch
-def _redact_once(self: _TextRedactor, text: str) -> str:
-    for value, name in self._known:
-        if value in text:
-            self.counts[name] += text.count(value)
-            text = text.replace(value, _mark(name))
-    if "PRIVATE KEY" in text or "Private-Lines" in text:
-        text = _BLOCK.sub(self._hide_block, text)
-    lower = text.lower()
-    for rule in _RULES + _library_rules():
-        if not rule.hints or any(hint in lower for hint in rule.hints):
-            text = rule.pattern.sub(lambda match: self._hide_shape(rule, match), text)
-    return _ASSIGNED.sub(self._hide_assigned, text)
+    def _redact_once(self, text: str) -> str:
+        for value, name in self._known:
+            if value in text:
+                self.counts[name] += text.count(value)
+                text = text.replace(value, _mark(name))
+        if "PRIVATE KEY" in text or "Private-Lines" in text:
+            text = _BLOCK.sub(self._hide_block, text)
+        lower = text.lower()
+        for rule in _RULES + _library_rules():
+            if not rule.hints or any(hint in lower for hint in rule.hints):
+                text = rule.pattern.sub(lambda match: self._hide_shape(rule, match), text)
+        return _ASSIGNED.sub(self._hide_assigned, text)
 
 # %% ../nbs/01c_secrets.ipynb #e8e1b368
 def _redact_base64(

@@ -15,8 +15,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from fastcore.basics import patch
-
 from .files import Lock, is_held
 from .record import read_host
 from .sampling import calm_optuna, freeze_trial, make_distribution
@@ -50,9 +48,9 @@ def _keep_result(
     "List what of a result is only ours."
     return {"runs": trial.runs, "attempt": trial.attempt, "cost": trial.cost, "text": trial.text[:1000]}
 
-# %% ../nbs/14f_storage.ipynb #f942883c
-class StudyStorage:
-    "What one driver does with the storage of a study."
+# %% ../nbs/14f_storage.ipynb #005bae47
+class _Membership:
+    "One driver as a member of a study: it says that it lives, and hears who else does and whether to stop."
 
     DEAD_AFTER_S = 60.0  # without a beat of its heart, a driver on another machine is taken for dead
     BEAT_S = 10.0  # between two beats
@@ -87,261 +85,231 @@ class StudyStorage:
                 view.set_metric_names([*self.study.metrics] or ["seconds"])
         return view._study_id
 
-# %% ../nbs/14f_storage.ipynb #e5bf2813
-@contextmanager
-def _alone(
-    self: StudyStorage,
-) -> Iterator[None]:
-    "Be the only one on this disk who takes or gives back a trial."
-    file = find_journal(self.address, self.folder) or (self.folder / ".taking" if self.address.startswith("sqlite") else None)
-    if file is None:
-        yield  # a server sees to that itself
-        return
-    lock = SystemLock(Path(f"{file}.take"))
-    lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+    def beat(
+        self,
+        force: bool = False,  # also when it is not due
+    ) -> None:
+        "Let others know that this driver lives."
+        if self._lock is None:
+            (self.folder / ".drivers").mkdir(parents=True, exist_ok=True)
+            self._lock = Lock(self.folder / ".drivers" / f"{self.id}.lock")
+            self._lock.acquire()
+        if force or time.monotonic() - self._last_beat >= self.BEAT_S:
+            self._last_beat, self._beats = time.monotonic(), self._beats + 1
+            self._storage.set_study_system_attr(self._study_id, _BEAT + self.id, {"beat": self._beats, "boot": read_host()["boot"], "lock": str(self._lock.path)})
 
+    def leave(self) -> None:
+        "Say that this driver goes."
+        with suppress(Exception):
+            self._storage.set_study_system_attr(self._study_id, _BEAT + self.id, {"beat": -1})
+        if self._lock is not None:
+            self._lock.path.unlink(missing_ok=True)
+            self._lock.release()
+            self._lock = None
+        with suppress(Exception):
+            self._storage.remove_session()
 
-def _list_frozen(
-    self: StudyStorage,
-    *states: str,  # names of Optuna's states; all without one
-) -> list[Any]:  # trials of Optuna
-    "List trials as Optuna has them."
-    from optuna.trial import TrialState
+    def list_living(self) -> set[str]:  # their ids, with this one
+        "List the drivers that live, as far as one can know."
+        living, here = {self.id}, read_host()["boot"]
+        for name, about in self._storage.get_study_system_attrs(self._study_id).items():
+            if not name.startswith(_BEAT) or not isinstance(about, dict) or about.get("beat", -1) < 0:
+                continue
+            driver = name.removeprefix(_BEAT)
+            beat, since = self._seen.get(driver, (None, 0.0))
+            if beat != about["beat"]:
+                self._seen[driver] = beat, since = about["beat"], time.monotonic()
+            held = is_held(about["lock"]) if here and about.get("boot") == here else None
+            if held or (held is None and time.monotonic() - since < self.DEAD_AFTER_S):
+                living.add(driver)
+        return living
 
-    return self._storage.get_all_trials(self._study_id, deepcopy=False, states=tuple(TrialState[one] for one in states) or None)
+    def ask_stop(
+        self,
+        stop: bool,  # False takes it back
+    ) -> None:
+        "Ask all drivers to stop."
+        self._storage.set_study_system_attr(self._study_id, _STOP, stop)
 
-# %% ../nbs/14f_storage.ipynb #60e9e488
-@patch
-def read_all(self: StudyStorage) -> dict[int, Trial]:  # by number
-    "Read all trials; those that have ended are kept from the last time."
-    for frozen in _list_frozen(self):
-        self._ids[frozen.number] = frozen._trial_id
-        if frozen.number not in self._known or self._known[frozen.number].state not in ("complete", "pruned", "failed"):
-            self._known[frozen.number] = _thaw(frozen)
-    return self._known
+    def is_stopped(self) -> bool:
+        "Say whether somebody has asked for the end."
+        return bool(self._storage.get_study_system_attrs(self._study_id).get(_STOP))
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        "Be the only one on this disk who takes or gives back a trial."
+        file = find_journal(self.address, self.folder) or (self.folder / ".taking" if self.address.startswith("sqlite") else None)
+        if file is None:
+            yield  # a server sees to that itself
+            return
+        lock = SystemLock(Path(f"{file}.take"))
+        lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
-@patch
-def take(
-    self: StudyStorage,
-    limit: int | None,  # trials have numbers below this; None for no limit
-) -> Trial | None:  # with its values, if they were drawn in an earlier attempt; None where there is none to take
-    "Take the waiting trial of the lowest number, or a new one."
-    from optuna.trial import TrialState, create_trial
+    def _list_frozen(
+        self,
+        *states: str,  # names of Optuna's states; all without one
+    ) -> list[Any]:  # trials of Optuna
+        "List trials as Optuna has them."
+        from optuna.trial import TrialState
 
-    with _alone(self), calm_optuna():
-        while True:
-            for frozen in sorted(_list_frozen(self, "WAITING"), key=lambda one: one.number):
-                if (limit is None or frozen.number < limit) and self._storage.set_trial_state_values(frozen._trial_id, TrialState.RUNNING):
-                    attempt = (frozen.system_attrs.get(_OWNER) or {}).get("attempt", 0) + 1
-                    self._storage.set_trial_system_attr(frozen._trial_id, _OWNER, {"driver": self.id, "attempt": attempt})
-                    self._ids[frozen.number] = frozen._trial_id
-                    return _thaw(self._storage.get_trial(frozen._trial_id))
-            if limit is not None and self._storage.get_n_trials(self._study_id) >= limit:
-                return None
-            self._storage.create_new_trial(self._study_id, create_trial(state=TrialState.WAITING))
+        return self._storage.get_all_trials(self._study_id, deepcopy=False, states=tuple(TrialState[one] for one in states) or None)
 
-# %% ../nbs/14f_storage.ipynb #f0b73535
-@patch
-def draw(
-    self: StudyStorage,
-    number: int,  # of a trial that this driver has taken
-    values: Mapping[str, Any],  # by parameter
-    attributes: Mapping[str, Any],  # what the sampler keeps with it
-) -> None:
-    "Write down which values a trial has; those of an earlier attempt stay."
-    trial_id = self._ids[number]
-    there = self._storage.get_trial(trial_id)
-    for name, value in attributes.items():
-        if there.system_attrs.get(name) != value:
-            self._storage.set_trial_system_attr(trial_id, name, value)
-    for one in self.space:
-        if one.name in values and one.name not in there.params:
-            distribution = make_distribution(one)
-            self._storage.set_trial_param(trial_id, one.name, distribution.to_internal_repr(values[one.name]), distribution)
-    self._storage.set_trial_system_attr(trial_id, _DRAWN, True)
+# %% ../nbs/14f_storage.ipynb #f942883c
+class StudyStorage(_Membership):
+    "What one driver does with the storage of a study."
 
+    def read_all(self) -> dict[int, Trial]:  # by number
+        "Read all trials; those that have ended are kept from the last time."
+        for frozen in self._list_frozen():
+            self._ids[frozen.number] = frozen._trial_id
+            if frozen.number not in self._known or self._known[frozen.number].state not in ("complete", "pruned", "failed"):
+                self._known[frozen.number] = _thaw(frozen)
+        return self._known
 
-@patch
-def owns(
-    self: StudyStorage,
-    number: int,  # of a trial
-) -> bool:
-    "Say whether a trial is still this driver's; one that was asleep for long may have lost it."
-    frozen = self._storage.get_trial(self._ids[number])
-    return frozen.state.name == "RUNNING" and (frozen.system_attrs.get(_OWNER) or {}).get("driver") == self.id
+    def take(
+        self,
+        limit: int | None,  # trials have numbers below this; None for no limit
+    ) -> Trial | None:  # with its values, if they were drawn in an earlier attempt; None where there is none to take
+        "Take the waiting trial of the lowest number, or a new one."
+        from optuna.trial import TrialState, create_trial
 
-# %% ../nbs/14f_storage.ipynb #364aca5c
-@patch
-def tell(
-    self: StudyStorage,
-    trial: Trial,  # that has ended
-) -> bool:  # False where it no longer was this driver's, and nothing was written
-    "Write down how a trial ended; its state comes last."
-    from optuna.trial import TrialState
+        with self._alone(), calm_optuna():
+            while True:
+                for frozen in sorted(self._list_frozen("WAITING"), key=lambda one: one.number):
+                    if (limit is None or frozen.number < limit) and self._storage.set_trial_state_values(frozen._trial_id, TrialState.RUNNING):
+                        attempt = (frozen.system_attrs.get(_OWNER) or {}).get("attempt", 0) + 1
+                        self._storage.set_trial_system_attr(frozen._trial_id, _OWNER, {"driver": self.id, "attempt": attempt})
+                        self._ids[frozen.number] = frozen._trial_id
+                        return _thaw(self._storage.get_trial(frozen._trial_id))
+                if limit is not None and self._storage.get_n_trials(self._study_id) >= limit:
+                    return None
+                self._storage.create_new_trial(self._study_id, create_trial(state=TrialState.WAITING))
 
-    if not self.owns(trial.number):
-        return False
-    trial_id = self._ids[trial.number]
-    there = self._storage.get_trial(trial_id)
-    for name, value in trial.attributes.items():
-        if there.system_attrs.get(name) != value:
-            self._storage.set_trial_system_attr(trial_id, name, value)
-    for step, value in trial.steps.items():
-        if step not in there.intermediate_values:
-            self._storage.set_trial_intermediate_value(trial_id, step, value)
-    self._storage.set_trial_user_attr(trial_id, "runs", ", ".join(trial.runs))
-    if trial.text:
-        self._storage.set_trial_user_attr(trial_id, "why", trial.text[:500])
-    self._storage.set_trial_system_attr(trial_id, _RESULT, _keep_result(trial))
-    state = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}[trial.state]
-    self._storage.set_trial_state_values(trial_id, state, trial.objectives if trial.state in ("complete", "pruned") else None)
-    return True
+    def draw(
+        self,
+        number: int,  # of a trial that this driver has taken
+        values: Mapping[str, Any],  # by parameter
+        attributes: Mapping[str, Any],  # what the sampler keeps with it
+    ) -> None:
+        "Write down which values a trial has; those of an earlier attempt stay."
+        trial_id = self._ids[number]
+        there = self._storage.get_trial(trial_id)
+        for name, value in attributes.items():
+            if there.system_attrs.get(name) != value:
+                self._storage.set_trial_system_attr(trial_id, name, value)
+        for one in self.space:
+            if one.name in values and one.name not in there.params:
+                distribution = make_distribution(one)
+                self._storage.set_trial_param(trial_id, one.name, distribution.to_internal_repr(values[one.name]), distribution)
+        self._storage.set_trial_system_attr(trial_id, _DRAWN, True)
 
-# %% ../nbs/14f_storage.ipynb #32b835d3
-@patch
-def write_down(self: StudyStorage) -> list[Trial]:  # those that were new
-    "Write the trials that have ended, here or elsewhere, into `trials.jsonl`."
-    new = [one for number, one in sorted(self.read_all().items()) if number not in self._written and one.state in ("complete", "pruned", "failed")]
-    for one in new:
-        write_trial(self.folder, one)
-        self._written.add(one.number)
-    return new
+    def owns(
+        self,
+        number: int,  # of a trial
+    ) -> bool:
+        "Say whether a trial is still this driver's; one that was asleep for long may have lost it."
+        frozen = self._storage.get_trial(self._ids[number])
+        return frozen.state.name == "RUNNING" and (frozen.system_attrs.get(_OWNER) or {}).get("driver") == self.id
 
-# %% ../nbs/14f_storage.ipynb #c5cd5c56
-@patch
-def beat(
-    self: StudyStorage,
-    force: bool = False,  # also when it is not due
-) -> None:
-    "Let others know that this driver lives."
-    if self._lock is None:
-        (self.folder / ".drivers").mkdir(parents=True, exist_ok=True)
-        self._lock = Lock(self.folder / ".drivers" / f"{self.id}.lock")
-        self._lock.acquire()
-    if force or time.monotonic() - self._last_beat >= self.BEAT_S:
-        self._last_beat, self._beats = time.monotonic(), self._beats + 1
-        self._storage.set_study_system_attr(self._study_id, _BEAT + self.id, {"beat": self._beats, "boot": read_host()["boot"], "lock": str(self._lock.path)})
+    def tell(
+        self,
+        trial: Trial,  # that has ended
+    ) -> bool:  # False where it no longer was this driver's, and nothing was written
+        "Write down how a trial ended; its state comes last."
+        from optuna.trial import TrialState
 
-
-@patch
-def leave(self: StudyStorage) -> None:
-    "Say that this driver goes."
-    with suppress(Exception):
-        self._storage.set_study_system_attr(self._study_id, _BEAT + self.id, {"beat": -1})
-    if self._lock is not None:
-        self._lock.path.unlink(missing_ok=True)
-        self._lock.release()
-        self._lock = None
-    with suppress(Exception):
-        self._storage.remove_session()
-
-# %% ../nbs/14f_storage.ipynb #46d6f2d4
-@patch
-def list_living(self: StudyStorage) -> set[str]:  # their ids, with this one
-    "List the drivers that live, as far as one can know."
-    living, here = {self.id}, read_host()["boot"]
-    for name, about in self._storage.get_study_system_attrs(self._study_id).items():
-        if not name.startswith(_BEAT) or not isinstance(about, dict) or about.get("beat", -1) < 0:
-            continue
-        driver = name.removeprefix(_BEAT)
-        beat, since = self._seen.get(driver, (None, 0.0))
-        if beat != about["beat"]:
-            self._seen[driver] = beat, since = about["beat"], time.monotonic()
-        held = is_held(about["lock"]) if here and about.get("boot") == here else None
-        if held or (held is None and time.monotonic() - since < self.DEAD_AFTER_S):
-            living.add(driver)
-    return living
-
-# %% ../nbs/14f_storage.ipynb #51a6a29d
-@patch
-def count_death(
-    self: StudyStorage,
-    number: int,  # of a trial that this driver has taken
-) -> int:  # how many deaths it has seen
-    "Note that what carried out a trial was killed."
-    trial_id = self._ids[number]
-    deaths = self._storage.get_trial(trial_id).system_attrs.get(_DEATHS, 0) + 1
-    self._storage.set_trial_system_attr(trial_id, _DEATHS, deaths)
-    return deaths
-
-
-@patch
-def give_back(
-    self: StudyStorage,
-    number: int,  # of a trial that this driver has taken
-) -> bool:  # False where it no longer was this driver's
-    "Put a trial back to waiting."
-    from optuna.trial import TrialState
-
-    with _alone(self):
-        if not self.owns(number):
+        if not self.owns(trial.number):
             return False
-        return self._storage.set_trial_state_values(self._ids[number], TrialState.WAITING)
+        trial_id = self._ids[trial.number]
+        there = self._storage.get_trial(trial_id)
+        for name, value in trial.attributes.items():
+            if there.system_attrs.get(name) != value:
+                self._storage.set_trial_system_attr(trial_id, name, value)
+        for step, value in trial.steps.items():
+            if step not in there.intermediate_values:
+                self._storage.set_trial_intermediate_value(trial_id, step, value)
+        self._storage.set_trial_user_attr(trial_id, "runs", ", ".join(trial.runs))
+        if trial.text:
+            self._storage.set_trial_user_attr(trial_id, "why", trial.text[:500])
+        self._storage.set_trial_system_attr(trial_id, _RESULT, _keep_result(trial))
+        state = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}[trial.state]
+        self._storage.set_trial_state_values(trial_id, state, trial.objectives if trial.state in ("complete", "pruned") else None)
+        return True
 
+    def write_down(self) -> list[Trial]:  # those that were new
+        "Write the trials that have ended, here or elsewhere, into `trials.jsonl`."
+        new = [one for number, one in sorted(self.read_all().items()) if number not in self._written and one.state in ("complete", "pruned", "failed")]
+        for one in new:
+            write_trial(self.folder, one)
+            self._written.add(one.number)
+        return new
 
-@patch
-def free_orphans(self: StudyStorage) -> list[int]:  # numbers of trials that wait again
-    "Put trials back to waiting whose drivers are gone."
-    from optuna.trial import TrialState
+    def count_death(
+        self,
+        number: int,  # of a trial that this driver has taken
+    ) -> int:  # how many deaths it has seen
+        "Note that what carried out a trial was killed."
+        trial_id = self._ids[number]
+        deaths = self._storage.get_trial(trial_id).system_attrs.get(_DEATHS, 0) + 1
+        self._storage.set_trial_system_attr(trial_id, _DEATHS, deaths)
+        return deaths
 
-    living, freed = self.list_living(), []
-    for frozen in _list_frozen(self, "RUNNING"):
-        owner = (frozen.system_attrs.get(_OWNER) or {}).get("driver")
-        since = self._lost.setdefault((frozen.number, owner), time.monotonic())
-        is_fresh = owner is None and len(living) > 1 and time.monotonic() - since < 10
-        if owner in living or is_fresh or min(living) != self.id:
-            continue
-        with _alone(self):
-            now = self._storage.get_trial(frozen._trial_id)
-            if now.state == TrialState.RUNNING and (now.system_attrs.get(_OWNER) or {}).get("driver") == owner:
-                self._storage.set_trial_state_values(frozen._trial_id, TrialState.WAITING)
-                freed.append(frozen.number)
-    return freed
+    def give_back(
+        self,
+        number: int,  # of a trial that this driver has taken
+    ) -> bool:  # False where it no longer was this driver's
+        "Put a trial back to waiting."
+        from optuna.trial import TrialState
 
-# %% ../nbs/14f_storage.ipynb #a5a12933
-@patch
-def ask_stop(
-    self: StudyStorage,
-    stop: bool,  # False takes it back
-) -> None:
-    "Ask all drivers to stop."
-    self._storage.set_study_system_attr(self._study_id, _STOP, stop)
+        with self._alone():
+            if not self.owns(number):
+                return False
+            return self._storage.set_trial_state_values(self._ids[number], TrialState.WAITING)
 
+    def free_orphans(self) -> list[int]:  # numbers of trials that wait again
+        "Put trials back to waiting whose drivers are gone."
+        from optuna.trial import TrialState
 
-@patch
-def is_stopped(self: StudyStorage) -> bool:
-    "Say whether somebody has asked for the end."
-    return bool(self._storage.get_study_system_attrs(self._study_id).get(_STOP))
+        living, freed = self.list_living(), []
+        for frozen in self._list_frozen("RUNNING"):
+            owner = (frozen.system_attrs.get(_OWNER) or {}).get("driver")
+            since = self._lost.setdefault((frozen.number, owner), time.monotonic())
+            is_fresh = owner is None and len(living) > 1 and time.monotonic() - since < 10
+            if owner in living or is_fresh or min(living) != self.id:
+                continue
+            with self._alone():
+                now = self._storage.get_trial(frozen._trial_id)
+                if now.state == TrialState.RUNNING and (now.system_attrs.get(_OWNER) or {}).get("driver") == owner:
+                    self._storage.set_trial_state_values(frozen._trial_id, TrialState.WAITING)
+                    freed.append(frozen.number)
+        return freed
+
+    def fill(
+        self,
+        trials: Sequence[Trial],  # that have ended
+    ) -> int:  # how many were put in
+        "Fill an empty storage."
+        from optuna.trial import TrialState, create_trial
+
+        with self._alone(), calm_optuna():
+            if not trials or self._storage.get_n_trials(self._study_id):
+                return 0
+            known = {one.number: one for one in trials}
+            for number in range(max(known) + 1):
+                if number not in known:
+                    self._storage.create_new_trial(self._study_id, create_trial(state=TrialState.WAITING))
+                    continue
+                frozen = freeze_trial(known[number], self.space)
+                frozen.system_attrs |= {_DRAWN: True, _RESULT: _keep_result(known[number])}
+                frozen.user_attrs = {"runs": ", ".join(known[number].runs)}
+                self._storage.create_new_trial(self._study_id, frozen)
+        return len(known)
 
 # %% ../nbs/14f_storage.ipynb #1355a164
-@patch
-def fill(
-    self: StudyStorage,
-    trials: Sequence[Trial],  # that have ended
-) -> int:  # how many were put in
-    "Fill an empty storage."
-    from optuna.trial import TrialState, create_trial
-
-    with _alone(self), calm_optuna():
-        if not trials or self._storage.get_n_trials(self._study_id):
-            return 0
-        known = {one.number: one for one in trials}
-        for number in range(max(known) + 1):
-            if number not in known:
-                self._storage.create_new_trial(self._study_id, create_trial(state=TrialState.WAITING))
-                continue
-            frozen = freeze_trial(known[number], self.space)
-            frozen.system_attrs |= {_DRAWN: True, _RESULT: _keep_result(known[number])}
-            frozen.user_attrs = {"runs": ", ".join(known[number].runs)}
-            self._storage.create_new_trial(self._study_id, frozen)
-    return len(known)
-
-
 def set_aside(
     folder: str | PathLike,  # of the study
     address: str = "",  # of its storage

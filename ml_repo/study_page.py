@@ -60,7 +60,8 @@ def _draw(
     "Draw a study."
     from matplotlib.pyplot import close
 
-    from ml_repo.study_plots import arrange_outcomes, draw_outcomes
+    from ml_repo.outcomes import arrange_outcomes
+    from ml_repo.study_plots import draw_outcomes
 
     found = []
     for name, figure in draw_outcomes(arrange_outcomes(study, trials)).items():

@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastcore.basics import patch
-
 from .files import read_lines
 from .fingerprint import hash_bytes
 from .metrics import find_direction, metric_key, summarize_metrics
@@ -58,22 +56,20 @@ class RunSummary(Tabular):
         values = [*self.parameters.items(), *((key, f"{value:.6g}") for key, value in self.metrics.items())]
         return ("", ""), [row for row in about if row[1]] + values, str(self.folder)
 
+    def value(
+        self,
+        column: str,  # an attribute, a parameter, a metric
+    ) -> Any:  # None where the run has no such value
+        "Read the value of a column."
+        kind, _, name = column.rpartition(".")
+        if not kind and column in ATTRIBUTES:
+            return getattr(self, column)
+        if kind != "metrics" and name in self.parameters:
+            return self.parameters[name]
+        return self.metrics.get(name) if kind != "params" else None
+
 # %% ../nbs/10_summaries.ipynb #03f2585d
 ATTRIBUTES = tuple(one.name for one in dataclasses.fields(RunSummary) if one.name not in ("parameters", "metrics", "directions"))
-
-
-@patch
-def value(
-    self: RunSummary,
-    column: str,  # an attribute, a parameter, a metric
-) -> Any:  # None where the run has no such value
-    "Read the value of a column."
-    kind, _, name = column.rpartition(".")
-    if not kind and column in ATTRIBUTES:
-        return getattr(self, column)
-    if kind != "metrics" and name in self.parameters:
-        return self.parameters[name]
-    return self.metrics.get(name) if kind != "params" else None
 
 # %% ../nbs/10_summaries.ipynb #db084816
 def _read_metrics(

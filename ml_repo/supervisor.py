@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from fastcore.basics import patch
 from jupyter_core.utils import ensure_async, run_sync
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from papermill.engines import NotebookExecutionManager
@@ -84,6 +83,9 @@ def _first_error(
                 return number, output.ename, output.evalue
     return None
 
+# %% ../nbs/08c_supervisor.ipynb #2b503a97
+GRACE_S = 3.0  # that a notebook has to stop after a signal
+
 # %% ../nbs/08c_supervisor.ipynb #76c20384
 class Supervisor:
     "Runs the cells of one notebook and writes down what they show."
@@ -116,140 +118,144 @@ class Supervisor:
 
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
-        watch = asyncio.ensure_future(_look_after(self))
+        watch = asyncio.ensure_future(self._look_after())
         try:
             if self.outcome.signal is None:
-                await _start(self)
-            await _run_cells(self)
+                await self._start()
+            await self._run_cells()
         except Exception as error:  # whatever it was, the record says it and the kernel does not stay behind
             _explain_end(self, error)
         finally:
             try:
-                await _finish(self)
+                await self._finish()
             finally:
                 watch.cancel()
                 await self.client.stop()
 
-# %% ../nbs/08c_supervisor.ipynb #2b503a97
-GRACE_S = 3.0  # that a notebook has to stop after a signal
+    def stop(
+        self,
+        number: int,  # of the signal
+    ) -> None:
+        "Ask for the end of the execution; only the first signal counts."
+        if self.outcome.signal is None:
+            self.outcome.signal, self._was_running = number, self._status() == NotebookExecutionManager.RUNNING
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(lambda: setattr(self, "_stopping", asyncio.ensure_future(self._interrupt())))
 
+    async def _interrupt(self) -> None:
+        "Interrupt the running cell, and kill the kernel when that does not help."
+        with suppress(Exception):
+            await ensure_async(self.client.km.interrupt_kernel())
+        await asyncio.sleep(GRACE_S)
+        with suppress(Exception):
+            await ensure_async(self.client.km.signal_kernel(signal.SIGKILL))
 
-@patch
-def stop(
-    self: Supervisor,
-    number: int,  # of the signal
-) -> None:
-    "Ask for the end of the execution; only the first signal counts."
-    if self.outcome.signal is None:
-        self.outcome.signal, self._was_running = number, _status(self) == NotebookExecutionManager.RUNNING
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(lambda: setattr(self, "_stopping", asyncio.ensure_future(_interrupt(self))))
+    async def _look_after(self) -> None:
+        "Write what is new and take samples, until cancelled."
+        turn = 0
+        while True:
+            await asyncio.sleep(0.1)
+            self.log.flush()
+            self.transcript.save()
+            self._ask_judge()
+            if self.meter is not None and self.meter.sample() and (turn := turn + 1) % 5 == 1:
+                with suppress(OSError):
+                    self.meter.save()
 
+    def _ask_judge(self) -> None:
+        "End the run if its judge says so."
+        if self.judge is None or self.outcome.signal is not None or self.outcome.asked is not None:
+            return
+        try:
+            cause = self.judge()
+        except Exception as error:
+            self.judge, cause = None, None
+            self.outcome.warnings.append(f"Nobody judged this run any more, since that failed: {type(error).__name__}: {error}")
+        if cause is not None:
+            self.outcome.asked = cause
+            self.stop(signal.SIGINT)
 
-async def _interrupt(
-    supervisor: Supervisor,  # that is to stop
-) -> None:
-    "Interrupt the running cell, and kill the kernel when that does not help."
-    with suppress(Exception):
-        await ensure_async(supervisor.client.km.interrupt_kernel())
-    await asyncio.sleep(GRACE_S)
-    with suppress(Exception):
-        await ensure_async(supervisor.client.km.signal_kernel(signal.SIGKILL))
+    async def _start(self) -> None:
+        "Start the kernel, and gather the facts of the record meanwhile."
+        client = self.client
+        facts = asyncio.get_running_loop().run_in_executor(None, self.prepare)
+        try:
+            await client.start(**{RUN_VARIABLE: str(self.folder)})
+        finally:
+            problems = await asyncio.gather(facts, return_exceptions=True)
+            self.outcome.warnings += [f"The facts of the start could not be gathered: {problem!r}." for problem in problems if problem]
+        if client.warm:
+            self.outcome.kernel = {"warm": not client.cold_because}
+            self.outcome.warnings += [f"The kernel is cold, because {client.cold_because}."] if client.cold_because else []
+        if client.process is not None:
+            self.meter = UsageMeter(client.process.pid, self.folder / "usage.jsonl")
+            self.meter.sample()
+        if client.is_python:
+            await ask(client, watch_files())
+        if self.require_gpu:
+            await self._require_gpu()
 
+    async def _require_gpu(self) -> None:
+        "Raise `NoGPU` where the kernel can use none; one that cannot be asked is trusted if the machine has one."
+        client = self.client
+        answer = await ask(client, ask_gpu(), 180) if client.is_python else None
+        if answer is None and not read_gpus():
+            raise NoGPU("This run asks for a GPU, but this machine has none with a driver. `ml-repo doctor` says more.")
+        if answer is None:
+            self.outcome.warnings.append("The run asked for a GPU. This machine has one, but nobody could ask the kernel whether it uses it.")
+        elif "problem" in answer:
+            raise NoGPU(answer["problem"])
 
-async def _look_after(
-    supervisor: Supervisor,  # that is at work
-) -> None:
-    "Write what is new and take samples, until cancelled."
-    turn = 0
-    while True:
-        await asyncio.sleep(0.1)
-        supervisor.log.flush()
-        supervisor.transcript.save()
-        _ask_judge(supervisor)
-        if supervisor.meter is not None and supervisor.meter.sample() and (turn := turn + 1) % 5 == 1:
+    async def _run_cells(self) -> None:
+        "Run the cells from top to bottom until one fails or a signal came."
+        client, manager, transcript = self.client, self.manager, self.transcript
+        for index, cell in enumerate(client.nb.cells):
+            if self.outcome.signal is not None:
+                break
+            self.index = index
+            manager.cell_start(cell, index)
+            transcript.touch()
+            try:
+                await client.async_execute_cell(cell, index)
+            except CellExecutionError as error:
+                manager.cell_exception(cell, cell_index=index, exception=error)
+                if error.ename and error.ename != "SystemExit" and not any(output.output_type == "error" for output in cell.outputs):
+                    _mark(cell, "failed", error.ename, error.evalue)  # the kernel could not send it
+                break
+            finally:
+                if cell.metadata.papermill.status in (manager.RUNNING, manager.FAILED) and not _is_gone(client):
+                    manager.cell_complete(cell, cell_index=index)
+                transcript.finish_cell(index)
+        _explain_end(self, None)
+
+    def _status(self) -> str | None:  # None before the first cell
+        "Read papermill's mark on the present cell."
+        return self.client.nb.cells[self.index].metadata.papermill.status if self.index is not None else None
+
+    async def _finish(self) -> None:
+        "Ask the kernel, stop the clocks and write the last outputs."
+        client, outcome, about = self.client, self.outcome, self.client.nb.metadata.papermill
+        if self._stopping is not None:
+            self._stopping.cancel()
+        (self.folder / ".reserve").unlink(missing_ok=True)  # room for what waits for it
+        if client.is_python and client.kc is not None and not _is_gone(client) and (outcome.cause or {}).get("kind") != "timeout":
+            outcome.answer = await ask(client, ask_kernel(self.names), 3 if outcome.signal else 60) or {}
+        if self.meter is not None:
+            self.meter.sample()
+            outcome.usage = self.meter.summarize()
             with suppress(OSError):
-                supervisor.meter.save()
-
-# %% ../nbs/08c_supervisor.ipynb #4113424e
-def _ask_judge(
-    supervisor: Supervisor,  # that is at work
-) -> None:
-    "End the run if its judge says so."
-    if supervisor.judge is None or supervisor.outcome.signal is not None or supervisor.outcome.asked is not None:
-        return
-    try:
-        cause = supervisor.judge()
-    except Exception as error:
-        supervisor.judge, cause = None, None
-        supervisor.outcome.warnings.append(f"Nobody judged this run any more, since that failed: {type(error).__name__}: {error}")
-    if cause is not None:
-        supervisor.outcome.asked = cause
-        supervisor.stop(signal.SIGINT)
-
-# %% ../nbs/08c_supervisor.ipynb #11d80767
-async def _start(
-    supervisor: Supervisor,  # whose kernel is to start
-) -> None:
-    "Start the kernel, and gather the facts of the record meanwhile."
-    client = supervisor.client
-    facts = asyncio.get_running_loop().run_in_executor(None, supervisor.prepare)
-    try:
-        await client.start(**{RUN_VARIABLE: str(supervisor.folder)})
-    finally:
-        problems = await asyncio.gather(facts, return_exceptions=True)
-        supervisor.outcome.warnings += [f"The facts of the start could not be gathered: {problem!r}." for problem in problems if problem]
-    if client.warm:
-        supervisor.outcome.kernel = {"warm": not client.cold_because}
-        supervisor.outcome.warnings += [f"The kernel is cold, because {client.cold_because}."] if client.cold_because else []
-    if client.process is not None:
-        supervisor.meter = UsageMeter(client.process.pid, supervisor.folder / "usage.jsonl")
-        supervisor.meter.sample()
-    if client.is_python:
-        await ask(client, watch_files())
-    if supervisor.require_gpu:
-        await _require_gpu(supervisor)
-
-
-async def _require_gpu(
-    supervisor: Supervisor,  # whose kernel stands
-) -> None:
-    "Raise `NoGPU` where the kernel can use none; one that cannot be asked is trusted if the machine has one."
-    client = supervisor.client
-    answer = await ask(client, ask_gpu(), 180) if client.is_python else None
-    if answer is None and not read_gpus():
-        raise NoGPU("This run asks for a GPU, but this machine has none with a driver. `ml-repo doctor` says more.")
-    if answer is None:
-        supervisor.outcome.warnings.append("The run asked for a GPU. This machine has one, but nobody could ask the kernel whether it uses it.")
-    elif "problem" in answer:
-        raise NoGPU(answer["problem"])
+                self.meter.save()
+            known = [outcome.usage["peak_memory_gb"], outcome.answer.get("peak_memory_gb", 0), (outcome.cause or {}).get("peak_memory_gb", 0)]
+            outcome.usage["peak_memory_gb"] = round(max(known), 3)
+        end = self.manager.now()
+        about |= {"end_time": end.isoformat(), "duration": (end - self.manager.start_time).total_seconds()}
+        if outcome.state != "completed":
+            about["exception"] = True
+        self.transcript.touch()
+        self.transcript.save(now=True)
+        self.log.flush(now=True)
 
 # %% ../nbs/08c_supervisor.ipynb #759a7a53
-async def _run_cells(
-    supervisor: Supervisor,  # whose kernel stands
-) -> None:
-    "Run the cells from top to bottom until one fails or a signal came."
-    client, manager, transcript = supervisor.client, supervisor.manager, supervisor.transcript
-    for index, cell in enumerate(client.nb.cells):
-        if supervisor.outcome.signal is not None:
-            break
-        supervisor.index = index
-        manager.cell_start(cell, index)
-        transcript.touch()
-        try:
-            await client.async_execute_cell(cell, index)
-        except CellExecutionError as error:
-            manager.cell_exception(cell, cell_index=index, exception=error)
-            if error.ename and error.ename != "SystemExit" and not any(output.output_type == "error" for output in cell.outputs):
-                _mark(cell, "failed", error.ename, error.evalue)  # the kernel could not send it
-            break
-        finally:
-            if cell.metadata.papermill.status in (manager.RUNNING, manager.FAILED) and not _is_gone(client):
-                manager.cell_complete(cell, cell_index=index)
-            transcript.finish_cell(index)
-    _explain_end(supervisor, None)
-
-
 def _is_gone(
     client: KernelClient,  # that was started
 ) -> bool:  # False also where it cannot be known
@@ -297,13 +303,6 @@ def _explain_end(
         supervisor.transcript.finish_cell(supervisor.index)
 
 # %% ../nbs/08c_supervisor.ipynb #13f8961e
-def _status(
-    supervisor: Supervisor,  # perhaps at work
-) -> str | None:  # None before the first cell
-    "Read papermill's mark on the present cell."
-    return supervisor.client.nb.cells[supervisor.index].metadata.papermill.status if supervisor.index is not None else None
-
-
 def _explain_signal(
     supervisor: Supervisor,  # that a signal has stopped
     error: Exception | None,  # what ended the execution from outside of the cells
@@ -312,7 +311,7 @@ def _explain_signal(
     outcome, cells, index, number = supervisor.outcome, supervisor.client.nb.cells, supervisor.index, supervisor.outcome.signal
     if outcome.asked is not None:
         outcome.signal = None  # nobody outside has asked for it, so the process goes on
-    is_inside = index is not None and (supervisor._was_running or error is not None or _status(supervisor) != NotebookExecutionManager.COMPLETED)
+    is_inside = index is not None and (supervisor._was_running or error is not None or supervisor._status() != NotebookExecutionManager.COMPLETED)
     if index is not None and index == len(cells) - 1 and not is_inside:
         return  # everything was done when it came
     name = signal.Signals(number).name
@@ -324,29 +323,3 @@ def _explain_signal(
     if is_inside:
         says_so = any(output.output_type == "error" for output in cells[index].get("outputs", [])[-1:])
         _mark(cells[index], "interrupted", *(() if says_so else ("Interrupted", outcome.cause["text"])))
-
-# %% ../nbs/08c_supervisor.ipynb #698a9676
-async def _finish(
-    supervisor: Supervisor,  # whose cells no longer run
-) -> None:
-    "Ask the kernel, stop the clocks and write the last outputs."
-    client, outcome, about = supervisor.client, supervisor.outcome, supervisor.client.nb.metadata.papermill
-    if supervisor._stopping is not None:
-        supervisor._stopping.cancel()
-    (supervisor.folder / ".reserve").unlink(missing_ok=True)  # room for what waits for it
-    if client.is_python and client.kc is not None and not _is_gone(client) and (outcome.cause or {}).get("kind") != "timeout":
-        outcome.answer = await ask(client, ask_kernel(supervisor.names), 3 if outcome.signal else 60) or {}
-    if supervisor.meter is not None:
-        supervisor.meter.sample()
-        outcome.usage = supervisor.meter.summarize()
-        with suppress(OSError):
-            supervisor.meter.save()
-        known = [outcome.usage["peak_memory_gb"], outcome.answer.get("peak_memory_gb", 0), (outcome.cause or {}).get("peak_memory_gb", 0)]
-        outcome.usage["peak_memory_gb"] = round(max(known), 3)
-    end = supervisor.manager.now()
-    about |= {"end_time": end.isoformat(), "duration": (end - supervisor.manager.start_time).total_seconds()}
-    if outcome.state != "completed":
-        about["exception"] = True
-    supervisor.transcript.touch()
-    supervisor.transcript.save(now=True)
-    supervisor.log.flush(now=True)

@@ -19,8 +19,6 @@ from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 
-from fastcore.basics import patch
-
 from .files import Lock, is_held
 from .mirror import find_tracking, has_models, hide_login, make_folder
 from .mlflow_models import name_models
@@ -73,6 +71,26 @@ def sync_mlflow(
                     break
     return done
 
+# %% ../nbs/13d_sync.ipynb #7169a6fa
+PIECES = 10  # of the metrics of one run, at most, in a round
+TRIES = 6  # how often in a row a run that has ended is tried
+
+
+def _is_due(
+    tries: Mapping[str, tuple[int, float]],  # how often, and when again, by run
+    folder: Path,  # of a record
+) -> bool:
+    "Say whether it is time to try a run again."
+    return tries.get(folder.name, (0, 0.0))[1] <= time.monotonic()
+
+# %% ../nbs/13d_sync.ipynb #6cfc3790
+def _write_line(
+    text: str,  # what happened
+) -> None:
+    "Say something in the log of the mirror."
+    with suppress(OSError):
+        print(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), text, file=sys.stderr, flush=True)
+
 # %% ../nbs/13d_sync.ipynb #a9c3a59a
 class Mirror:
     "Keeps MLflow up to date with one folder of records, round by round."
@@ -106,116 +124,106 @@ class Mirror:
                 pass
         return running, sorted(ended, key=lambda folder: folder.name not in self.progress)
 
-# %% ../nbs/13d_sync.ipynb #7169a6fa
-PIECES = 10  # of the metrics of one run, at most, in a round
-TRIES = 6  # how often in a row a run that has ended is tried
+    def turn(
+        self,
+        backlog: int = 20,  # how many ended runs at most
+        breathe: Callable[[], None] = lambda: None,  # called after each piece
+    ) -> bool:  # whether something is left to do
+        "Make one round. Whatever MLflow raises is written down, and tried again later."
+        self._abandon()
+        running, ended = self.list_open()
+        if time.monotonic() >= self.wait_until:
+            due = [[folder for folder in folders if _is_due(self.failed, folder)] for folders in (running, ended)]
+            for folder in due[0] + due[1][:backlog]:
+                self._try(folder, breathe)
+                if self.trouble > 1:
+                    break
+        left = [folder for folder in ended if folder.name not in self.settled and self.failed.get(folder.name, (0,))[0] < TRIES]
+        return any(folder.name not in self.spoilt for folder in running + (left if self.trouble < TRIES else []))
 
+    def _push(
+        self,
+        folder: Path,  # of a record
+    ) -> bool:  # whether metrics are left
+        "Push one record, with the next piece of its metrics."
+        if self.store is None or not self.store.is_there():
+            self.store, self.progress, self.settled = Store(self.uri, self.home), {}, set()
+        name = folder.name
+        record, progress, is_new = self.store.push(folder, self.progress.get(name), force=False, is_whole=False, is_sure=name not in self.failed)
+        if progress.is_behind or (record["state"] == "running" and not record.get("elsewhere")):
+            self.progress[name] = progress
+            return progress.is_behind
+        self.progress.pop(name, None)
+        self.settled.add(name)
+        if self.takes_models and is_new and name_models(record, progress.tags.get("ml_repo.model", "")):
+            self.models.add(name)
+        return False
 
-def _is_due(
-    tries: Mapping[str, tuple[int, float]],  # how often, and when again, by run
-    folder: Path,  # of a record
-) -> bool:
-    "Say whether it is time to try a run again."
-    return tries.get(folder.name, (0, 0.0))[1] <= time.monotonic()
+    def _try(
+        self,
+        folder: Path,  # of a record
+        breathe: Callable[[], None],  # called after each piece
+    ) -> None:
+        "Push one record as far as it goes in a round."
+        try:
+            read_record(folder)
+            self.spoilt.pop(folder.name, None)
+        except Exception as error:  # it was removed, or spoilt, or is of a version to come
+            return self._put_off(self.spoilt, folder, error, 600)
+        try:
+            for _ in range(PIECES):
+                is_behind = self._push(folder)
+                breathe()
+                if not is_behind:
+                    break
+            self.trouble = 0
+            self.failed.pop(folder.name, None)
+        except Exception as error:  # of MLflow, of its database, of its server
+            self.trouble += 1
+            self.wait_until = time.monotonic() + min(60, 2 ** self.trouble) if self.trouble > 1 else 0.0
+            self._put_off(self.failed, folder, error, 60)
+            if self.store:
+                self.store.forget_experiments()
 
+    def _put_off(
+        self,
+        tries: dict[str, tuple[int, float]],  # how often, and when again, by run
+        folder: Path,  # of a record
+        error: Exception,  # what went wrong
+        most_s: float,  # that is waited
+    ) -> None:
+        "Write down what went wrong, and leave the run alone for 2, 4, 8 seconds and so on."
+        times = tries.get(folder.name, (0,))[0] + 1
+        tries[folder.name] = times, time.monotonic() + min(most_s, 2 ** times)
+        if folder.exists():
+            _write_line(f"{folder.name}: {type(error).__name__}: {' '.join(str(error).split())[:500]}")
 
-@patch
-def turn(
-    self: Mirror,
-    backlog: int = 20,  # how many ended runs at most
-    breathe: Callable[[], None] = lambda: None,  # called after each piece
-) -> bool:  # whether something is left to do
-    "Make one round. Whatever MLflow raises is written down, and tried again later."
-    self._abandon()
-    running, ended = self.list_open()
-    if time.monotonic() >= self.wait_until:
-        due = [[folder for folder in folders if _is_due(self.failed, folder)] for folders in (running, ended)]
-        for folder in due[0] + due[1][:backlog]:
-            self._try(folder, breathe)
-            if self.trouble > 1:
-                break
-    left = [folder for folder in ended if folder.name not in self.settled and self.failed.get(folder.name, (0,))[0] < TRIES]
-    return any(folder.name not in self.spoilt for folder in running + (left if self.trouble < TRIES else []))
+    def _abandon(self) -> None:
+        "End in MLflow what has no record any more."
+        for name in [name for name in self.progress if not (self.home / name).exists()]:
+            progress = self.progress.pop(name)
+            with suppress(Exception):  # of MLflow, which may be gone as well
+                self.store.abandon(progress)
 
-# %% ../nbs/13d_sync.ipynb #6cfc3790
-def _write_line(
-    text: str,  # what happened
-) -> None:
-    "Say something in the log of the mirror."
-    with suppress(OSError):
-        print(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), text, file=sys.stderr, flush=True)
+    def push_models(
+        self,
+        command: Sequence[str] | None = None,  # program and arguments, before folders and runs; the usual one without it
+    ) -> bool:  # whether some are left
+        "Have models pushed by a process of its own, when half a processor is idle."
+        from ml_repo.mlflow_models import main
 
-
-@patch
-def _push(
-    self: Mirror,
-    folder: Path,  # of a record
-) -> bool:  # whether metrics are left
-    "Push one record, with the next piece of its metrics."
-    if self.store is None or not self.store.is_there():
-        self.store, self.progress, self.settled = Store(self.uri, self.home), {}, set()
-    name = folder.name
-    record, progress, is_new = self.store.push(folder, self.progress.get(name), force=False, is_whole=False, is_sure=name not in self.failed)
-    if progress.is_behind or (record["state"] == "running" and not record.get("elsewhere")):
-        self.progress[name] = progress
-        return progress.is_behind
-    self.progress.pop(name, None)
-    self.settled.add(name)
-    if self.takes_models and is_new and name_models(record, progress.tags.get("ml_repo.model", "")):
-        self.models.add(name)
-    return False
-
-# %% ../nbs/13d_sync.ipynb #63f10c3f
-@patch
-def _try(
-    self: Mirror,
-    folder: Path,  # of a record
-    breathe: Callable[[], None],  # called after each piece
-) -> None:
-    "Push one record as far as it goes in a round."
-    try:
-        read_record(folder)
-        self.spoilt.pop(folder.name, None)
-    except Exception as error:  # it was removed, or spoilt, or is of a version to come
-        return self._put_off(self.spoilt, folder, error, 600)
-    try:
-        for _ in range(PIECES):
-            is_behind = self._push(folder)
-            breathe()
-            if not is_behind:
-                break
-        self.trouble = 0
-        self.failed.pop(folder.name, None)
-    except Exception as error:  # of MLflow, of its database, of its server
-        self.trouble += 1
-        self.wait_until = time.monotonic() + min(60, 2 ** self.trouble) if self.trouble > 1 else 0.0
-        self._put_off(self.failed, folder, error, 60)
-        if self.store:
-            self.store.forget_experiments()
-
-
-@patch
-def _put_off(
-    self: Mirror,
-    tries: dict[str, tuple[int, float]],  # how often, and when again, by run
-    folder: Path,  # of a record
-    error: Exception,  # what went wrong
-    most_s: float,  # that is waited
-) -> None:
-    "Write down what went wrong, and leave the run alone for 2, 4, 8 seconds and so on."
-    times = tries.get(folder.name, (0,))[0] + 1
-    tries[folder.name] = times, time.monotonic() + min(most_s, 2 ** times)
-    if folder.exists():
-        _write_line(f"{folder.name}: {type(error).__name__}: {' '.join(str(error).split())[:500]}")
-
-# %% ../nbs/13d_sync.ipynb #1abef5f7
-@patch
-def _abandon(self: Mirror) -> None:
-    "End in MLflow what has no record any more."
-    for name in [name for name in self.progress if not (self.home / name).exists()]:
-        progress = self.progress.pop(name)
-        with suppress(Exception):  # of MLflow, which may be gone as well
-            self.store.abandon(progress)
+        if self.pusher and self.pusher.poll() is None:
+            return True
+        if self.pusher and self.pusher.returncode not in (0, 1) and len(self.pushing) > 1:  # it was killed by one of them: each by itself
+            self.alone += self.pushing
+        self.pusher, self.pushing = None, []
+        if (self.models or self.alone) and _await_leisure(0.2):
+            self.pushing = sorted(self.models) or [self.alone[0]]
+            with suppress(OSError):  # no more processes now
+                words = [*(command or command_for(main)), str(self.root), str(self.home), *self.pushing]
+                self.pusher = subprocess.Popen(words, stdin=subprocess.DEVNULL)
+                self.models, self.alone = set(), self.alone if self.models else self.alone[1:]
+        return bool(self.pusher or self.models or self.alone)
 
 # %% ../nbs/13d_sync.ipynb #f9c1764d
 NICENESS = 19  # of the process, 0 to 19
@@ -248,28 +256,6 @@ def _await_leisure(
             sample_s = 0.5
         return False
     return True  # the system does not say, and there is no use in waiting
-
-# %% ../nbs/13d_sync.ipynb #ec59bcf6
-@patch
-def push_models(
-    self: Mirror,
-    command: Sequence[str] | None = None,  # program and arguments, before folders and runs; the usual one without it
-) -> bool:  # whether some are left
-    "Have models pushed by a process of its own, when half a processor is idle."
-    from ml_repo.mlflow_models import main
-
-    if self.pusher and self.pusher.poll() is None:
-        return True
-    if self.pusher and self.pusher.returncode not in (0, 1) and len(self.pushing) > 1:  # it was killed by one of them: each by itself
-        self.alone += self.pushing
-    self.pusher, self.pushing = None, []
-    if (self.models or self.alone) and _await_leisure(0.2):
-        self.pushing = sorted(self.models) or [self.alone[0]]
-        with suppress(OSError):  # no more processes now
-            words = [*(command or command_for(main)), str(self.root), str(self.home), *self.pushing]
-            self.pusher = subprocess.Popen(words, stdin=subprocess.DEVNULL)
-            self.models, self.alone = set(), self.alone if self.models else self.alone[1:]
-    return bool(self.pusher or self.models or self.alone)
 
 # %% ../nbs/13d_sync.ipynb #ea3cd015
 LINGER_S = 20.0  # that the process stays when nothing is left to do

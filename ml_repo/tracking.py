@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['KEY_LIMIT', 'PARAMETER_LIMIT', 'TAG_LIMIT', 'Point', 'STATUSES', 'FIGURES', 'FILE_LIMIT', 'clean_key', 'cut_text',
-           'list_parameters', 'to_ms', 'list_points', 'list_usage', 'shorten_id', 'list_tags', 'name_study',
-           'find_status', 'list_datasets', 'list_files', 'make_digest']
+           'list_mlflow_parameters', 'to_ms', 'list_points', 'list_usage', 'shorten_id', 'list_tags', 'name_study',
+           'find_status', 'list_datasets', 'list_mlflow_files', 'make_digest']
 
 # %% ../nbs/13_tracking.ipynb #5f3232b8
 import hashlib
@@ -49,7 +49,7 @@ def cut_text(
     return text if len(text) <= limit else text[:limit - len(end)] + end
 
 # %% ../nbs/13_tracking.ipynb #b1efbfe2
-def list_parameters(
+def list_mlflow_parameters(
     record: Mapping[str, Any],  # with its `folder`
 ) -> dict[str, str]:  # text by name, both as MLflow takes them
     "List the parameters of a run for MLflow."
@@ -178,7 +178,7 @@ FILE_LIMIT = 100_000_000  # bytes; a larger file stays in the record
 _KEPT = {"record.json", "metrics.jsonl", "usage.jsonl", "verdict.json", "log.txt", "code.patch"}
 
 
-def list_files(
+def list_mlflow_files(
     folder: Path,  # of a record
 ) -> dict[str, Path]:  # file by its name in MLflow, with slashes
     "List the files of a record that MLflow shows."
@@ -193,6 +193,6 @@ def make_digest(
     record: Mapping[str, Any],  # with its `folder`, ended
 ) -> str:  # 32 hexadecimal digits
     "Sum up what MLflow shows of a run."
-    sizes = {name: file.stat().st_size for name, file in list_files(record.folder).items()}
+    sizes = {name: file.stat().st_size for name, file in list_mlflow_files(record.folder).items()}
     facts = {"mirror": 2, "record": dict(record), "sizes": sizes, "verdict": read_verdict(record.folder)}
     return hashlib.sha256(dump_json(facts).encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from fastcore.basics import patch
 
 from .files import write_atomic
 from .secrets import Redactor
@@ -58,26 +57,22 @@ class Log:
         if now:
             self._look_through()
 
-# %% ../nbs/08a_transcript.ipynb #359bbbef
-@patch
-def _append(self: Log, text: str) -> None:
-    try:
-        with open(self.path, "a", encoding="utf-8", errors="replace", newline="") as file:
-            file.write(self.redactor.redact(text))
-        self.problem = None
-    except OSError as error:
-        self.problem = error
+    def _append(self, text: str) -> None:
+        try:
+            with open(self.path, "a", encoding="utf-8", errors="replace", newline="") as file:
+                file.write(self.redactor.redact(text))
+            self.problem = None
+        except OSError as error:
+            self.problem = error
 
-
-@patch
-def _look_through(self: Log) -> None:
-    try:
-        if self.path.exists() and self.path.stat().st_size <= WHOLE_LIMIT:
-            text = self.path.read_bytes().decode("utf-8", "replace")
-            if (clean := self.redactor.redact(text)) != text:
-                write_atomic(self.path, clean)
-    except OSError as error:
-        self.problem = error
+    def _look_through(self) -> None:
+        try:
+            if self.path.exists() and self.path.stat().st_size <= WHOLE_LIMIT:
+                text = self.path.read_bytes().decode("utf-8", "replace")
+                if (clean := self.redactor.redact(text)) != text:
+                    write_atomic(self.path, clean)
+        except OSError as error:
+            self.problem = error
 
 # %% ../nbs/08a_transcript.ipynb #5a6de1dc
 def _clean_output(
@@ -140,26 +135,24 @@ class Transcript:
         rest = self.redactor.redact_tree(deepcopy({name: value for name, value in self.nb.items() if name != "cells"}))
         return nbformat.from_dict(rest | {"cells": cells})
 
-# %% ../nbs/08a_transcript.ipynb #4bbd439d
-@patch
-def save(
-    self: Transcript,
-    now: bool = False,  # without waiting for the next turn
-) -> bool:  # whether the disk holds everything
-    "Write the notebook if something changed and it is time."
-    began = time.monotonic()
-    if not self._changed or not (now or began >= self._next):
+    def save(
+        self,
+        now: bool = False,  # without waiting for the next turn
+    ) -> bool:  # whether the disk holds everything
+        "Write the notebook if something changed and it is time."
+        began = time.monotonic()
+        if not self._changed or not (now or began >= self._next):
+            return self.problem is None
+        failed = self.problem
+        try:
+            text = nbformat.v4.writes(self.clean()) + "\n"
+            for path in self.paths:
+                write_atomic(path, text)
+            self._changed, self.problem = False, None
+        except OSError as error:
+            self.problem = error
+            if failed is None:
+                print(f"The executed notebook cannot be written: {error}. The run goes on, its outputs are kept in memory.", file=sys.stderr, flush=True)
+        taken = time.monotonic() - began
+        self._next = time.monotonic() + max(PAUSE_S, 4 * taken)
         return self.problem is None
-    failed = self.problem
-    try:
-        text = nbformat.v4.writes(self.clean()) + "\n"
-        for path in self.paths:
-            write_atomic(path, text)
-        self._changed, self.problem = False, None
-    except OSError as error:
-        self.problem = error
-        if failed is None:
-            print(f"The executed notebook cannot be written: {error}. The run goes on, its outputs are kept in memory.", file=sys.stderr, flush=True)
-    taken = time.monotonic() - began
-    self._next = time.monotonic() + max(PAUSE_S, 4 * taken)
-    return self.problem is None

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from fastcore.basics import patch
 
 from .files import dump_json, write_atomic
 
@@ -100,17 +99,15 @@ class UsageMeter:
         "Write the samples. Raises `OSError` when they cannot be written."
         write_atomic(self.path, "".join(dump_json(one) + "\n" for one in self.samples))
 
-# %% ../nbs/08_usage.ipynb #7d9e5cfc
-@patch
-def summarize(self: UsageMeter) -> dict[str, Any]:  # peak_memory_gb, cpu_percent and per GPU its mean load and its peak memory
-    "Reduce the samples to what one asks first; a processor that is fully used counts 100 per cent."
-    used = self.samples[1:] or self.samples  # the first one has no time to measure the processor over
-    facts: dict[str, Any] = {"peak_memory_gb": round(self.peak_memory_gb, 3),
-                             "cpu_percent": round(sum(one["cpu_percent"] for one in used) / len(used)) if used else None}
-    if gpus := [one for one in used if "gpu_percent" in one]:
-        facts["gpu_percent"] = [round(sum(loads) / len(gpus)) for loads in zip(*(one["gpu_percent"] for one in gpus))]
-        facts["gpu_peak_memory_gb"] = [max(memory) for memory in zip(*(one["gpu_memory_gb"] for one in gpus))]
-    return facts
+    def summarize(self) -> dict[str, Any]:  # peak_memory_gb, cpu_percent and per GPU its mean load and its peak memory
+        "Reduce the samples to what one asks first; a processor that is fully used counts 100 per cent."
+        used = self.samples[1:] or self.samples  # the first one has no time to measure the processor over
+        facts: dict[str, Any] = {"peak_memory_gb": round(self.peak_memory_gb, 3),
+                                 "cpu_percent": round(sum(one["cpu_percent"] for one in used) / len(used)) if used else None}
+        if gpus := [one for one in used if "gpu_percent" in one]:
+            facts["gpu_percent"] = [round(sum(loads) / len(gpus)) for loads in zip(*(one["gpu_percent"] for one in gpus))]
+            facts["gpu_peak_memory_gb"] = [max(memory) for memory in zip(*(one["gpu_memory_gb"] for one in gpus))]
+        return facts
 
 # %% ../nbs/08_usage.ipynb #54758a47
 def count_memory_kills(

@@ -28,7 +28,7 @@ from .library_files import is_library_name, locate_file
 from .metric_judgement import Item, Tolerances, judge_metrics
 from .reading import Record, as_record
 from .record import utc_now
-from .repetitions import Group, Spread, group_runs
+from .repetitions import SeedGroup, Spread, group_runs
 from .rerun import open_place, rerun_run
 from .results import find_runs
 from .store import read_text, store_text
@@ -133,7 +133,7 @@ def measure_noise(
         runs = find_runs(records=[record.folder.parent])
     except (OSError, ValueError):
         return {}
-    group = next((group for group in group_runs(runs) if any(run.run == record["id"] for run in group)), Group())
+    group = next((group for group in group_runs(runs) if any(run.run == record["id"] for run in group)), SeedGroup())
     spreads = {name: group.spread(name) for name in {name for run in group for name in run.metrics}}
     return {name: spread for name, spread in spreads.items() if spread and spread.n > 1}
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import click
 
-from .console import Group, echo_table, records_option
+from .console import CommandGroup, echo_table, records_option
 
 # %% ../nbs/16h_view_commands.ipynb #341517d5
-@click.group(cls=Group)
+@click.group(cls=CommandGroup)
 def sync() -> None:
     """Bring a view up to date with the records.
 
@@ -70,7 +70,7 @@ def sync_with_mlflow(
     sys.exit(1 if done.failed else 0)
 
 # %% ../nbs/16h_view_commands.ipynb #7f3b3b66
-@click.group("import", cls=Group)
+@click.group("import", cls=CommandGroup)
 def import_runs() -> None:
     """Make records of runs that others have kept.
 

@@ -93,30 +93,31 @@ class ForkedProcess:
         self._watch = self._line = None
         self._connection.close()
 
-# %% ../nbs/09d_warm_client.ipynb #3de853f6
-def _wait(
-    self: ForkedProcess,
-    timeout: float | None = None,  # seconds; None for no limit
-) -> int:
-    "Wait for the end. Raises `subprocess.TimeoutExpired`."
-    if self.returncode is None and self._watch is not None and not select.select([self._watch], [], [], timeout)[0]:
-        raise subprocess.TimeoutExpired("kernel", timeout)
-    return self.poll()
+    def wait(
+        self,
+        timeout: float | None = None,  # seconds; None for no limit
+    ) -> int:
+        "Wait for the end. Raises `subprocess.TimeoutExpired`."
+        if self.returncode is None and self._watch is not None and not select.select([self._watch], [], [], timeout)[0]:
+            raise subprocess.TimeoutExpired("kernel", timeout)
+        return self.poll()
 
+    def send_signal(
+        self,
+        number: int,  # of the signal
+    ) -> None:
+        "Send a signal, unless the process has ended."
+        if self.poll() is None:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._watch, number)
 
-def _send_signal(
-    self: ForkedProcess,
-    number: int,  # of the signal
-) -> None:
-    "Send a signal, unless the process has ended."
-    if self.poll() is None:
-        with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._watch, number)
+    def kill(self) -> None:
+        "End the process without a chance to write anything."
+        self.send_signal(signal.SIGKILL)
 
-
-ForkedProcess.wait, ForkedProcess.send_signal = _wait, _send_signal
-ForkedProcess.kill = lambda self: self.send_signal(signal.SIGKILL)
-ForkedProcess.terminate = lambda self: self.send_signal(signal.SIGTERM)
+    def terminate(self) -> None:
+        "Ask the process to end."
+        self.send_signal(signal.SIGTERM)
 
 # %% ../nbs/09d_warm_client.ipynb #446457aa
 STARTS = 3  # how often a warm process is started at most

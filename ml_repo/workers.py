@@ -18,8 +18,6 @@ from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any
 
-from fastcore.basics import patch
-
 from .machine import read_gpus
 from .trial_files import Trial
 
@@ -113,53 +111,45 @@ class Worker:
         self.trial, self.run = trial, ""
         self.connection.send((trial, list(past)))
 
-# %% ../nbs/14i_workers.ipynb #d402f8f2
-@patch
-def read(self: Worker) -> tuple[str, Any] | None:  # what it says: `run`, `done`, `refused`, `broken` or `stopped`; `gone` when it is; None for nothing
-    "Read what it says."
-    try:
-        if not self.connection.poll():
-            return None
-        kind, content = self.connection.recv()
-    except (EOFError, OSError):
-        self.process.wait()
-        return "gone", self.read_words()
-    self.run = content if kind == "run" else self.run
-    return kind, content
+    def read(self) -> tuple[str, Any] | None:  # what it says: `run`, `done`, `refused`, `broken` or `stopped`; `gone` when it is; None for nothing
+        "Read what it says."
+        try:
+            if not self.connection.poll():
+                return None
+            kind, content = self.connection.recv()
+        except (EOFError, OSError):
+            self.process.wait()
+            return "gone", self.read_words()
+        self.run = content if kind == "run" else self.run
+        return kind, content
 
+    def read_words(self) -> str:
+        "Read the last it wrote before it went."
+        with suppress(OSError):
+            return self.log.read_text(encoding="utf-8", errors="replace").strip()[-600:]
+        return ""
 
-@patch
-def read_words(self: Worker) -> str:
-    "Read the last it wrote before it went."
-    with suppress(OSError):
-        return self.log.read_text(encoding="utf-8", errors="replace").strip()[-600:]
-    return ""
+    def send_signal(
+        self,
+        number: int,  # of a signal
+    ) -> None:
+        "Send it a signal."
+        with suppress(ProcessLookupError):
+            self.process.send_signal(number)
 
-# %% ../nbs/14i_workers.ipynb #ed5b6552
-@patch
-def send_signal(
-    self: Worker,
-    number: int,  # of a signal
-) -> None:
-    "Send it a signal."
-    with suppress(ProcessLookupError):
-        self.process.send_signal(number)
-
-
-@patch
-def close(
-    self: Worker,
-    timeout_s: float = 20,  # the longest to wait for its end, seconds
-) -> None:
-    "End it; one that does not go is killed."
-    self.connection.close()
-    try:
-        self.process.wait(timeout_s if self.trial is not None else 5)
-    except subprocess.TimeoutExpired:
-        self.process.kill()
-        self.process.wait()
-    if not self.read_words():
-        self.log.unlink(missing_ok=True)
+    def close(
+        self,
+        timeout_s: float = 20,  # the longest to wait for its end, seconds
+    ) -> None:
+        "End it; one that does not go is killed."
+        self.connection.close()
+        try:
+            self.process.wait(timeout_s if self.trial is not None else 5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        if not self.read_words():
+            self.log.unlink(missing_ok=True)
 
 # %% ../nbs/14i_workers.ipynb #f9813341
 def _stop(number: int, frame: Any) -> None:

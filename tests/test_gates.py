@@ -3,6 +3,7 @@ import ast
 import json
 import os
 import re
+import statistics
 import sys
 
 import papermill
@@ -137,7 +138,7 @@ def test_every_module_has_its_notebook():
 
 HEAVY = {"tensorflow", "keras", "sklearn", "pandas", "matplotlib", "papermill", "mlflow", "nbdev", "detect_secrets", "pynvml", "requests", "numpy",
          "scipy", "nbformat", "nbdime", "rich", "tqdm", "nh3", "nbconvert", "fastjsonschema"}
-MAY_BE_HEAVY = {"board", "callback", "comparison", "dashboard", "data", "door", "driver", "engine", "keras_search", "keras_trials", "kernel", "mlflow_page", "model", "plots", "pruning", "ray_trials", "sampling", "sources", "storage", "study_plots", "supervisor", "training", "transcript", "trial", "workers"}
+MAY_BE_HEAVY = {"board", "callback", "comparison", "dashboard", "data", "door", "driver", "engine", "keras_search", "keras_trials", "kernel", "mlflow_page", "model", "outcomes", "plots", "pruning", "ray_trials", "sampling", "sources", "storage", "study_plots", "supervisor", "training", "transcript", "trial", "workers"}
 
 
 def find_heavy(*modules: str) -> str:
@@ -180,10 +181,39 @@ def test_library_notebooks_are_written_for_readers(notebook):
     cells = json.loads(notebook.read_text())["cells"]
     texts = ["".join(cell["source"]) for cell in cells]
     prose = sum(cell["cell_type"] == "markdown" for cell in cells) / len(cells)
-    exported = [len(text.splitlines()) for text in texts if text.startswith("#| export")]
     assert re.match(r"# .+\n\n> .+$", texts[0]), "a title and one line of promise, nothing else, in the first cell"
     assert prose >= 0.2, f"only {prose:.0%} of the cells are prose"
-    assert max(exported) <= 45, "an exported cell is longer than a screen"
+
+
+def test_the_length_of_exported_cells_is_told(capsys):
+    """No cap: a class that is one thought stands whole in one cell. What is long is told, to look at."""
+    lengths = {}
+    for notebook in LIBRARY:
+        for place, cell in enumerate(json.loads(notebook.read_text())["cells"]):
+            if "".join(cell["source"]).startswith("#| export"):
+                lengths[f"{notebook.stem} #{place}"] = len("".join(cell["source"]).splitlines())
+    deciles = statistics.quantiles(lengths.values(), n=10)
+    longest = sorted(lengths.items(), key=lambda item: -item[1])[:5]
+    with capsys.disabled():
+        print(f"\n{len(lengths)} exported cells: median {statistics.median(lengths.values()):.0f} lines, 90 % up to {deciles[8]:.0f};",
+              "longest:", ", ".join(f"{name} {length}" for name, length in longest))
+
+
+def test_no_class_is_put_together_from_several_cells():
+    pieces = []
+    for module in FLOORS:
+        tree = ast.parse((ROOT / "ml_repo" / f"{module}.py").read_text())
+        classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+        for node in tree.body:
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                first = next(iter(node.args.args), None)
+                is_method = first is not None and first.arg in ("self", "cls")
+                if is_method or any(ast.unparse(decorator).startswith("patch") for decorator in node.decorator_list):
+                    pieces.append(f"{module}.{node.name}")
+            elif isinstance(node, ast.Assign):
+                pieces += [f"{module}: {ast.unparse(target)}" for target in node.targets for name in ast.walk(target)
+                           if isinstance(name, ast.Attribute) and ast.unparse(name.value) in classes]
+    assert pieces == [], "methods stand in the cell of their class"
 
 
 def test_pre_commit_hooks_run(tree):
