@@ -156,7 +156,7 @@ def _find_links(
     records = "experiments/index" if has_records else pages.get("nbs/results.ipynb", "index")
     return Links(root, pages, f"{web}/blob/{settings['DEFAULT']['branch']}" if web else "", records)
 
-
+# %% ../nbs/15s_manual.ipynb #a6b3e7f9
 def write_sources(
     root: str | PathLike,  # of the repository
     folder: str | PathLike,  # that is filled, and holds nothing else afterwards
@@ -200,7 +200,7 @@ def _renew(
     records = {file.relative_to(output).as_posix() for file in (output / "experiments").rglob("*")}
     remove_others(output, names | records)
 
-
+# %% ../nbs/15s_manual.ipynb #d81c04f6
 def build_manual(
     root: str | PathLike,  # of the repository
     output: str | PathLike,  # folder for the pages
