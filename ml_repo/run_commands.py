@@ -207,8 +207,7 @@ def run(
     grid, seeds, is_warm, *work = (options.pop(name) for name in ("grid", "seeds", "is_warm", "workers", "threads"))
     if grid or seeds:
         sys.exit(_run_batch(notebook, grid, seeds, values, options, detach, *work, is_warm is False))
-    options |= _find_warm(notebook) if is_warm else {}
-    options["cell"] = cell
+    options |= {"cell": cell, **(_find_warm(notebook) if is_warm else {})}
     if detach:
         _start(notebook, values, options)
         return
