@@ -94,7 +94,7 @@ def _judge_file(
     is_module = path.endswith(".py") and not path.startswith(("tests/", "docs/"))
     return "" if is_module else "it is no module that a run could have loaded"
 
-
+# %% ../nbs/12nb_code_causes.ipynb #e9822b68
 def find_code(
     first: Record,  # of a run
     second: Record,  # of another

@@ -53,8 +53,8 @@ class Noise:
         "The pattern, compiled."
         return re.compile(self.pattern.translate(_MARKS), re.MULTILINE | self.flags)
 
-
-_ALWAYS = (
+# %% ../nbs/12g_noise.ipynb #2445f4b6
+_TOOLS = (
     Noise("head of a log line of absl", "log heads",
           r"^(?P<keep>[IWEF])\d{4} \d\d:\d\d:(?:\d{10}|\d\d)\.\d+ +\d+(?= \S+:\d+\])",
           "W0000 00:00:1700000000.123456    4242 gpu_device.cc:2344] No GPU",
@@ -91,7 +91,10 @@ _ALWAYS = (
           "ward_tree - 0.1s, 0.0min", "ward_tree - ‹times›", "0.1 m, 0.0 min"),
     Noise("%time", "times",
           r"(?P<keep>^ *(?:CPU times|Wall time|Compiler|Compiler time|Parser) *: ).*$",
-          "CPU times: user 3 ms, sys: 0 ns, total: 3 ms", "CPU times: ‹times›", "Best times: 3"),
+          "CPU times: user 3 ms, sys: 0 ns, total: 3 ms", "CPU times: ‹times›", "Best times: 3"))
+
+# %% ../nbs/12g_noise.ipynb #047ad0fe
+_PROCESSES = (
     Noise("address of an object", "addresses",
           r"(?P<keep>\bat )0x[0-9a-fA-F]{6,16}\b|\b0x(?:7[ef]|5[56])[0-9a-f]{10}\b",
           "<Axes at 0x7f3a12345678> 0x55d012345678", "<Axes at ‹addresses›> ‹addresses›", "the mask 0x00ff00ff"),
@@ -131,7 +134,11 @@ _ALWAYS = (
     Noise("folder of an environment", "paths",
           r"(?<![\w./~+-])[\w./~+-]{0,300}/(?=(?:site|dist)-packages/|lib/python3\.\d+/)",
           "/home/me/.venv/lib/python3.11/site-packages/keras/a.py:3",
-          "‹paths›site-packages/keras/a.py:3", "packages/keras/a.py:3"),
+          "‹paths›site-packages/keras/a.py:3", "packages/keras/a.py:3"))
+
+# %% ../nbs/12g_noise.ipynb #93e400b9
+_ALWAYS = (
+    *_TOOLS, *_PROCESSES,
     Noise("rate", "times",
           rf"{_NUMBER} ?(?:{_EACH})/s(?:ec(?:ond)?)?\b|{_NUMBER} ?{_UNIT}/{_EACH}\b"
           rf"|{_NUMBER} {_EACH} (?:per|a) sec(?:ond)?\b",

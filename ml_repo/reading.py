@@ -130,7 +130,7 @@ class Record(Tabular, dict):
             rows.insert(2, ("last seen", f"{self['seen']}, in a copy; it runs, or ran, on {self['host']['name']}"))
         return ("", ""), [row for row in rows if row[1]], str(self.folder)
 
-
+# %% ../nbs/03d_reading.ipynb #7b68a98c
 def read_record(
     folder: str | PathLike,  # of a record
 ) -> Record:  # with the key `seen` when its run is on another machine or still running

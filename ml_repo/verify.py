@@ -137,7 +137,7 @@ def measure_noise(
     spreads = {name: group.spread(name) for name in {name for run in group for name in run.metrics}}
     return {name: spread for name, spread in spreads.items() if spread and spread.n > 1}
 
-
+# %% ../nbs/12p_verify.ipynb #cdd9df0a
 def _judge(
     verification: Verification,  # that is filled in
     record: Record,  # of the run
@@ -194,6 +194,22 @@ def _name_place(
     image = ((record.get("image") or {}).get("image_digest") or "")[:19]
     return ", ".join(filter(None, [record["host"].get("name"), (record.get("machine") or {}).get("cpu"), *gpus, image]))
 
+
+def _keep_verdict(
+    verification: Verification,  # a note is added where it is not kept
+    record: Record,  # of the run
+    only: Iterable[str],  # kinds of items that counted; empty for all
+) -> None:
+    "Write the verdict beside the record, unless only some items counted."
+    if only:
+        counted = ", ".join(only)
+        verification.notes.append(f"Only some items counted ({counted}), so this verdict is not kept beside the record.")
+        return
+    try:
+        keep_verdict(record.folder, verification.to_dict())
+    except OSError as error:
+        verification.notes.append(f"The verdict could not be written beside the record: {error}")
+
 # %% ../nbs/12p_verify.ipynb #f3d52d04
 def verify_run(
     run: Record | str | PathLike,  # its record, or the folder of it
@@ -238,14 +254,7 @@ def verify_run(
         if keep or keep is None and verification.verdict == "differs":
             verification.kept = _keep_record(repeated, record.folder.parent)
     verification.duration_s = round(time.monotonic() - began, 3)
-    if only:
-        counted = ", ".join(only)
-        verification.notes.append(f"Only some items counted ({counted}), so this verdict is not kept beside the record.")
-        return verification
-    try:
-        keep_verdict(record.folder, verification.to_dict())
-    except OSError as error:
-        verification.notes.append(f"The verdict could not be written beside the record: {error}")
+    _keep_verdict(verification, record, only)
     return verification
 
 # %% ../nbs/12p_verify.ipynb #479644bb

@@ -275,7 +275,8 @@ def _count_open(event: str, arguments: tuple) -> None:
     """Count that a file of a record is opened to be read; Python calls it for every event of the interpreter."""
     if _COUNTERS and event == "open" and isinstance(arguments[0], (str, bytes)):
         path, flags = Path(os.fsdecode(arguments[0])), arguments[2] or 0
-        if path.name in READ_ONCE and (path.parent.parent / ".store").is_dir() and not flags & (os.O_WRONLY | os.O_RDWR):
+        is_read = not flags & (os.O_WRONLY | os.O_RDWR)
+        if is_read and path.name in READ_ONCE and (path.parent.parent / ".store").is_dir():
             for counter in _COUNTERS:
                 counter[path.parent.name, path.name] += 1
 
