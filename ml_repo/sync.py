@@ -208,6 +208,7 @@ class Mirror:
     def push_models(
         self,
         command: Sequence[str] | None = None,  # program and arguments, before folders and runs; the usual one without it
+        is_urgent: bool = False,  # also while all processors are busy
     ) -> bool:  # whether some are left
         "Have models pushed by a process of its own, when half a processor is idle."
         from ml_repo.mlflow_models import main
@@ -217,7 +218,7 @@ class Mirror:
         if self.pusher and self.pusher.returncode not in (0, 1) and len(self.pushing) > 1:  # it was killed by one of them: each by itself
             self.alone += self.pushing
         self.pusher, self.pushing = None, []
-        if (self.models or self.alone) and _await_leisure(0.2):
+        if (self.models or self.alone) and (is_urgent or _await_leisure(0.2)):
             self.pushing = sorted(self.models) or [self.alone[0]]
             with suppress(OSError):  # no more processes now
                 words = [*(command or command_for(main)), str(self.root), str(self.home), *self.pushing]
@@ -264,13 +265,15 @@ REST = 50  # times the duration of a round, the least time between two
 BUSY_REST = 60  # times the processor time of a piece, the rest after it where all processors are busy
 
 
-def _make_breath() -> Callable[[], None]:  # to be called after each piece
+def _make_breath(
+    busy_rest: float = BUSY_REST,  # times the processor time of a piece, 0 or more
+) -> Callable[[], None]:  # to be called after each piece
     "Make what rests while all processors are busy."
     used = time.process_time()
 
     def breathe() -> None:
         nonlocal used
-        _await_leisure(BUSY_REST * (time.process_time() - used))
+        _await_leisure(busy_rest * (time.process_time() - used))
         used = time.process_time()
 
     return breathe
@@ -281,10 +284,11 @@ def mirror_live(
     home: str | PathLike,  # folder of all records
     linger_s: float = LINGER_S,  # that it stays when nothing is left to do
     patience_s: float = PATIENCE_S,  # that it waits for half a processor
+    busy_rest: float = BUSY_REST,  # times the processor time of a piece, the rest after it where all processors are busy
 ) -> bool:  # False where another process does it
     "Keep MLflow up to date until no run is going."
     lock = Lock(make_folder(home) / "live.lock")
-    mirror, breathe = Mirror(root, home), _make_breath()
+    mirror, breathe = Mirror(root, home), _make_breath(busy_rest)
     while lock.acquire():
         _await_leisure(patience_s)
         patience_s, last = 0, time.monotonic()

@@ -31,7 +31,9 @@ def forget_person() -> None:
     folder = Path(tempfile.mkdtemp(prefix="ml-repo-tests-"))
     owner = os.getpid()
     atexit.register(lambda: os.getpid() == owner and shutil.rmtree(folder, ignore_errors=True))
-    (folder / "gitconfig").write_text("[user]\n\tname = test\n\temail = test@localhost\n[safe]\n\tdirectory = *\n")
+    trusted = subprocess.run(["git", "config", "--global", "--get-all", "safe.directory"], text=True, capture_output=True).stdout.split("\n")
+    safe = "".join(f"\tdirectory = {name}\n" for name in trusted if name)
+    (folder / "gitconfig").write_text(f"[user]\n\tname = test\n\temail = test@localhost\n[safe]\n{safe}")
     os.environ |= {"GIT_CONFIG_GLOBAL": str(folder / "gitconfig"), "KERAS_HOME": str(folder / "keras"),
                    "MATPLOTLIBRC": str(Path(find_spec("matplotlib").origin).parent / "mpl-data" / "matplotlibrc"),
                    "ML_REPO_MIRROR": "0"}  # no MLflow beside the runs of tests; those of the mirror ask for it
@@ -94,7 +96,7 @@ class Executed:
         return re.search(rf"^ ?{name} +(.*)$", self.text(), flags=re.MULTILINE)[1].strip()
 
 
-LIMIT_S = 300  # until a wait gives up: long enough for a machine with ten times as much to do
+LIMIT_S = 900  # until a wait gives up: long enough for a machine with ten times as much to do, and for what gives way to others
 
 
 def await_true(happened: Callable[[], object], what: str, limit_s: float = LIMIT_S, pause_s: float = 0.05) -> object:
