@@ -31,11 +31,11 @@ setup(
     install_requires=packages("requirements"),
     extras_require={"dev": packages("dev_requirements"), "cuda": packages("cuda_requirements"), "ray": packages("ray_requirements")},
     entry_points={
-        "console_scripts": ["ml-repo=ml_repo.cli:main"],
-        "papermill.engine": ["ml_repo=ml_repo.door:AskedEngine"],
-        "jupyter_client.kernel_provisioners": ["ml_repo-warm=ml_repo.warm:WarmProvisioner"],
-        "mlflow.app": ["ml_repo=ml_repo.mlflow_page:make_app"],
-        "jupyter_serverproxy_servers": [f"{name}=ml_repo.servers:{name}_tile" for name in ("mlflow", "tensorboard", "optuna", "results")],
+        "console_scripts": ["ml-repo=ml_repo.cli.app:main"],
+        "papermill.engine": ["ml_repo=ml_repo.execution.papermill_plugin:AskedEngine"],
+        "jupyter_client.kernel_provisioners": ["ml_repo-warm=ml_repo.warm.provisioner:WarmProvisioner"],
+        "mlflow.app": ["ml_repo=ml_repo.integrations.mlflow_app:make_app"],
+        "jupyter_serverproxy_servers": [f"{name}=ml_repo.integrations.servers:{name}_tile" for name in ("mlflow", "tensorboard", "optuna", "results")],
         "nbdev": [f"{settings['lib_path']}={settings['lib_path']}._modidx:d"],
     },
 )

@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT))
 try:
     import click
 
-    from ml_repo.run_commands import run
+    from ml_repo.cli.run import run
 except ImportError as error:
     sys.exit(f"{error}. The packages of this repository are in .venv (`make train` makes it; then: .venv/bin/python train.py) and in its image.")
 

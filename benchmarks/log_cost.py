@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ml_repo.run import Run
+from ml_repo.tracking.run import Run
 
 VALUES = 10_000
 

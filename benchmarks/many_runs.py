@@ -30,7 +30,7 @@ from typing import Any
 import jsonschema
 import nbformat
 
-from ml_repo.schema import RECORD_SCHEMA
+from ml_repo.records.schema import RECORD_SCHEMA
 
 MLFLOW = "mlflow==3.17.2"
 STEPS = 50
@@ -102,7 +102,7 @@ def make_template(keep: Path) -> Path:
         repository.mkdir(parents=True)
         (repository / "settings.ini").write_text("[DEFAULT]\npapermill_engine = ml_repo\n")
         (repository / ".gitignore").write_text((Path(__file__).parent.parent / ".gitignore").read_text())
-        code = ("from ml_repo.run import start_run\n\nrun = start_run()\nfor step in range(1, 51):\n    for split in ('train', 'validation'):\n"
+        code = ("from ml_repo.tracking.run import start_run\n\nrun = start_run()\nfor step in range(1, 51):\n    for split in ('train', 'validation'):\n"
                 "        run.log(step=step, split=split, loss=1 / step, accuracy=1 - 1 / step)")
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CONTRACT, metadata={"tags": ["parameters"]}), nbformat.v4.new_code_cell(code)])
         notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}

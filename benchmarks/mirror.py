@@ -26,13 +26,13 @@ from pathlib import Path
 import nbformat
 import psutil
 
-from ml_repo.mirror import start_mirror
-from ml_repo.reading import find_records
-from ml_repo.sync import PATIENCE_S
+from ml_repo.execution.mlflow_process import start_mirror
+from ml_repo.integrations.mlflow_sync import PATIENCE_S
+from ml_repo.records.reader import find_records
 
 TRAINING = """
 import numpy
-from ml_repo.run import start_run
+from ml_repo.tracking.run import start_run
 run, matrix, step = start_run(), numpy.random.default_rng(0).random((400, 400)), 0
 while True:
     for _ in range(inner):
@@ -41,7 +41,7 @@ while True:
     step += 1
 """
 START = 3  # windows that a start is given
-AT_ONCE = "import ml_repo.sync as sync; live = sync.mirror_live; sync.mirror_live = lambda *places: live(*places, patience_s=0); sync.main()"
+AT_ONCE = "import ml_repo.integrations.mlflow_sync as sync; live = sync.mirror_live; sync.mirror_live = lambda *places: live(*places, patience_s=0); sync.main()"
 
 
 def make_project(folder: Path) -> Path:
@@ -58,7 +58,7 @@ def make_project(folder: Path) -> Path:
 def start_training(project: Path, inner: int, threads: int) -> tuple[subprocess.Popen, Path]:
     """Start the notebook without a mirror; returns its process and its metrics, when it logs."""
     environment = os.environ | {"ML_REPO_MIRROR": "0", "OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}
-    command = [sys.executable, "-c", "from ml_repo.cli import main; main()", "run", "train.ipynb", "--quiet", "-p", "inner", str(inner)]
+    command = [sys.executable, "-c", "from ml_repo.cli.app import main; main()", "run", "train.ipynb", "--quiet", "-p", "inner", str(inner)]
     known = set(find_records(project / "experiments"))
     process = subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not (new := [one / "metrics.jsonl" for one in find_records(project / "experiments") if one not in known and (one / "metrics.jsonl").exists()]):
@@ -107,7 +107,7 @@ def main() -> None:
         inner = max(1, round(100 * measure_rate(metrics, 3) / 20))
         training.send_signal(signal.SIGTERM)
         training.wait()
-        subprocess.run([sys.executable, "-c", "from ml_repo.cli import main; main()", "sync", "mlflow"], cwd=project, check=True, capture_output=True)
+        subprocess.run([sys.executable, "-c", "from ml_repo.cli.app import main; main()", "sync", "mlflow"], cwd=project, check=True, capture_output=True)
         training, metrics = start_training(project, inner, given.threads)
         rounds = []
         for number in range(given.rounds):

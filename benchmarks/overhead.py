@@ -27,7 +27,7 @@ from pathlib import Path
 
 import nbformat
 
-from ml_repo.metrics import read_metrics
+from ml_repo.core.metrics import read_metrics
 
 ROOT = Path(__file__).parent.parent
 PLAIN = (Path(__file__).parent / "plain.py").read_text()

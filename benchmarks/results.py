@@ -65,7 +65,7 @@ def list_questions(records: Path, count: int, programs: Path) -> Questions:
         return [OURS, *words, "--records", str(records)]
 
     def find(options: str) -> list[str]:
-        return in_python(sys.executable, "ml_repo.results", f"for run in ml_repo.results.find_runs({options}, records=[{str(records)!r}]):\n"
+        return in_python(sys.executable, "ml_repo.results.search", f"for run in ml_repo.results.search.find_runs({options}, records=[{str(records)!r}]):\n"
                                                             "    print(run.run, run.state, run.parameters['lr'], run.metrics['val_accuracy'])")
 
     def search(options: str, shown: str = SHOWN) -> list[str]:

@@ -44,8 +44,8 @@ def main() -> None:
     given = options.parse_args()
 
     from browser import CHROMIUM, Browser
-    from ml_repo.gallery import build_gallery
-    from ml_repo.results import find_runs
+    from ml_repo.site.builder import build_gallery
+    from ml_repo.results.search import find_runs
 
     place = given.keep or Path(tempfile.mkdtemp())
     records, site = place / "records", place / "site"

@@ -113,7 +113,7 @@ def measure_example(keep: Path) -> dict[str, object]:
 ARTIFACTS = """import json, os, pathlib, sys
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 import mlflow
-from ml_repo.model import build_model
+from ml_repo.project.model import build_model
 here, notebook = pathlib.Path.cwd(), sys.argv[1]
 size = lambda folder: sum(path.stat().st_size for path in pathlib.Path(folder).rglob("*") if path.is_file())
 mlflow.set_tracking_uri(f"sqlite:///{here}/mlflow.db")

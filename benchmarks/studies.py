@@ -39,10 +39,10 @@ def list_steps(count: int) -> list[float]:
 
 def train_once(lr: float, callbacks: tuple = ()) -> tuple[float, str]:
     """Do in a function what the notebook does; returns the validation accuracy and the hash of the weights."""
-    from ml_repo.data import load_data
-    from ml_repo.fingerprint import hash_weights
-    from ml_repo.model import build_model
-    from ml_repo.training import evaluate_model, predict_probabilities, prepare_keras, train_model
+    from ml_repo.project.data import load_data
+    from ml_repo.core.hashing import hash_weights
+    from ml_repo.project.model import build_model
+    from ml_repo.project.training import evaluate_model, predict_probabilities, prepare_keras, train_model
 
     dataset, prepared = load_data("digits", 0), prepare_keras(0)
     model = build_model(dataset.train.images.shape[1:], len(dataset.classes), 32, 0.4)
@@ -99,7 +99,7 @@ def by_papermill(steps: list[float]) -> dict[float, str]:
 
 def by_study(steps: list[float], *words: str) -> dict[float, str]:
     """Run the command that searches."""
-    from ml_repo.cli import main
+    from ml_repo.cli.app import main
 
     main(["tune", str(NOTEBOOK), "--vary", f"lr={','.join(map(str, steps))}", "--sampler", "grid", "--metric", "val_accuracy", "-p", "epochs", "1", "-p", "figures", "False", *words], standalone_mode=False)
     return read_weights()

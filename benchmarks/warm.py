@@ -16,8 +16,8 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-from ml_repo.launch import run_notebook
-from ml_repo.warm import WarmProcess
+from ml_repo.execution.launch import run_notebook
+from ml_repo.warm.provisioner import WarmProcess
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests"))

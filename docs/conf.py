@@ -1,4 +1,4 @@
-"""How Sphinx makes the pages. `make docs` writes what it reads; see nbs/15s_manual.ipynb."""
+"""How Sphinx makes the pages. `make docs` writes what it reads; see nbs/docs/04_manual.ipynb."""
 import sys
 from configparser import ConfigParser
 from pathlib import Path

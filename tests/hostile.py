@@ -8,10 +8,10 @@ from pathlib import Path
 
 import yaml
 
-from ml_repo.record import open_record
-from ml_repo.study import STUDIES, Study
-from ml_repo.trial_files import Trial, note_run, write_trial
-from ml_repo.verdict import keep_verdict
+from ml_repo.records.record import open_record
+from ml_repo.records.verdict import keep_verdict
+from ml_repo.study.study import STUDIES, Study
+from ml_repo.study.trial_log import Trial, note_run, write_trial
 
 SPY = "http://192.0.2.1"  # a network that does not exist (RFC 5737)
 MARKDOWN = [

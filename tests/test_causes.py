@@ -10,15 +10,15 @@ import nbformat
 import pytest
 from conftest import ROOT, checked, run
 
-from ml_repo.causes import find_causes
-from ml_repo.divergence import find_divergence
-from ml_repo.judgement import judge_runs
-from ml_repo.reading import find_records, read_record
-from ml_repo.store import read_text, store_text
+from ml_repo.core.content_store import read_text, store_text
+from ml_repo.records.reader import find_records, read_record
+from ml_repo.verify.causes import find_causes
+from ml_repo.verify.divergence import find_divergence
+from ml_repo.verify.report import judge_runs
 
 PARAMETERS = "lr: float = 0.1  # step size, above 0\nseed: int = 0  # of the noise, at least 0\nunused: int = 0  # changes nothing"
 CELLS = [
-    "import os, time\nfrom pathlib import Path\nimport numpy as np\nimport fake_library, helper, local_helper\nfrom ml_repo.run import note_facts, start_run",
+    "import os, time\nfrom pathlib import Path\nimport numpy as np\nimport fake_library, helper, local_helper\nfrom ml_repo.tracking.run import note_facts, start_run",
     "run = start_run()",
     "data = np.frombuffer(Path('data/values.bin').read_bytes(), np.uint8) / 255\nPath('data/notes.bin').read_bytes()\nnp.zeros(9)",
     "threads = int(os.environ.get('OMP_NUM_THREADS', '2'))\nflags = len(os.environ.get('XLA_FLAGS', ''))\n"

@@ -25,7 +25,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from test_record import git, write_notebook
 
-from ml_repo.reading import Record, find_records, read_record
+from ml_repo.records.reader import Record, find_records, read_record
 
 pytestmark = pytest.mark.slow
 
@@ -39,8 +39,8 @@ CONTRACT = "lr: float = 0.1  # step size, above 0\nwait_s: float = 0.0  # second
 WORK = """
 import os, time
 from pathlib import Path
-from ml_repo.provenance import find_repository
-from ml_repo.run import start_run
+from ml_repo.provenance.repository import find_repository
+from ml_repo.tracking.run import start_run
 import numpy
 run = start_run()
 print("data", open(find_repository() / "data/prices.csv").read().strip(), "user", os.getuid(), flush=True)

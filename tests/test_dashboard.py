@@ -7,8 +7,8 @@ from browser import CHROMIUM, Browser
 from conftest import checked
 from test_views import Ui, await_end, jupyterlab, save
 
-from ml_repo.study import Study, _write_study
-from ml_repo.trial_files import Trial, write_trial
+from ml_repo.study.study import Study, _write_study
+from ml_repo.study.trial_log import Trial, write_trial
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")]
 REQUESTED = "performance.getEntriesByType('resource').map(one => new URL(one.name).host).filter(host => host)"

@@ -11,13 +11,13 @@ import nbformat
 import pytest
 from conftest import BIN, ROOT, checked, run
 
-from ml_repo.differences import Differences, diff_runs
-from ml_repo.reading import find_records, read_record
-from ml_repo.store import read_text, store_text
+from ml_repo.core.content_store import read_text, store_text
+from ml_repo.records.reader import find_records, read_record
+from ml_repo.results.diff import Differences, diff_runs
 
 SOURCES = [
     "lr: float = 0.1  # step size, above 0",
-    "import helper\nfrom pathlib import Path\nfrom ml_repo.run import start_run",
+    "import helper\nfrom pathlib import Path\nfrom ml_repo.tracking.run import start_run",
     "# Reading\n\nOne file.",
     "content = Path('data/values.bin').read_bytes()\nstart_run().log(split='test', direction='higher', accuracy=0.5)",
     "print(helper.answer())",
@@ -410,5 +410,5 @@ def test_the_answer_comes_at_once(project):
     folder, first = project
     (folder / "helper.py").write_text("def answer():\n    return 43\n")
     second = train(folder, "-p", "lr", "0.2")
-    program = f"import sys; from ml_repo.differences import diff_runs; diff_runs({str(first)!r}, {str(second)!r}).text(); print({{'nbdime', 'numpy', 'nbformat'}} & set(sys.modules))"
+    program = f"import sys; from ml_repo.results.diff import diff_runs; diff_runs({str(first)!r}, {str(second)!r}).text(); print({{'nbdime', 'numpy', 'nbformat'}} & set(sys.modules))"
     assert checked(sys.executable, "-c", program).strip() == "set()"

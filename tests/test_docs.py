@@ -13,8 +13,8 @@ from browser import serve_pages
 from conftest import LIMIT_S, ROOT, checked
 from test_site import axe, browser  # noqa: F401  fixtures
 
-from ml_repo.chapters import read_chapter
-from ml_repo.manual import read_contents
+from ml_repo.docs.chapters import read_chapter
+from ml_repo.docs.manual import read_contents
 
 NOTEBOOKS = sorted(str(path.relative_to(ROOT / "nbs")) for path in (ROOT / "nbs").rglob("*.ipynb") if not path.parent.name.startswith((".", "_")))
 GUIDES = [name for name in NOTEBOOKS if name.startswith("guides/")]

@@ -10,7 +10,7 @@ import papermill
 import pytest
 from conftest import BIN, ROOT, checked, run
 
-from ml_repo.parameters import read_parameters
+from ml_repo.notebook.parameters import read_parameters
 
 NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
 LIBRARY = [path for path in NOTEBOOKS if path.name[0].isdigit()]
@@ -64,7 +64,7 @@ def test_a_failing_notebook_fails_nbdev_test(tree):
     notebook = tree / "nbs" / "00a_tables.ipynb"
     notebook.write_text(notebook.read_text().replace('bundle[\\"text/html\\"].count(\\"<b>\\"), 0)', '1, 2)'))
     assert changes(tree), "the test below was not broken"
-    assert run("nbdev_test", "--path", "nbs/00a_tables.ipynb", cwd=tree).returncode == 1
+    assert run("nbdev_test", "--path", "nbs/core/01_tables.ipynb", cwd=tree).returncode == 1
 
 
 def test_the_parameters_tag_survives_cleaning(tree):
@@ -115,7 +115,7 @@ def imported_modules(source: str) -> set[str]:
 
 
 def test_the_import_gate_sees_every_way_to_import():
-    source = "from .data import load_data\ndef f():\n    import ml_repo.model\n    from ml_repo.training import train_model"
+    source = "from .data import load_data\ndef f():\n    import ml_repo.project.model\n    from ml_repo.project.training import train_model"
     assert imported_modules(source) == {"data", "model", "training"}
     assert imported_modules((ROOT / "ml_repo" / "data.py").read_text()) == {"fingerprint", "run", "sources", "tables"}
 

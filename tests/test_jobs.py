@@ -18,14 +18,14 @@ import pytest
 from conftest import BIN, LIMIT_S, ROOT, await_true, run
 from test_record import make_repository, write_notebook
 
-from ml_repo.control import find_supervisor, wait_run
-from ml_repo.files import is_held
-from ml_repo.reading import read_record
+from ml_repo.core.files import is_held
+from ml_repo.execution.job_control import find_supervisor, wait_run
+from ml_repo.records.reader import read_record
 
 CONTRACT = "epochs: int = 3  # lines, at least 1\nfails: bool = False  # at the end\n"
 LINES = """
 import time
-from ml_repo.run import start_run
+from ml_repo.tracking.run import start_run
 run = start_run()
 for epoch in range(1, epochs + 1):
     print("epoch", epoch, flush=True)

@@ -14,9 +14,9 @@ from conftest import ROOT, checked, list_shipped
 from PIL import Image
 from test_record import commit, make_repository, write_notebook
 
-from ml_repo.judgement import judge_runs
-from ml_repo.reading import read_record
-from ml_repo.texts import drop_logs, show_text
+from ml_repo.records.reader import read_record
+from ml_repo.verify.report import judge_runs
+from ml_repo.verify.text_diff import drop_logs, show_text
 
 RECORDS = [path for path in list_shipped() if json.loads((path / "record.json").read_text())["state"] == "completed"]
 NOISE = re.compile(r"[\d.]+ s/epoch, \d+ s left|^[IWE]\d{4} .*?(?= \S+:\d+\])|train-\w+-\w+|fit_(?:duration|processor)_s[^\n]*?[\d.]+(?=[^\d.]|\Z)|[\d.]+ ?(?=s/epoch)", re.MULTILINE)

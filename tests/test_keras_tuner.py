@@ -10,8 +10,8 @@ import jsonschema
 import pytest
 from conftest import BIN, ROOT, await_true, run
 
-from ml_repo.reading import find_records, read_record
-from ml_repo.schema import RECORD_SCHEMA
+from ml_repo.records.reader import find_records, read_record
+from ml_repo.records.schema import RECORD_SCHEMA
 
 pytestmark = pytest.mark.slow
 HYPERBAND = ("tuner=hyperband", "epochs=3", "keep=1", "batch_size=128")

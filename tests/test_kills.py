@@ -19,9 +19,9 @@ import psutil
 import pytest
 from conftest import BIN, LIMIT_S, await_true
 
-from ml_repo.files import read_lines
-from ml_repo.reading import find_records, read_record
-from ml_repo.schema import RECORD_SCHEMA
+from ml_repo.core.files import read_lines
+from ml_repo.records.reader import find_records, read_record
+from ml_repo.records.schema import RECORD_SCHEMA
 
 SEED = int(os.environ.get("KILL_SEED", random.SystemRandom().randrange(10**6)))
 ENVIRONMENT = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
@@ -36,7 +36,7 @@ grow_at: int = -1  # tick from which the kernel takes memory without an end
 stubborn: bool = False  # whether the kernel ignores SIGINT
 until: str = ''  # go on until this file exists"""
 PREPARE = f"""import os, signal, time
-from ml_repo.run import start_run
+from ml_repo.tracking.run import start_run
 run, total, held = start_run(), 0, []
 if stubborn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -516,8 +516,8 @@ def test_prints_wait_for_a_supervisor_that_stands_still(tmp_path):
 @pytest.mark.slow
 def test_a_run_inside_of_a_run(tmp_path):
     """Each has its own record, and each knows its own end."""
-    write_repository(tmp_path, "from ml_repo.run import start_run; start_run().log(inner=1)", WAIT, name="inner.ipynb", parameters="lr: float = 0.1")
-    outer = "from ml_repo.run import start_run; start_run().log(outer=1)\nimport papermill; papermill.execute_notebook('inner.ipynb', 'inner-out.ipynb')"
+    write_repository(tmp_path, "from ml_repo.tracking.run import start_run; start_run().log(inner=1)", WAIT, name="inner.ipynb", parameters="lr: float = 0.1")
+    outer = "from ml_repo.tracking.run import start_run; start_run().log(outer=1)\nimport papermill; papermill.execute_notebook('inner.ipynb', 'inner-out.ipynb')"
     code, record, marks, _ = odd(tmp_path, outer, act=lambda pid: os.kill(pid, signal.SIGTERM))
     inner = read_record(next(tmp_path.glob("experiments/inner-*")))
     assert (code, record["state"], marks, inner["state"]) == (-15, "interrupted", ["completed", "interrupted"], "interrupted")
@@ -610,7 +610,7 @@ MANY = """
 import json, sys, threading
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
-from ml_repo.launch import run_notebook
+from ml_repo.execution.launch import run_notebook
 
 def one(number):
     with room:
@@ -635,7 +635,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize(("processes", "threads", "at_once"), [(2, 4, 2), pytest.param(10, 20, 2, marks=pytest.mark.slow)])
 def test_many_at_once_are_not_mixed_up(tmp_path, processes, threads, at_once):
     """Each of the runs finds its own value in its parameters, its output and its metrics."""
-    write_repository(tmp_path, "from ml_repo.run import start_run\nstart_run().log(value=value)\nprint('value', value)",
+    write_repository(tmp_path, "from ml_repo.tracking.run import start_run\nstart_run().log(value=value)\nprint('value', value)",
                      name="one.ipynb", parameters="value: int = -1  # the number of the run")
     (tmp_path / "many.py").write_text(MANY)
     result = subprocess.run([sys.executable, "many.py", str(processes), str(threads), str(at_once)], cwd=tmp_path, env=ENVIRONMENT, text=True, capture_output=True)

@@ -8,7 +8,7 @@ import pytest
 from conftest import checked, run
 from test_record import make_repository, write_notebook
 
-from ml_repo.reading import find_records, read_record
+from ml_repo.records.reader import find_records, read_record
 
 LIBRARY = """
 import os
@@ -111,11 +111,11 @@ def test_a_result_outside_of_the_project_counts(tmp_path):
 
 def test_a_record_of_an_earlier_version_is_judged_as_well(shipped, tmp_path):
     """The first shipped run has written Keras' settings, and its record calls them an output."""
-    from ml_repo.contrasts import read_files, read_library_files
-    from ml_repo.file_judgement import judge_outputs
-    from ml_repo.metric_judgement import Tolerances
-    from ml_repo.origins import Origin
-    from ml_repo.reading import Record
+    from ml_repo.results.record_diff import read_files, read_library_files
+    from ml_repo.verify.file_check import judge_outputs
+    from ml_repo.verify.metric_check import Tolerances
+    from ml_repo.verify.text_context import Origin
+    from ml_repo.records.reader import Record
 
     wrote, read = (read_record(folder) for folder in find_records(shipped)[:2])
     assert any(file["path"].endswith(".keras/keras.json") for file in wrote["outputs"]["files"])

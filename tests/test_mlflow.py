@@ -17,9 +17,9 @@ from conftest import BIN, await_true, run
 from test_record import make_repository, write_notebook
 
 os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "ERROR"}
-from ml_repo.mirror import find_mirror, name_embedded
-from ml_repo.mlflow_store import Store
-from ml_repo.reading import find_records, read_record
+from ml_repo.execution.mlflow_process import find_mirror, name_embedded
+from ml_repo.integrations.mlflow_writer import Store
+from ml_repo.records.reader import find_records, read_record
 
 
 LIVE = "[DEFAULT]\npapermill_engine = ml_repo\nmlflow_mirror = live\n"
@@ -27,7 +27,7 @@ QUIET = "[DEFAULT]\npapermill_engine = ml_repo\n"
 CONTRACT = 'epochs: int = 3  # lines, at least 1\npause_s: float = 0.0  # between two lines, seconds\nlr: float = 0.1  # step size\nfails: bool = False  # at the end\nlong: str = ""  # any text\n'
 LINES = """
 import time
-from ml_repo.run import start_run, note_facts
+from ml_repo.tracking.run import start_run, note_facts
 run = start_run()
 note_facts("data", digits={"sha256": "ab" * 32})
 run.artifact_path("loss.png").write_bytes(b"no real picture")
@@ -66,7 +66,7 @@ def list_mirrors(home: Path) -> list[int]:
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
             words = file.read_bytes().split(b"\0")
-            if b"from ml_repo.sync import main; main()" in words and str(home).encode() in words:
+            if b"from ml_repo.integrations.mlflow_sync import main; main()" in words and str(home).encode() in words:
                 found.append(int(file.parent.name))
     return found
 
@@ -371,7 +371,7 @@ def test_a_server_that_hangs_does_not_hold_a_run_up(tmp_path):
 def test_the_mirror_ends_itself(tmp_path, monkeypatch):
     project = make_project(tmp_path / "project", QUIET)
     folder = count(project)
-    program = f"from ml_repo.sync import mirror_live; mirror_live({str(project)!r}, {str(folder.parent)!r}, linger_s=1)"
+    program = f"from ml_repo.integrations.mlflow_sync import mirror_live; mirror_live({str(project)!r}, {str(folder.parent)!r}, linger_s=1)"
     assert run(sys.executable, "-c", program, cwd=project).returncode == 0
     assert not find_mirror(folder.parent)
     check(open_client(name_embedded(folder.parent)), folder)
@@ -382,7 +382,7 @@ def test_a_model_is_registered_when_its_run_has_ended(tmp_path):
     project = make_repository(tmp_path / "project", LIVE + "mlflow_models = live\n")
     write_notebook(project / "fit.ipynb", "units: int = 2  # at least 1\n", """
 import keras
-from ml_repo.run import start_run
+from ml_repo.tracking.run import start_run
 run = start_run()
 keras.Sequential([keras.Input((3,)), keras.layers.Dense(units)]).save(run.artifact_path("model.keras"))
 """)
@@ -404,10 +404,10 @@ keras.Sequential([keras.Input((3,)), keras.layers.Dense(units)]).save(run.artifa
 
 def test_a_training_does_not_import_mlflow(tmp_path):
     project = make_repository(tmp_path / "project", LIVE)
-    write_notebook(project / "look.ipynb", "lr: float = 0.1  # step size\n", "from ml_repo.run import start_run\nimport sys\nrun = start_run()\nassert 'mlflow' not in sys.modules")
+    write_notebook(project / "look.ipynb", "lr: float = 0.1  # step size\n", "from ml_repo.tracking.run import start_run\nimport sys\nrun = start_run()\nassert 'mlflow' not in sys.modules")
     try:
         ml_repo(project, "run", "look.ipynb", "--quiet")
-        program = "import sys, papermill, ml_repo.engine; print('mlflow' in sys.modules)"
+        program = "import sys, papermill, ml_repo.execution.engine; print('mlflow' in sys.modules)"
         assert run(sys.executable, "-c", program).stdout.strip() == "False", "the supervisor would import it"
     finally:
         stop_mirror(project / "experiments")

@@ -12,7 +12,7 @@ import pytest
 from conftest import BIN, LIMIT_S, await_true
 from test_study import METRIC, SPACE, ml_repo, project, read_runs, read_values, start, study_folder, tune
 
-from ml_repo.trial_files import read_trials
+from ml_repo.study.trial_log import read_trials
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 SMALL = {"object_store_memory": 80 * 2**20, "node_ip_address": "127.0.0.1"}

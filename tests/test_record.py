@@ -28,12 +28,12 @@ from jupyter_client.manager import start_new_kernel
 
 from papermill.cli import papermill as papermill_command
 
-from ml_repo.cli import main as ml_repo_command
-from ml_repo.fingerprint import hash_notebook
-from ml_repo.launch import run_notebook
-from ml_repo.parameters import ParameterError
-from ml_repo.reading import find_records, read_record
-from ml_repo.schema import RECORD_SCHEMA
+from ml_repo.cli.app import main as ml_repo_command
+from ml_repo.core.hashing import hash_notebook
+from ml_repo.execution.launch import run_notebook
+from ml_repo.notebook.parameters import ParameterError
+from ml_repo.records.reader import find_records, read_record
+from ml_repo.records.schema import RECORD_SCHEMA
 
 ASKING = "[DEFAULT]\npapermill_engine = ml_repo\n"
 PYTHON = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -268,7 +268,7 @@ FULL = [
     import matplotlib
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
-    from ml_repo.run import current_run, start_run
+    from ml_repo.tracking.run import current_run, start_run
     """,
     """
     run = start_run(experiment="ignored here")
@@ -496,7 +496,7 @@ def test_the_runs_of_two_people_merge(tmp_path):
     (tmp_path / "origin" / "docker").mkdir(parents=True)
     (tmp_path / "origin" / "docker" / "requirements.txt").write_text("click==0.1\nnot-installed==2.0\n")
     (tmp_path / "origin" / "nbs").mkdir()
-    write_notebook(tmp_path / "origin" / "nbs" / "train.ipynb", CONTRACT, "from ml_repo.run import start_run\nrun = start_run()",
+    write_notebook(tmp_path / "origin" / "nbs" / "train.ipynb", CONTRACT, "from ml_repo.tracking.run import start_run\nrun = start_run()",
                    "run.log(split='test', loss=lr)\nrun.artifact_path('weights.bin').write_bytes(bytes(1000))")
     origin = make_repository(tmp_path / "origin")
     people = [tmp_path / name for name in ("anna", "ben")]
@@ -653,8 +653,8 @@ def test_values_that_were_never_set_are_not_called_overwritten(odd):
 
 
 def test_a_notebook_that_runs_another_one_keeps_two_records(odd):
-    write_notebook(odd / "inner.ipynb", CONTRACT, "from ml_repo.run import start_run\nstart_run().log(inner=1)")
-    write_notebook(odd / "outer.ipynb", CONTRACT, "import papermill\nfrom ml_repo.run import start_run",
+    write_notebook(odd / "inner.ipynb", CONTRACT, "from ml_repo.tracking.run import start_run\nstart_run().log(inner=1)")
+    write_notebook(odd / "outer.ipynb", CONTRACT, "import papermill\nfrom ml_repo.tracking.run import start_run",
                    "papermill.execute_notebook('inner.ipynb', None, {'lr': 0.7}, progress_bar=False)\nstart_run().log(outer=1)")
     checked("papermill", "outer.ipynb", "--no-progress-bar", cwd=odd)
     found = {one["notebook"]: one for one in read_records(odd)}
@@ -693,7 +693,7 @@ class Hand:
 
 def test_runs_by_hand_hide_secrets_and_tell_what_happened(tmp_path):
     folder, token, password = make_repository(tmp_path / "repository"), SECRETS["a parameter with a harmless name"], SECRETS["a value inside of a parameter"]
-    hand = Hand(folder / "explore.ipynb", CONTRACT, f"from ml_repo.run import start_run\nrun = start_run(note='with {token}')", "run.log(loss=lr)",
+    hand = Hand(folder / "explore.ipynb", CONTRACT, f"from ml_repo.tracking.run import start_run\nrun = start_run(note='with {token}')", "run.log(loss=lr)",
                 f"import os\nraise OSError('no {token}, ' + os.environ['DB_PASSWORD'])", "%%time\n!echo a shell", DB_PASSWORD=password)
     try:
         assert hand.run(0, 1, 2, 4, 3, 1, 2, 2) == ["ok"] * 4 + ["error"] + ["ok"] * 3

@@ -14,10 +14,10 @@ import pytest
 from conftest import LIMIT_S, ROOT, checked
 from test_record import git, make_repository, read_records, write_notebook
 
-from ml_repo.environments import EnvironmentDiffers, make_venv
-from ml_repo.reading import Record, find_records, read_record
-from ml_repo.rerun import rerun_run
-from ml_repo.store import store_text
+from ml_repo.core.content_store import store_text
+from ml_repo.records.reader import Record, find_records, read_record
+from ml_repo.reproduce.environments import EnvironmentDiffers, make_venv
+from ml_repo.reproduce.rerun import rerun_run
 
 CONTRACT = "lr: float = 0.1  # step size, above 0\nwait_s: float = 0.0  # seconds, at least 0\napi_key: str = ''"
 WORK = """
@@ -27,7 +27,7 @@ from pathlib import Path
 time.sleep(wait_s)
 print("helper", helper.VALUE, Path(helper.__file__).parent == Path.cwd(), open("data/prices.csv").read().strip(), sorted(os.listdir("data")))
 Path("written.txt").write_text("by the run")
-from ml_repo.run import start_run
+from ml_repo.tracking.run import start_run
 start_run().log(split="test", result=lr * helper.VALUE)
 """
 
@@ -119,7 +119,7 @@ def test_a_changed_byte_of_the_data_is_found_before_anything_starts(first):
 
 
 def test_two_at_once(first):
-    code = f"import sys; from ml_repo.rerun import rerun_run; print(rerun_run({str(first.folder)!r})['state'])"
+    code = f"import sys; from ml_repo.reproduce.rerun import rerun_run; print(rerun_run({str(first.folder)!r})['state'])"
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(lambda _: checked(sys.executable, "-c", code).strip(), range(2))) == ["completed"] * 2
     assert worktrees(first.folder) == 1
@@ -133,7 +133,7 @@ def test_a_values_error_is_told(first):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_removes_the_worktree_and_is_in_the_record(first, number, tmp_path):
     known = set(find_records(first.folder.parent))
-    code = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from ml_repo.rerun import rerun_run; rerun_run({str(first.folder)!r}, {{'wait_s': 600.0}})"
+    code = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from ml_repo.reproduce.rerun import rerun_run; rerun_run({str(first.folder)!r}, {{'wait_s': 600.0}})"
     process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"TMPDIR": str(tmp_path)}, stderr=subprocess.DEVNULL)
     while not (new := set(find_records(first.folder.parent)) - known):
         time.sleep(0.05)
@@ -148,7 +148,7 @@ def test_a_signal_removes_the_worktree_and_is_in_the_record(first, number, tmp_p
 @pytest.mark.slow
 def test_what_a_killed_rerun_leaves_is_removed_by_the_next(first, tmp_path, monkeypatch):
     known = set(find_records(first.folder.parent))
-    code = f"from ml_repo.rerun import rerun_run; rerun_run({str(first.folder)!r}, {{'wait_s': 600.0}})"
+    code = f"from ml_repo.reproduce.rerun import rerun_run; rerun_run({str(first.folder)!r}, {{'wait_s': 600.0}})"
     process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"TMPDIR": str(tmp_path)}, stderr=subprocess.DEVNULL)
     while not (new := set(find_records(first.folder.parent)) - known):
         time.sleep(0.05)

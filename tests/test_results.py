@@ -191,7 +191,7 @@ def test_a_killed_reader_leaves_an_index_that_works(home):
 
 
 def test_a_run_whose_process_is_gone_is_listed_as_killed(home):
-    host = json.loads(checked(sys.executable, "-c", "import json; from ml_repo.record import read_host; print(json.dumps(read_host()))"))
+    host = json.loads(checked(sys.executable, "-c", "import json; from ml_repo.records.record import read_host; print(json.dumps(read_host()))"))
     make_record(home, 50, state="running", host=host | {"pid": 999999})
     make_record(home, 51, state="running", host={"name": "elsewhere", "boot": "x", "machine": "y", "pid": 5})
     found = {one["run"][-4:]: one["state"] for one in listed(home)}
@@ -284,7 +284,7 @@ def test_a_shell_completes_runs(home):
 def test_nothing_heavy_is_imported_to_look(home, command):
     program = """
 import sys
-from ml_repo.cli import main
+from ml_repo.cli.app import main
 try:
     main(sys.argv[1:], prog_name="ml-repo")
 finally:

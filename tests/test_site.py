@@ -15,11 +15,11 @@ from browser import CHROMIUM, Browser, serve_pages
 from conftest import LIMIT_S, ROOT, checked, copy_shipped, run
 from hostile import decode_fragments, find_dangers, write_hostile, write_hostile_study
 
-from ml_repo.frames import hash_makers
-from ml_repo.gallery import build_gallery
-from ml_repo.imports import trace_modules
-from ml_repo.report import make_report
-from ml_repo.results import find_runs
+from ml_repo.notebook.imports import trace_modules
+from ml_repo.results.search import find_runs
+from ml_repo.site.builder import build_gallery
+from ml_repo.site.single_file import make_report
+from ml_repo.site.templates import hash_makers
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 from site_records import make_records  # noqa: E402
@@ -109,14 +109,14 @@ def test_pages_are_the_same_each_time_and_only_what_changed_is_made_again(record
 
 
 def test_every_module_that_makes_a_page_counts_for_its_version(records, tmp_path):
-    makers = ("ml_repo.run_page", "ml_repo.study_page")
+    makers = ("ml_repo.site.run_page", "ml_repo.site.study_page")
     traced = trace_modules(makers, ROOT)
-    program = ("import sys; from pathlib import Path; from ml_repo.gallery import build_gallery; from ml_repo.results import find_runs; "
+    program = ("import sys; from pathlib import Path; from ml_repo.site.builder import build_gallery; from ml_repo.results.search import find_runs; "
                "build_gallery(Path(sys.argv[1]), find_runs(records=[Path(sys.argv[2])])); "
                "print(*sorted(name for name in sys.modules if name.startswith('ml_repo.')))")
     used = set(checked(sys.executable, "-c", program, tmp_path / "site", records).split())
-    tables = {"ml_repo.gallery", "ml_repo.catalogue"}  # make the pages of all runs, which are made each time
-    assert "ml_repo.markup" in used and used - traced.keys() <= tables
+    tables = {"ml_repo.site.builder", "ml_repo.site.run_index"}  # make the pages of all runs, which are made each time
+    assert "ml_repo.site.sanitize" in used and used - traced.keys() <= tables
     package = Path(shutil.copytree(ROOT / "ml_repo", tmp_path / "ml_repo"))
     version = hash_makers(makers, package)
     for name in ("schema", "verdict", "metrics", "study_plots"):
@@ -293,7 +293,7 @@ def test_the_table_sorts_filters_groups_and_keeps_it_in_the_address(browser, sit
     assert set(browser.ask(rows)) == kept and browser.ask("document.querySelector('[aria-sort=descending] button').id") == "sort-metrics.test_accuracy"
     browser.show(homes["file"] + "index.html#seeds=1&f.experiment=%3D+step-size")
     shown = browser.ask("document.getElementById('body').textContent")
-    from ml_repo.repetitions import group_runs
+    from ml_repo.results.seed_groups import group_runs
     spreads = {str(group.spread("test_accuracy")) for group in group_runs(values)}
     assert len(spreads) == 3 and all(spread in shown for spread in spreads), (spreads, shown)
     browser.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))

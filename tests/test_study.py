@@ -16,10 +16,10 @@ import pytest
 from conftest import BIN, LIMIT_S, await_true, run
 from test_record import ASKING, make_repository, write_notebook
 
-from ml_repo.files import read_lines
-from ml_repo.reading import find_records, read_record
-from ml_repo.schema import RECORD_SCHEMA
-from ml_repo.trial_files import read_trials
+from ml_repo.core.files import read_lines
+from ml_repo.records.reader import find_records, read_record
+from ml_repo.records.schema import RECORD_SCHEMA
+from ml_repo.study.trial_log import read_trials
 
 CONTRACT = """
 x: float = 0.5  # where we are, at least 0, at most 1
@@ -32,7 +32,7 @@ seed: int = 0  # at least 0
 """
 BOWL = """
 import time
-from ml_repo.run import start_run
+from ml_repo.tracking.run import start_run
 run = start_run()
 top = 1 - abs(x - 0.3) - 0.1 * (kind == "b") - abs(units - 20) / 1000 + seed / 10000
 for epoch in range(1, epochs + 1):
@@ -280,10 +280,10 @@ def find_victim(driver: subprocess.Popen, kind: str) -> psutil.Process | None:
         if kind == "driver":
             return psutil.Process(driver.pid)
         family = psutil.Process(driver.pid).children(recursive=True)
-        mark = {"worker": "ml_repo.workers", "kernel": "ipykernel_launcher", "warm": "ml_repo.warm_server"}[kind]
+        mark = {"worker": "ml_repo.study.workers", "kernel": "ipykernel_launcher", "warm": "ml_repo.warm.server"}[kind]
         found = [one for one in family if mark in " ".join(one.cmdline())]
         if kind == "kernel":
-            warm = [one.pid for one in family if "ml_repo.warm_server" in " ".join(one.cmdline())]
+            warm = [one.pid for one in family if "ml_repo.warm.server" in " ".join(one.cmdline())]
             found += [one for one in family if one.ppid() in warm and os.getsid(one.pid) == one.pid and one.pid not in warm]
         return random.choice(found) if found else None
 
@@ -442,7 +442,7 @@ def test_two_machines_share_a_server(project, expected, tmp_path_factory, postgr
 
 def test_listing_studies_imports_nothing_heavy(project):
     tune(project, "--vary", "x=0.1,0.2", *METRIC, "--sampler", "grid")
-    program = ("import sys; sys.argv = ['ml-repo', 'study', {!r}, *{!r}]; from ml_repo.cli import main\ntry:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+    program = ("import sys; sys.argv = ['ml-repo', 'study', {!r}, *{!r}]; from ml_repo.cli.app import main\ntry:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
                "print('heavy:', *({{'optuna', 'papermill', 'tensorflow', 'mlflow', 'pandas', 'nbformat', 'numpy'}} & set(sys.modules)))")
     for command, words in (("ls", []), ("show", ["bowl"]), ("best", ["bowl", "--json"])):
         text = run("python", "-c", program.format(command, words), cwd=project).stdout

@@ -11,8 +11,8 @@ import pytest
 from conftest import checked, run
 from test_record import commit, make_repository
 
-from ml_repo.reading import find_records, read_record
-from ml_repo.verify import verify_run
+from ml_repo.records.reader import find_records, read_record
+from ml_repo.verify.verify import verify_run
 
 SOURCES = {  # source distributions on PyPI, by name: version, SHA-256, folder of the notebooks
     "ipython": ("8.31.0", "b6a2274606bec6166405ff05e54932ed6e5cfecaca1fc05f2cacde7bb074d70b", "examples/IPython Kernel"),

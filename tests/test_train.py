@@ -13,10 +13,10 @@ import pytest
 from conftest import BIN, Executed, checked, run
 from PIL import Image
 
-from ml_repo.files import read_lines
-from ml_repo.metrics import read_metrics
-from ml_repo.reading import Record, read_record
-from ml_repo.schema import RECORD_SCHEMA
+from ml_repo.core.files import read_lines
+from ml_repo.core.metrics import read_metrics
+from ml_repo.records.reader import Record, read_record
+from ml_repo.records.schema import RECORD_SCHEMA
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +86,9 @@ def test_the_executed_notebook_is_a_whole_report(default_run):
 def test_the_trained_model_can_be_loaded_and_is_the_one_that_was_measured(default_run):
     program = """if True:
         import sys
-        from ml_repo.data import load_data
-        from ml_repo.fingerprint import hash_weights
-        from ml_repo.results import load_metrics, load_model
+        from ml_repo.project.data import load_data
+        from ml_repo.core.hashing import hash_weights
+        from ml_repo.results.search import load_metrics, load_model
         model, test = load_model(sys.argv[1]), load_data("digits").test
         print("curve", len(load_metrics(sys.argv[1]).query("metric == 'val_accuracy'")))
         print("hash", hash_weights(model.weights))
@@ -160,9 +160,9 @@ def test_a_lost_tag_is_refused(tree):
 
 
 def test_a_data_set_that_cannot_be_fetched_says_where_to_put_it(tmp_path):
-    program = "from ml_repo.data import load_data; load_data('mnist')"
+    program = "from ml_repo.project.data import load_data; load_data('mnist')"
     nowhere = {"https_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9", "KERAS_HOME": str(tmp_path)}
     result = run(sys.executable, "-c", program, **nowhere)
     assert result.returncode != 0
     last = result.stdout.strip().splitlines()[-1]
-    assert last.startswith("ml_repo.sources.DataError: mnist") and f"{tmp_path}/datasets" in last and "mnist.npz" in last, result.stdout
+    assert last.startswith("ml_repo.project.datasets.DataError: mnist") and f"{tmp_path}/datasets" in last and "mnist.npz" in last, result.stdout

@@ -13,15 +13,15 @@ import jsonschema
 import pytest
 from conftest import LIMIT_S
 
-from ml_repo.bin import list_bin, remove_runs, restore_run
-from ml_repo.disk import measure_disk
-from ml_repo.editing import edit_record
-from ml_repo.edits import EDITS, add_edit, make_edit
-from ml_repo.garbage import collect_garbage
-from ml_repo.reading import read_record
-from ml_repo.record import OpenRecord, open_record
-from ml_repo.schema import RECORD_SCHEMA
-from ml_repo.store import read_text, store_text
+from ml_repo.core.content_store import read_text, store_text
+from ml_repo.records.disk_usage import measure_disk
+from ml_repo.records.edit_log import EDITS, add_edit, make_edit
+from ml_repo.records.editor import edit_record
+from ml_repo.records.garbage_collection import collect_garbage
+from ml_repo.records.reader import read_record
+from ml_repo.records.record import OpenRecord, open_record
+from ml_repo.records.schema import RECORD_SCHEMA
+from ml_repo.records.trash import list_bin, remove_runs, restore_run
 
 FORK = multiprocessing.get_context("fork")
 TAGGERS = 20
@@ -156,7 +156,7 @@ def test_a_place_that_cannot_be_locked_or_written_is_named(tmp_path, monkeypatch
         raise OSError(37, "No locks available")
 
     with monkeypatch.context() as patched:
-        patched.setattr("ml_repo.edits.fcntl.flock", refuse)
+        patched.setattr("ml_repo.records.edit_log.fcntl.flock", refuse)
         with pytest.raises(OSError, match="No locks available. Nothing was changed"):
             edit_record(folder, add_tags=["baseline"])
     assert (folder / "record.json").read_bytes() == before and "baseline" not in read_record(folder)["tags"]
@@ -237,8 +237,8 @@ def test_texts_of_a_run_that_goes_on_and_of_damaged_records_stay(tmp_path):
 
 
 PROGRAMS = {
-    "rm": "from ml_repo.bin import remove_runs, restore_run\nwhile True:\n    for one in runs:\n        remove_runs([one])\n    for one in runs:\n        restore_run(home, one.name)",
-    "gc": "from ml_repo.bin import remove_runs\nfrom ml_repo.garbage import collect_garbage\nremove_runs(runs)\nprint('go', flush=True)\ncollect_garbage(home, dry_run=False)",
+    "rm": "from ml_repo.records.trash import remove_runs, restore_run\nwhile True:\n    for one in runs:\n        remove_runs([one])\n    for one in runs:\n        restore_run(home, one.name)",
+    "gc": "from ml_repo.records.trash import remove_runs\nfrom ml_repo.records.garbage_collection import collect_garbage\nremove_runs(runs)\nprint('go', flush=True)\ncollect_garbage(home, dry_run=False)",
 }
 
 

@@ -19,12 +19,12 @@ from test_causes import CELLS, ENVIRONMENT, FACTOR, FIRST, fill, git, install, s
 from test_record import Hand, make_repository
 from test_record import write_notebook as write_cells
 
-from ml_repo.differences import diff_runs
-from ml_repo.machine import read_machine
-from ml_repo.reading import find_records, read_record
-from ml_repo.results import find_runs
-from ml_repo.verdict import EXIT_CODES, read_verdict
-from ml_repo.verify import verify_run
+from ml_repo.provenance.machine import read_machine
+from ml_repo.records.reader import find_records, read_record
+from ml_repo.records.verdict import EXIT_CODES, read_verdict
+from ml_repo.results.diff import diff_runs
+from ml_repo.results.search import find_runs
+from ml_repo.verify.verify import verify_run
 
 
 def copy_record(record: Path, folder: Path) -> Path:
@@ -201,7 +201,7 @@ def test_all_that_is_not_as_it_was(started, capsys):
 def test_a_run_by_hand(tmp_path):
     """Cells that a person ran in another order are run from top to bottom, and the reader is told."""
     folder = make_repository(tmp_path / "repository")
-    hand = Hand(folder / "explore.ipynb", "lr: float = 0.1", "from ml_repo.run import start_run\nrun = start_run()", "print(round(lr * 3, 3))", "run.log(split='test', loss=lr)")
+    hand = Hand(folder / "explore.ipynb", "lr: float = 0.1", "from ml_repo.tracking.run import start_run\nrun = start_run()", "print(round(lr * 3, 3))", "run.log(split='test', loss=lr)")
     try:
         assert set(hand.run(0, 1, 3, 2)) == {"ok"}
     finally:
@@ -299,7 +299,7 @@ def counted_reads() -> Iterator[Counter[tuple[str, str]]]:
 
 LOGGING = """
 import random
-from ml_repo.run import start_run
+from ml_repo.tracking.run import start_run
 run = start_run()
 for step in range(3):
     run.log(step=step, loss=random.random() if is_unsteady else 1 / (step + 1))

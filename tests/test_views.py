@@ -17,10 +17,10 @@ import pytest
 from browser import CHROMIUM, Browser
 from conftest import BIN, LIMIT_S, checked, run
 
-from ml_repo.record import open_record
-from ml_repo.run import Run
-from ml_repo.servers import find_port
-from ml_repo.tensorboard import EventFile
+from ml_repo.integrations.servers import find_port
+from ml_repo.integrations.tensorboard_writer import EventFile
+from ml_repo.records.record import open_record
+from ml_repo.tracking.run import Run
 
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 needs_browser = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")

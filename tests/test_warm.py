@@ -15,15 +15,15 @@ import pytest
 from conftest import LIMIT_S, ROOT, run
 from test_kills import write_repository
 
-from ml_repo.launch import run_notebook
-from ml_repo.reading import Record, read_record
-from ml_repo.store import read_text
-from ml_repo.warm import WarmProcess
+from ml_repo.core.content_store import read_text
+from ml_repo.execution.launch import run_notebook
+from ml_repo.records.reader import Record, read_record
+from ml_repo.warm.provisioner import WarmProcess
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux")
 
 PARAMETERS = "what: str = 'pass'  # a line of Python\nuntil: str = ''  # wait for this file"
-CELLS = ("import os, signal, sys, time\nimport numpy as np\nfrom ml_repo.run import start_run\nrun = start_run()",
+CELLS = ("import os, signal, sys, time\nimport numpy as np\nfrom ml_repo.tracking.run import start_run\nrun = start_run()",
          "exec(what)", "while until and not os.path.exists(until): time.sleep(0.02)", "run.log(value=1)")
 
 
@@ -125,7 +125,7 @@ def test_a_warm_process_that_always_dies_is_left_alone(notebook, warm):
 def supervise(notebook: Path, warm: WarmProcess, what: str, folder: Path) -> tuple[subprocess.Popen, int]:
     """Run in another process until the notebook has written a number, which is returned."""
     what = what.replace("SAY", f"; open({str(folder / 'part')!r}, 'w').write(str(number)); os.rename({str(folder / 'part')!r}, {str(folder / 'number')!r})")
-    program = f"from ml_repo.launch import run_notebook; run_notebook({str(notebook)!r}, {{'what': {what!r}, 'until': '/no'}}, warm={warm.address!r}, quiet=True)"
+    program = f"from ml_repo.execution.launch import run_notebook; run_notebook({str(notebook)!r}, {{'what': {what!r}, 'until': '/no'}}, warm={warm.address!r}, quiet=True)"
     supervisor = subprocess.Popen([sys.executable, "-c", program], cwd=notebook.parent, stderr=subprocess.DEVNULL)
     until((folder / "number").exists, 30)
     return supervisor, int((folder / "number").read_text())
@@ -181,7 +181,7 @@ def test_a_package_that_changed_on_disk_is_imported_anew(notebook, tmp_path, mon
 def test_each_of_four_kernels_at_once_has_what_is_its_own(notebook, warm, tmp_path):
     say = ("import json; print(json.dumps([os.getcwd(), os.environ['CUDA_VISIBLE_DEVICES'], os.environ['ML_REPO_RUN'], os.getpid(), os.getpgid(0), os.getsid(0),"
            " np.random.random(), __import__('random').random(), sys.argv[0]]), flush=True); os.system('echo from C')")
-    program = "import sys; from ml_repo.launch import run_notebook; print(run_notebook(sys.argv[1], {'what': sys.argv[2]}, warm=sys.argv[3], quiet=True, folder=sys.argv[4]).folder)"
+    program = "import sys; from ml_repo.execution.launch import run_notebook; print(run_notebook(sys.argv[1], {'what': sys.argv[2]}, warm=sys.argv[3], quiet=True, folder=sys.argv[4]).folder)"
     variables = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}  # with it, a kernel does not catch what C code prints
     folders = [tmp_path / str(number) for number in range(4)]
     started = []
@@ -248,7 +248,7 @@ def measure_memory(notebook: Path, address: str | None, folder: Path, count: int
     folder.mkdir()
     go = folder / "go"
     with ThreadPoolExecutor(count) as pool:
-        program = "import sys; from ml_repo.launch import run_notebook; run_notebook(sys.argv[1], {'what': sys.argv[2], 'until': sys.argv[3]}, warm=sys.argv[4] or None, quiet=True)"
+        program = "import sys; from ml_repo.execution.launch import run_notebook; run_notebook(sys.argv[1], {'what': sys.argv[2], 'until': sys.argv[3]}, warm=sys.argv[4] or None, quiet=True)"
         started = [subprocess.Popen([sys.executable, "-c", program, str(notebook), str(folder / str(number)), str(go), address or ""], cwd=notebook.parent, stderr=subprocess.DEVNULL)
                    for number in range(count)]
         until(lambda: len(list(folder.iterdir())) == count and all(one.read_text() for one in folder.iterdir()), 300)
@@ -261,7 +261,7 @@ def measure_memory(notebook: Path, address: str | None, folder: Path, count: int
 
 @pytest.mark.slow
 def test_four_warm_kernels_take_little_memory(tmp_path):
-    cells = ("import os\nimport numpy as np\nimport pandas as pd\nfrom ml_repo.run import start_run\nrun = start_run()", PAUSE, *CELLS[2:])
+    cells = ("import os\nimport numpy as np\nimport pandas as pd\nfrom ml_repo.tracking.run import start_run\nrun = start_run()", PAUSE, *CELLS[2:])
     notebook = write_repository(tmp_path / "project", *(cell.replace("time.sleep", "__import__('time').sleep") for cell in cells), name="line.ipynb", parameters=PARAMETERS)
     cold = measure_memory(notebook, None, tmp_path / "cold")
     with WarmProcess(notebook) as warm:
@@ -294,7 +294,7 @@ def test_a_warm_training_gives_the_same_bits_as_a_cold_one(tmp_path, monkeypatch
 
 def write_keras(root: Path) -> Path:
     """Write a notebook whose kernels hold a Keras model."""
-    imports = "import os\nos.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')\nimport keras, tensorflow as tf\nfrom ml_repo.run import start_run\nrun = start_run()"
+    imports = "import os\nos.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')\nimport keras, tensorflow as tf\nfrom ml_repo.tracking.run import start_run\nrun = start_run()"
     cells = (imports, "model = keras.Sequential([keras.layers.Input((8,)), keras.layers.Dense(1)]); model(tf.zeros((1, 8)))\n" + PAUSE, *CELLS[2:])
     return write_repository(root, *(cell.replace("time.sleep", "__import__('time').sleep") for cell in cells), name="line.ipynb", parameters=PARAMETERS)
 
