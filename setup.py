@@ -2,7 +2,7 @@
 from configparser import ConfigParser
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 here = Path(__file__).parent
 settings = ConfigParser(delimiters=["="])
@@ -25,7 +25,7 @@ setup(
     author_email=settings["author_email"],
     license="Apache-2.0",
     url=settings["git_url"],
-    packages=[settings["lib_path"]],
+    packages=find_packages(include=[settings["lib_path"], f"{settings['lib_path']}.*"]),
     package_data={settings["lib_path"]: ["icons/*.svg", "pages/*"]},
     python_requires=f">={settings['min_python']},<{settings['below_python']}",
     install_requires=packages("requirements"),
