@@ -12,9 +12,10 @@ from conftest import BIN, ROOT, checked, run
 
 from ml_repo.notebook.parameters import read_parameters
 
-NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
-LIBRARY = [path for path in NOTEBOOKS if path.name[0].isdigit()]
-EXAMPLE = {"sources", "data", "model", "training"}
+LIBRARY = sorted((ROOT / "nbs").glob("*/[0-9]*.ipynb"))
+PACKAGES = ["core", "provenance", "notebook", "records", "tracking", "execution", "warm", "results", "reproduce", "verify",
+            "integrations", "study", "site", "docs", "cli", "project"]  # each imports only from those before it
+EXAMPLE_NEEDS = {"core", "provenance", "tracking", "project"}  # all that an adopter's own code builds on
 
 
 def changes(folder) -> str:
@@ -38,7 +39,7 @@ def test_cleaning_exporting_and_the_readme_change_nothing(tree):
 
 
 def test_the_gate_sees_what_is_out_of_step(tree):
-    notebook = tree / "nbs" / "00_fingerprint.ipynb"
+    notebook = tree / "nbs" / "core" / "00_hashing.ipynb"
     text = notebook.read_text()
     cells = json.loads(text)
     cells["cells"][0]["metadata"] = {"scrolled": True}
@@ -50,7 +51,7 @@ def test_the_gate_sees_what_is_out_of_step(tree):
     index = tree / "nbs" / "index.ipynb"
     index.write_text(index.read_text().replace("to copy and start from", "to start from"))
     prepare(tree)
-    assert {line[3:] for line in changes(tree).splitlines()} >= {"README.md", "ml_repo/fingerprint.py"}
+    assert {line[3:] for line in changes(tree).splitlines()} >= {"README.md", "ml_repo/core/hashing.py"}
 
 
 def test_readme_check_fails_when_out_of_step(tree):
@@ -61,7 +62,7 @@ def test_readme_check_fails_when_out_of_step(tree):
 
 
 def test_a_failing_notebook_fails_nbdev_test(tree):
-    notebook = tree / "nbs" / "00a_tables.ipynb"
+    notebook = tree / "nbs" / "core" / "01_tables.ipynb"
     notebook.write_text(notebook.read_text().replace('bundle[\\"text/html\\"].count(\\"<b>\\"), 0)', '1, 2)'))
     assert changes(tree), "the test below was not broken"
     assert run("nbdev_test", "--path", "nbs/core/01_tables.ipynb", cwd=tree).returncode == 1
@@ -95,75 +96,140 @@ def test_train_notebook_is_short_and_has_no_outputs():
 
 
 def module_of(notebook) -> str:
-    return re.search(r"#\| default_exp (\w+)", notebook.read_text())[1]
+    """The module that a notebook exports, as `package.name`."""
+    return re.search(r"#\| default_exp ([\w.]+)", notebook.read_text())[1]
 
 
-FLOORS = {module_of(path): path.name.split("_")[0] for path in LIBRARY}
+MODULES = {module_of(path): path for path in LIBRARY}
+ORDER = {module: (PACKAGES.index(module.split(".")[0]), path.name.split("_")[0]) for module, path in MODULES.items()}
 
 
-def imported_modules(source: str) -> set[str]:
-    """The modules of this library that `source` imports, also inside functions; nbdev writes them as `from .x import`."""
-    used = set()
+def source_of(module: str) -> str:
+    return (ROOT / "ml_repo" / f"{module.replace('.', '/')}.py").read_text()
+
+
+def imported_modules(source: str, package: str) -> set[str]:
+    """The modules of this library that `source`, in `package`, imports, also inside functions."""
+    imported = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom):
             assert node.names[0].name != "*", "a star import hides where a name comes from"
-            path = ("ml_repo." * bool(node.level) + (node.module or "")).strip(".").split(".")
-            used |= {path[1]} if path[0] == "ml_repo" and path[1:] else set()
+            above = ["ml_repo", *package.split(".")][: 3 - node.level] if node.level else []
+            path = ".".join([*above, *filter(None, [node.module])])
+            names = [path, *(f"{path}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
-            used |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("ml_repo.")}
-    return used
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        imported |= {name.removeprefix("ml_repo.") for name in names} & set(MODULES)
+    return imported
 
 
 def test_the_import_gate_sees_every_way_to_import():
-    source = "from .data import load_data\ndef f():\n    import ml_repo.project.model\n    from ml_repo.project.training import train_model"
-    assert imported_modules(source) == {"data", "model", "training"}
-    assert imported_modules((ROOT / "ml_repo" / "data.py").read_text()) == {"fingerprint", "run", "sources", "tables"}
+    source = ("from .data import load_data\nfrom ..core import hashing\ndef f():\n    import ml_repo.project.model\n"
+              "    from ml_repo.tracking.run import start_run")
+    assert imported_modules(source, "project") == {"project.data", "core.hashing", "project.model", "tracking.run"}
+    assert imported_modules(source_of("project.data"), "project") >= {"core.hashing", "project.datasets", "tracking.run"}
 
 
-@pytest.mark.parametrize("module", FLOORS)
+@pytest.mark.parametrize("module", MODULES)
 def test_imports_go_downwards(module):
-    used = imported_modules((ROOT / "ml_repo" / f"{module}.py").read_text()) - {module}  # its notebook starts a process of it
-    assert all(FLOORS[other] < FLOORS[module] for other in used), f"{module} imports upwards: {used}"
-    if module not in EXAMPLE:
-        assert not used & EXAMPLE, f"{module} imports the example: {used & EXAMPLE}"
+    package = module.split(".")[0]
+    used = imported_modules(source_of(module), package) - {module}  # itself: where a notebook starts its function elsewhere
+    upwards = {other for other in used if ORDER[other] >= ORDER[module]}
+    assert not upwards, f"{module} imports upwards: {upwards}"
 
 
-def test_every_floor_has_one_notebook():
-    assert sorted(FLOORS.values()) == sorted(set(FLOORS.values())), "two notebooks with one number: neither may import the other, and nobody knows which comes first"
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_needs_the_example(module):
+    package = module.split(".")[0]
+    packages = {other.split(".")[0] for other in imported_modules(source_of(module), package)}
+    assert packages <= EXAMPLE_NEEDS if package == "project" else "project" not in packages
+    if package != "project":
+        code = [cell for cell in json.loads(MODULES[module].read_text())["cells"] if cell["cell_type"] == "code"]
+        assert not any("ml_repo.project" in "".join(cell["source"]) for cell in code), "a demonstration needs the example"
 
 
-def test_every_module_has_its_notebook():
-    assert {path.stem for path in (ROOT / "ml_repo").glob("[!_]*.py")} == set(FLOORS)
+def test_every_module_has_one_notebook_of_its_name():
+    assert len(MODULES) == len(LIBRARY) and len(set(ORDER.values())) == len(ORDER), "two notebooks with one number"
+    for module, notebook in MODULES.items():
+        package, name = module.split(".")
+        assert notebook.parent.name == package and re.fullmatch(rf"\d\d_{name}\.ipynb", notebook.name)
+    modules = {".".join(path.relative_to(ROOT / "ml_repo").with_suffix("").parts) for path in (ROOT / "ml_repo").glob("*/[!_]*.py")}
+    assert modules == set(MODULES)
+
+
+def test_the_package_has_nothing_beside_its_packages():
+    entries = {line.split("/")[1] for line in checked("git", "ls-files", "--cached", "--others", "--exclude-standard", "ml_repo").splitlines()}
+    assert entries - set(PACKAGES) == {"__init__.py", "_modidx.py", "icons", "pages"}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_says_nothing_of_its_own(package):
+    text = (ROOT / "ml_repo" / package / "__init__.py").read_text()
+    assert text == "" or text.splitlines()[1:] == ["from ..core.aliases import pass_on_names", "", "__getattr__ = pass_on_names(__name__)"]
+
+
+def test_flat_names_still_work():
+    """Each module of version 0.1 can be imported by its flat name, is the module of today, and says so."""
+    program = """import importlib, sys, warnings
+warnings.simplefilter("ignore")
+from ml_repo.core.aliases import FLAT_NAMES
+for old, new in FLAT_NAMES.items():
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            module = importlib.import_module(f"ml_repo.{old}")
+            names = getattr(importlib.import_module(new), "__all__")
+            for name in names:
+                getattr(module, name)
+        if names and not any(issubclass(one.category, DeprecationWarning) and new in str(one.message) for one in caught):
+            print("no warning for", old)
+        if any(getattr(module, name) is not getattr(sys.modules[new], name) for name in names):
+            print(old, "is not", new)
+    except Exception as error:
+        print(old, repr(error))
+"""
+    result = run(sys.executable, "-c", program, TF_CPP_MIN_LOG_LEVEL="3")
+    lines = [line for line in result.stdout.splitlines() if re.match(r"no warning|\w+ is not|\w+ \w*Error", line)]
+    assert result.returncode == 0 and lines == [], result.stdout
 
 
 HEAVY = {"tensorflow", "keras", "sklearn", "pandas", "matplotlib", "papermill", "mlflow", "nbdev", "detect_secrets", "pynvml", "requests", "numpy",
          "scipy", "nbformat", "nbdime", "rich", "tqdm", "nh3", "nbconvert", "fastjsonschema"}
-MAY_BE_HEAVY = {"board", "callback", "comparison", "dashboard", "data", "door", "driver", "engine", "keras_search", "keras_trials", "kernel", "mlflow_page", "model", "outcomes", "plots", "pruning", "ray_trials", "sampling", "sources", "storage", "study_plots", "supervisor", "training", "transcript", "trial", "workers"}
+MAY_BE_HEAVY = {"execution": {"engine", "kernel", "output_writer", "papermill_plugin", "supervisor"}, "integrations": {"mlflow_app"},
+                "results": {"plots"}, "study": True, "project": True, "tracking": {"keras_callback"}}  # whole packages, or modules of one
+
+
+def may_be_heavy(module: str) -> bool:
+    package, name = module.split(".")
+    heavy = MAY_BE_HEAVY.get(package, set())
+    return heavy is True or name in heavy
 
 
 def find_heavy(*modules: str) -> str:
     """What is imported with some modules that should not be."""
-    program = f"import sys, {', '.join(f'ml_repo.{one}' for one in modules)}; print(*({HEAVY!r} & set(sys.modules)))"
+    program = f"import sys, {', '.join(f'ml_repo.{module}' for module in modules)}; print(*({HEAVY!r} & set(sys.modules)))"
     return checked(sys.executable, "-c", program).strip()
 
 
 def test_modules_are_light():
-    light = sorted(set(FLOORS) - MAY_BE_HEAVY)
+    light = sorted(module for module in MODULES if not may_be_heavy(module))
     if find_heavy(*light):  # which of them?
-        assert {module: found for module in light if (found := find_heavy(module))} == {}
+        assert {module: heavy for module in light if (heavy := find_heavy(module))} == {}
 
 
 def public_functions(module: str):
-    for node in ast.parse((ROOT / "ml_repo" / f"{module}.py").read_text()).body:
+    for node in ast.parse(source_of(module)).body:
         inner = node.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_") else []
         for one in (node, *inner):
             if isinstance(one, ast.FunctionDef) and not one.name.startswith("_"):
                 yield one
 
 
-@pytest.mark.parametrize("module", FLOORS)
+@pytest.mark.parametrize("module", MODULES)
 def test_public_functions_are_explained(module):
-    lines = (ROOT / "ml_repo" / f"{module}.py").read_text().splitlines()
+    lines = source_of(module).splitlines()
     for function in public_functions(module):
         overrides_keras = function.name.startswith("on_")
         if overrides_keras or function.name in ("invoke",):
@@ -219,6 +285,6 @@ def test_no_class_is_put_together_from_several_cells():
 def test_pre_commit_hooks_run(tree):
     (tree / ".venv").symlink_to(BIN.parent)
     checked("pre-commit", "run", "--all-files", cwd=tree)
-    notebook = tree / "nbs" / "00_fingerprint.ipynb"
+    notebook = tree / "nbs" / "core" / "00_hashing.ipynb"
     notebook.write_text(notebook.read_text().replace('"metadata": {}', '"metadata": {"scrolled": true}', 1))
     assert run("pre-commit", "run", "--all-files", cwd=tree).returncode == 1

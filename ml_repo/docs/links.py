@@ -16,7 +16,8 @@ def name_page(
     notebook: str,  # path in the folder of notebooks
 ) -> str:  # of the page, without its ending
     "Name the page of a notebook."
-    return re.sub(r"^\d+[a-z]?_", "api/", notebook.removesuffix(".ipynb"))
+    package, number, module = re.fullmatch(r"(.*?)(\d+[a-z]?_)?([^/]*)", notebook.removesuffix(".ipynb")).groups()
+    return f"api/{package}{module}" if number else f"{package}{module}"
 
 
 def name_copy(

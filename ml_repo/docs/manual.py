@@ -41,7 +41,7 @@ def read_contents(
     for entry in yaml.safe_load((home / "sidebar.yml").read_text(encoding="utf-8"))["website"]["sidebar"]["contents"]:
         title, wanted = (entry["section"], entry["contents"]) if isinstance(entry, dict) else ("", [entry])
         is_pattern = isinstance(wanted, str)
-        found = [path.name for path in sorted(home.glob(wanted))] if is_pattern else [name for name in wanted if (home / name).exists()]
+        found = [path.relative_to(home).as_posix() for path in sorted(home.glob(wanted))] if is_pattern else [name for name in wanted if (home / name).exists()]
         sections.append(Section(title, found, is_pattern))
     return [section for section in sections if section.notebooks]
 
@@ -51,8 +51,8 @@ def write_modules(
     chapters: dict[str, Chapter],  # by notebook
 ) -> str:  # Markdown of a page in `modules/`
     "Write the page that lists the modules of a part."
-    names = {notebook: posixpath.basename(name_page(notebook)) for notebook in section.notebooks}
-    rows = [f"| [{chapters[one].title}](../api/{name}.html) | `ml_repo.{name}` | {chapters[one].promise} |" for one, name in names.items()]
+    names = {notebook: name_page(notebook).removeprefix("api/") for notebook in section.notebooks}
+    rows = [f"| [{chapters[one].title}](../api/{name}.html) | `ml_repo.{name.replace('/', '.')}` | {chapters[one].promise} |" for one, name in names.items()]
     toc = write_toc("", (f"api/{name}" for name in names.values()))
     return f"# {section.title}\n\n| chapter | module | what it is for |\n|---|---|---|\n" + "\n".join(rows) + f"\n\n{toc}\n"
 
@@ -109,7 +109,7 @@ def _add_origin(
     "Say below the title what a module was made from."
     goes = f"{links.web}/{notebook}" if links.web else f"../{name_copy(notebook)}"
     links.files |= set() if links.web else {notebook}
-    chapter["cells"][0]["source"] += f"\n\n{{.origin}}\n`ml_repo.{posixpath.basename(links.pages[notebook])}` is made from [{notebook}]({goes})."
+    chapter["cells"][0]["source"] += f"\n\n{{.origin}}\n`ml_repo.{links.pages[notebook].removeprefix('api/').replace('/', '.')}` is made from [{notebook}]({goes})."
 
 
 def _read_chapters(
@@ -134,7 +134,7 @@ def _write_reference(
 ) -> dict[str, str]:  # Markdown by page
     "Write the pages that lead to the modules."
     parts = {f"modules/{name_anchor(section.title)}": section for section in sections}
-    intro = "# Modules\n\n{.promise}\nWhat can be imported, in the order in which modules may import each other\n\nThe number of a notebook is its floor: a module imports only from lower ones."
+    intro = "# Modules\n\n{.promise}\nWhat can be imported, in the order in which modules may import each other\n\nA package imports only from those above it in this list, and within a package a module imports only from those with a lower number."
     items = "\n".join(f"- [{section.title}]({page}.html): {', '.join(chapters[one].title.lower() for one in section.notebooks)}" for page, section in parts.items())
     return {"modules": f"{intro}\n\n{items}\n\n{write_toc('', parts)}\n"} | {page: write_modules(section, chapters) for page, section in parts.items()}
 
