@@ -267,8 +267,8 @@ def test_the_length_of_exported_cells_is_told(capsys):
 
 def test_no_class_is_put_together_from_several_cells():
     pieces = []
-    for module in FLOORS:
-        tree = ast.parse((ROOT / "ml_repo" / f"{module}.py").read_text())
+    for module in MODULES:
+        tree = ast.parse(source_of(module))
         classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
         for node in tree.body:
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):

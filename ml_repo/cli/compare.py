@@ -12,15 +12,21 @@ from typing import Any
 
 import click
 
-from .console import (echo_csv, echo_json, echo_table, find_main_columns, fit_columns, format_options, records_option,
-                             run_argument, terminal_width)
+from .console import (echo_csv, echo_json, echo_table, find_main_columns, fit_columns, format_options,
+                                 records_option, run_argument, terminal_width)
 
 # %% ../../nbs/cli/04_compare.ipynb #de4e41cc
 @click.command()
 @run_argument(nargs=-1, required=True)
-@click.option("--metric", default="", metavar="NAME", help="The metric that decides. Default: the first validation metric with a direction.")
+@click.option("--metric",
+              default="",
+              metavar="NAME",
+              help="The metric that decides. Default: the first validation metric with a direction.")
 @click.option("--alone", is_flag=True, help="Only the named runs, without their repetitions with other seeds.")
-@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Draw the curves over each other into a file, such as compare.png.")
+@click.option("--plot",
+              type=click.Path(path_type=Path, dir_okay=False),
+              metavar="FILE",
+              help="Draw the curves over each other into a file, such as compare.png.")
 @records_option
 @format_options
 def compare(
@@ -52,7 +58,10 @@ def compare(
     elif form == "csv":
         echo_csv(header, rows)
     else:
-        header, rows, hidden = fit_columns(header, rows, terminal_width(), first=["n", "", *find_main_columns(header, metric)])
+        header, rows, hidden = fit_columns(header,
+                                           rows,
+                                           terminal_width(),
+                                           first=["n", "", *find_main_columns(header, metric)])
         more = f"\nNot shown for want of room: {', '.join(filter(None, hidden))}." if any(hidden) else ""
         echo_table(header, rows, more + (f"\n{caption}" if caption else ""))
     if plot:

@@ -73,11 +73,15 @@ def fit_columns(
     first: Sequence[str] = (),  # names of columns that matter most
 ) -> tuple[list[str], list[list[object]], list[str]]:  # header and rows that fit, and the names of columns that do not
     "Leave out columns that do not fit into a line: those on the right, but neither the one on the left nor those that matter most."
-    widths = [max([len(str(name)), *(min(len(str(row[place])), 40) for row in rows)]) + 3 for place, name in enumerate(header)]
+    widths = [
+        max([len(str(name)), *(min(len(str(row[place])), 40) for row in rows)]) + 3 for place, name in enumerate(header)
+    ]
     order = sorted(range(len(header)), key=lambda place: (place != 0, header[place] not in first, place))
-    count = next((count for count in range(least, len(order)) if width is not None and sum(widths[place] for place in order[:count + 1]) - 3 > width), len(order))
+    count = next((count for count in range(least, len(order))
+                  if width is not None and sum(widths[place] for place in order[:count + 1]) - 3 > width), len(order))
     kept = sorted(order[:count])
-    return [header[place] for place in kept], [[row[place] for place in kept] for row in rows], [header[place] for place in sorted(order[count:])]
+    return [header[place] for place in kept], [[row[place] for place in kept]
+                                               for row in rows], [header[place] for place in sorted(order[count:])]
 
 
 def echo_table(
@@ -98,7 +102,8 @@ def find_main_columns(
     "Find the column that matters most."
     name = sort.removeprefix("-").removeprefix("metrics.").removeprefix("params.")
     named = [one for one in header if one == name]
-    return named or [one for one in header if one.startswith("val_")][:1] or [one for one in header if one.startswith(("test_", "train_"))][:1]
+    return named or [one for one in header if one.startswith("val_")
+                     ][:1] or [one for one in header if one.startswith(("test_", "train_"))][:1]
 
 # %% ../../nbs/cli/01_console.ipynb #5f34e02c
 def echo_record(
@@ -119,7 +124,9 @@ def _complete_run(
     try:
         from ml_repo.results.search import find_homes, list_names
 
-        names = sorted(list_names(find_homes(context.params.get("records") or ())), key=lambda name: name[-21:], reverse=True)
+        names = sorted(list_names(find_homes(context.params.get("records") or ())),
+                       key=lambda name: name[-21:],
+                       reverse=True)
         fitting = [name for name in ("latest", *names) if name.startswith(incomplete)]
         return (fitting or [name for name in names if name.rpartition("-")[2].startswith(incomplete)])[:50]
     except Exception:  # a shell that completes must not print anything else
@@ -131,15 +138,23 @@ def run_argument(
 ) -> Callable:  # a decorator
     "Take the name of a run."
     name = "runs" if options.get("nargs") else "run"
-    return click.argument(name, metavar=options.pop("metavar", "RUN..." if name == "runs" else "RUN"), shell_complete=_complete_run, **options)
+    return click.argument(name,
+                          metavar=options.pop("metavar", "RUN..." if name == "runs" else "RUN"),
+                          shell_complete=_complete_run,
+                          **options)
 
 
 def records_option(
     command: Callable,  # a function
 ) -> Callable:
     "Take other folders of records."
-    return click.option("--records", multiple=True, metavar="FOLDER", type=click.Path(exists=True, file_okay=False), is_eager=True,
-                        help="Folder of records to look into; may be repeated. Default: that of this repository.")(command)
+    return click.option(
+        "--records",
+        multiple=True,
+        metavar="FOLDER",
+        type=click.Path(exists=True, file_okay=False),
+        is_eager=True,
+        help="Folder of records to look into; may be repeated. Default: that of this repository.")(command)
 
 # %% ../../nbs/cli/01_console.ipynb #f6fe2508
 def echo_json(

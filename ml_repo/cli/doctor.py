@@ -46,7 +46,12 @@ def _ask(
 ) -> tuple[int, str]:  # exit code, and what it said; 127 where it is not installed, 124 where it did not answer
     "Ask a program."
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=timeout_s, stdin=subprocess.DEVNULL)
+        done = subprocess.run(command,
+                              capture_output=True,
+                              text=True,
+                              errors="replace",
+                              timeout=timeout_s,
+                              stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired:
         return 124, f"no answer within {timeout_s:g} s"
     except OSError as error:
@@ -63,7 +68,8 @@ def examine_python(
     numbers = lambda text: [int(part) for part in text.split(".")[:2]]
     if least and numbers(version) < numbers(least) or below and numbers(version) >= numbers(below):
         wanted = " and ".join([*([f"at least {least}"] if least else []), *([f"below {below}"] if below else [])])
-        return Finding("python", f"{version}, but settings.ini wants {wanted}", "problem", "Make the environment with another Python: make params PYTHON=python3.12")
+        return Finding("python", f"{version}, but settings.ini wants {wanted}", "problem",
+                       "Make the environment with another Python: make params PYTHON=python3.12")
     return Finding("python", f"{version}, {sys.executable}")
 
 
@@ -74,10 +80,15 @@ def examine_packages(
     lock = root / "docker" / "requirements.txt"
     facts = compare_with_lock(lock, packages := list_packages())
     if facts["matches"] is None:
-        return Finding("packages", f"{len(packages)} are installed, and there is no lock docker/requirements.txt", "warning", "Without a lock nobody can install the same ones again. Make one: make lock")
+        return Finding("packages", f"{len(packages)} are installed, and there is no lock docker/requirements.txt",
+                       "warning", "Without a lock nobody can install the same ones again. Make one: make lock")
     wrong = [*facts["differ"], *(f"{one} is missing" for one in facts["missing"])]
     if wrong:
-        return Finding("packages", f"not as locked: {', '.join(wrong[:5])}{f' and {len(wrong) - 5} more' if wrong[5:] else ''}", "problem", "Install the lock anew: rm -r .venv && make params, or: pip install --require-hashes -r docker/requirements.txt")
+        return Finding(
+            "packages", f"not as locked: {', '.join(wrong[:5])}{f' and {len(wrong) - 5} more' if wrong[5:] else ''}",
+            "problem",
+            "Install the lock anew: rm -r .venv && make params, or: pip install --require-hashes -r docker/requirements.txt"
+        )
     return Finding("packages", f"{len(packages)} are installed, as locked")
 
 
@@ -88,11 +99,13 @@ def examine_kernel() -> Finding:
     try:
         spec = KernelSpecManager().get_kernel_spec("python3")
     except NoSuchKernel:
-        return Finding("kernel", "there is no kernel python3", "problem", "Install ipykernel, and then the kernel: python -m ipykernel install --sys-prefix")
+        return Finding("kernel", "there is no kernel python3", "problem",
+                       "Install ipykernel, and then the kernel: python -m ipykernel install --sys-prefix")
     program = Path(spec.argv[0])
     is_ours = not program.is_absolute() or program.absolute().parent.parent == Path(sys.prefix)
     if not is_ours and os.path.realpath(program) != os.path.realpath(sys.executable):
-        return Finding("kernel", f"python3 starts {program}, but this environment is {sys.prefix}", "problem", "Runs would have other packages. Point it here: python -m ipykernel install --sys-prefix")
+        return Finding("kernel", f"python3 starts {program}, but this environment is {sys.prefix}", "problem",
+                       "Runs would have other packages. Point it here: python -m ipykernel install --sys-prefix")
     return Finding("kernel", f"python3 is that of this environment ({spec.resource_dir})")
 
 # %% ../../nbs/cli/00_doctor.ipynb #605e52ea
@@ -102,12 +115,15 @@ def examine_git(
     "Look whether git can read the repository."
     code, version = _ask("git", "--version")
     if code:
-        return Finding("git", "is not installed", "problem", "Records would have no commit and no patch. Install it: apt-get install git")
+        return Finding("git", "is not installed", "problem",
+                       "Records would have no commit and no patch. Install it: apt-get install git")
     code, text = _ask("git", "-C", str(root), "rev-parse", "--short", "HEAD")
     if "dubious ownership" in text:
-        return Finding("git", f"refuses to read {root}, which belongs to another user", "problem", f"Trust it: git config --global --add safe.directory {root}")
+        return Finding("git", f"refuses to read {root}, which belongs to another user", "problem",
+                       f"Trust it: git config --global --add safe.directory {root}")
     if code:
-        return Finding("git", f"{root} has no commit: {text.splitlines()[0] if text else 'git says nothing'}", "warning", "Records would not say which code ran. Begin with: git init, git add, git commit")
+        return Finding("git", f"{root} has no commit: {text.splitlines()[0] if text else 'git says nothing'}",
+                       "warning", "Records would not say which code ran. Begin with: git init, git add, git commit")
     return Finding("git", f"{version.removeprefix('git version ')}, at commit {text}")
 
 
@@ -119,7 +135,8 @@ def examine_records(
     place = next(one for one in (home, *home.parents) if one.exists())
     free, total = shutil.disk_usage(place)[2] / 1e9, shutil.disk_usage(place)[0] / 1e9
     status = "problem" if free < 0.5 else "warning" if free < 5 else "ok"
-    disk = Finding("disk", f"{free:.1f} GB of {total:.0f} GB are free at {place}", status, "" if status == "ok" else "Make room: ml-repo du, ml-repo gc")
+    disk = Finding("disk", f"{free:.1f} GB of {total:.0f} GB are free at {place}", status,
+                   "" if status == "ok" else "Make room: ml-repo du, ml-repo gc")
     try:
         with tempfile.TemporaryDirectory(prefix=".doctor-", dir=place) as folder:
             lock = Lock(Path(folder, ".lock"))
@@ -127,10 +144,21 @@ def examine_records(
             has_locks = is_held(lock.path) is True
             lock.release()
     except OSError as error:
-        return [Finding("records", f"{place} cannot be written: {error.strerror}", "problem", "Give rights there, or name another folder: records = … in settings.ini, or ML_REPO_RECORDS"), disk]
+        return [
+            Finding("records", f"{place} cannot be written: {error.strerror}", "problem",
+                    "Give rights there, or name another folder: records = … in settings.ini, or ML_REPO_RECORDS"), disk
+        ]
     if not has_locks:
-        return [Finding("records", f"{home} can be written, but its file system knows no locks", "warning", "A run that was killed would seem to go on. Take a folder on another disk: records = … in settings.ini"), disk]
-    return [Finding("records", f"{home} can be written and locked{'' if home.is_dir() else ' (the first run makes it)'}"), disk]
+        return [
+            Finding(
+                "records", f"{home} can be written, but its file system knows no locks", "warning",
+                "A run that was killed would seem to go on. Take a folder on another disk: records = … in settings.ini"
+            ), disk
+        ]
+    return [
+        Finding("records", f"{home} can be written and locked{'' if home.is_dir() else ' (the first run makes it)'}"),
+        disk
+    ]
 
 # %% ../../nbs/cli/00_doctor.ipynb #252d1015
 def examine_memory() -> Finding:
@@ -141,7 +169,10 @@ def examine_memory() -> Finding:
     free, total = facts.available / 1e9, facts.total / 1e9
     text = f"{free:.1f} GB of {total:.1f} GB are free{f'; this container may use {limit} GB' if limit else ''}"
     status = "warning" if min(free, limit or free) < 2 else "ok"
-    return Finding("memory", text, status, "" if status == "ok" else "TensorFlow alone takes half a GB, and a run that wants more than there is is killed. Stop something: ml-repo watch shows what runs")
+    return Finding(
+        "memory", text, status, "" if status == "ok" else
+        "TensorFlow alone takes half a GB, and a run that wants more than there is is killed. Stop something: ml-repo watch shows what runs"
+    )
 
 
 def _has_card(
@@ -154,7 +185,8 @@ def _has_card(
         except OSError:
             return ""
 
-    return any(read(one / "vendor") == "0x10de" and read(one / "class").startswith("0x03") for one in Path(devices).glob("*"))
+    return any(
+        read(one / "vendor") == "0x10de" and read(one / "class").startswith("0x03") for one in Path(devices).glob("*"))
 
 
 def examine_gpu() -> Finding:
@@ -163,7 +195,10 @@ def examine_gpu() -> Finding:
         names = ", ".join(f"{gpu['model']} ({gpu['memory_gb']} GB)" for gpu in gpus)
         return Finding("gpu", f"{names}; driver {gpus[0]['driver']}, up to CUDA {gpus[0]['driver_cuda']}")
     if _has_card() or Path("/dev/nvidiactl").exists():
-        return Finding("gpu", "there is a card of NVIDIA, but its driver does not answer", "problem", "Install the driver or restart the machine, and see what nvidia-smi says; in a container, start it with --gpus=all")
+        return Finding(
+            "gpu", "there is a card of NVIDIA, but its driver does not answer", "problem",
+            "Install the driver or restart the machine, and see what nvidia-smi says; in a container, start it with --gpus=all"
+        )
     return Finding("gpu", "none; runs use the processor")
 
 # %% ../../nbs/cli/00_doctor.ipynb #ba794bd7
@@ -176,15 +211,22 @@ def examine_libraries(
     found = []
     for name in (one for one in BACKENDS if find_spec(one)):
         if not has_gpu and not deep:
-            found.append(Finding(name, "is installed; not asked for a GPU, since there is none (--deep asks it all the same)"))
+            found.append(
+                Finding(name, "is installed; not asked for a GPU, since there is none (--deep asks it all the same)"))
             continue
         sight = see_gpus(name)
         if sight.problem:
-            found.append(Finding(name, f"cannot be asked: {sight.problem}", "problem", f"See what this says: python -c 'import {name}'"))
+            found.append(
+                Finding(name, f"cannot be asked: {sight.problem}", "problem",
+                        f"See what this says: python -c 'import {name}'"))
         elif sight.gpus or not has_gpu:
             found.append(Finding(name, f"{sight.version} sees {', '.join(sight.gpus) or 'no GPU, and there is none'}"))
         else:
-            found.append(Finding(name, f"{sight.version} sees no GPU, though the driver does", "warning", "Install the GPU libraries (make params GPU=1), and look at CUDA_VISIBLE_DEVICES and LD_LIBRARY_PATH"))
+            found.append(
+                Finding(
+                    name, f"{sight.version} sees no GPU, though the driver does", "warning",
+                    "Install the GPU libraries (make params GPU=1), and look at CUDA_VISIBLE_DEVICES and LD_LIBRARY_PATH"
+                ))
     return found
 
 # %% ../../nbs/cli/00_doctor.ipynb #4538e583
@@ -197,23 +239,47 @@ def examine_engine(
     answers = {name: _ask(name, "info") for name in ("podman", "docker") if shutil.which(name)}
     working = next((name for name, (code, _) in answers.items() if code == 0), None)
     if not answers:
-        return [Finding("container", "neither docker nor podman is installed", "warning", "Runs in the image (--image) need one of them; all else works without")]
+        return [
+            Finding("container", "neither docker nor podman is installed", "warning",
+                    "Runs in the image (--image) need one of them; all else works without")
+        ]
     if working is None:
-        said = "; ".join(f"{name}: {next((line for line in text.splitlines() if 'connect' in line.lower() or 'denied' in line.lower()), text.splitlines()[-1] if text else 'no word')}" for name, (_, text) in answers.items())
-        return [Finding("container", f"no engine works: {said}", "warning", "Start it (systemctl start docker), or take the right to use it: sudo usermod -aG docker $USER, then log in again")]
+        said = "; ".join(
+            f"{name}: {next((line for line in text.splitlines() if 'connect' in line.lower() or 'denied' in line.lower()), text.splitlines()[-1] if text else 'no word')}"
+            for name, (_, text) in answers.items())
+        return [
+            Finding(
+                "container", f"no engine works: {said}", "warning",
+                "Start it (systemctl start docker), or take the right to use it: sudo usermod -aG docker $USER, then log in again"
+            )
+        ]
     found = [Finding("container", f"{working} works")]
     if has_gpu:
-        ready = "nvidia" in answers[working][1].lower() or any(Path(place, "nvidia.yaml").exists() for place in ("/etc/cdi", "/var/run/cdi"))
-        advice = "Install nvidia-container-toolkit, then: " + ("sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml" if working == "podman" else "sudo nvidia-ctk runtime configure --runtime=docker")
-        found.append(Finding("toolkit", "GPUs can be used in containers") if ready else Finding("toolkit", f"{working} knows nothing of GPUs", "warning", advice))
+        ready = "nvidia" in answers[working][1].lower() or any(
+            Path(place, "nvidia.yaml").exists() for place in ("/etc/cdi", "/var/run/cdi"))
+        advice = "Install nvidia-container-toolkit, then: " + (
+            "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
+            if working == "podman" else "sudo nvidia-ctk runtime configure --runtime=docker")
+        found.append(
+            Finding("toolkit", "GPUs can be used in containers"
+                    ) if ready else Finding("toolkit", f"{working} knows nothing of GPUs", "warning", advice))
     return found
 
 
 def examine_session() -> list[Finding]:  # empty where the system has no such rule
     "Look whether a run in the background outlives its user's session."
-    code, text = _ask("busctl", "get-property", "org.freedesktop.login1", "/org/freedesktop/login1", "org.freedesktop.login1.Manager", "KillUserProcesses", timeout_s=5)
+    code, text = _ask("busctl",
+                      "get-property",
+                      "org.freedesktop.login1",
+                      "/org/freedesktop/login1",
+                      "org.freedesktop.login1.Manager",
+                      "KillUserProcesses",
+                      timeout_s=5)
     if code == 0 and text == "b true":
-        return [Finding("session", "this system ends all processes of a user who logs out", "warning", "Allow runs in the background to stay, once: loginctl enable-linger")]
+        return [
+            Finding("session", "this system ends all processes of a user who logs out", "warning",
+                    "Allow runs in the background to stay, once: loginctl enable-linger")
+        ]
     return [Finding("session", "runs in the background outlive it")] if code == 0 else []
 
 # %% ../../nbs/cli/00_doctor.ipynb #ef6eaf6e
@@ -222,10 +288,17 @@ def examine_mlflow(
 ) -> Finding:
     "Say where MLflow shows the runs."
     settings = read_settings(root)
-    if odd := [f"{name} = {word}" for name in ("mlflow_mirror", "mlflow_models") if (word := settings.get(name, "").strip()).lower() not in WANTED + UNWANTED]:
-        return Finding("mlflow", f"settings.ini says {' and '.join(odd)}, and that is neither live nor off", "warning", "Write live or off")
+    if odd := [
+            f"{name} = {word}" for name in ("mlflow_mirror", "mlflow_models")
+            if (word := settings.get(name, "").strip()).lower() not in WANTED + UNWANTED
+    ]:
+        return Finding("mlflow", f"settings.ini says {' and '.join(odd)}, and that is neither live nor off", "warning",
+                       "Write live or off")
     when = "while they are going" if is_live(root) else "after ml-repo sync mlflow"
-    return Finding("mlflow", f"shows runs {when}{', with their models' if is_live(root) and has_models(root) else ''}: {hide_login(find_tracking(root, find_records_folders(root)[0]))}")
+    return Finding(
+        "mlflow",
+        f"shows runs {when}{', with their models' if is_live(root) and has_models(root) else ''}: {hide_login(find_tracking(root, find_records_folders(root)[0]))}"
+    )
 
 # %% ../../nbs/cli/00_doctor.ipynb #fe9cd4e3
 def examine_machine(

@@ -26,7 +26,10 @@ def image() -> None:
     """
 
 
-_gpu = click.option("--gpu/--no-gpu", "has_gpu", default=None, help="With the GPU libraries, or without. Default: as this machine has a GPU or not.")
+_gpu = click.option("--gpu/--no-gpu",
+                    "has_gpu",
+                    default=None,
+                    help="With the GPU libraries, or without. Default: as this machine has a GPU or not.")
 _form = click.option("--json", "form", flag_value="json", help="Print JSON.")
 
 # %% ../../nbs/cli/08_image.ipynb #7aaf4cb8
@@ -127,6 +130,11 @@ def check(
     if form == "json":
         echo_json(about)
     else:
-        echo_table(("fact", "value"), [*((name, str(value)) for name, value in about.items() if name != "size_bytes"), ("size", f"{about['size_bytes'] / 1e9:.2f} GB")])
+        echo_table(("fact", "value"), [
+            *((name, str(value)) for name, value in about.items() if name != "size_bytes"),
+            ("size", f"{about['size_bytes'] / 1e9:.2f} GB")
+        ])
     if not about["is_lock_of_today"]:
-        raise click.ClickException("The image was made from another lock than docker/requirements.txt of today. Build it again with: ml-repo image build")
+        raise click.ClickException(
+            "The image was made from another lock than docker/requirements.txt of today. Build it again with: ml-repo image build"
+        )

@@ -38,13 +38,20 @@ def _say_end(
     said += [read_traceback(folder)] if record["state"] == "failed" else []
     for text in filter(None, said):
         click.echo(calm_text(text).rstrip("\n"), err=True)
-    click.echo(f"{record['id']}: {record['state']} after {format_duration(record['duration_s'])}. {(record['cause'] or {}).get('text', '')}".rstrip(), err=True)
+    click.echo(
+        f"{record['id']}: {record['state']} after {format_duration(record['duration_s'])}. {(record['cause'] or {}).get('text', '')}"
+        .rstrip(),
+        err=True)
 
 # %% ../../nbs/cli/07_jobs.ipynb #e7c28c93
 @click.command()
 @run_argument()
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended.")
-@click.option("-n", "--lines", type=click.IntRange(min=0), metavar="N", help="Begin with the last N lines. Default: all.")
+@click.option("-n",
+              "--lines",
+              type=click.IntRange(min=0),
+              metavar="N",
+              help="Begin with the last N lines. Default: all.")
 @records_option
 def logs(
     run: str,  # its name
@@ -77,7 +84,9 @@ def logs(
         sys.exit(130)
     if not printed and not follow:
         by_hand = read_record(folder).get("door") == "interactive"
-        click.echo(f"{folder.name} is run by hand, and what it prints is in its notebook." if by_hand else f"{folder.name} has printed nothing so far.", err=True)
+        click.echo(f"{folder.name} is run by hand, and what it prints is in its notebook."
+                   if by_hand else f"{folder.name} has printed nothing so far.",
+                   err=True)
     _say_end(folder, briefly=not follow)
 
 # %% ../../nbs/cli/07_jobs.ipynb #7faf9c40
@@ -94,7 +103,8 @@ def _make_table(
     from ml_repo.core.tables import visible_text
 
     places = [place for place in range(len(PROGRESS_HEADER)) if not rows or any(row[place] for row in rows)]
-    header, fitting, _ = fit_columns([PROGRESS_HEADER[place] for place in places], [[row[place] for place in places] for row in rows], width)
+    header, fitting, _ = fit_columns([PROGRESS_HEADER[place] for place in places],
+                                     [[row[place] for place in places] for row in rows], width)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for name in header:
         table.add_column(name, no_wrap=True)
@@ -149,7 +159,10 @@ def _find_going(
     from ml_repo.results.search import find_runs
 
     here, recent = os.uname().nodename, (datetime.now(timezone.utc) - timedelta(minutes=10)).isoformat()
-    return [run.folder for run in reversed(find_runs("state = running", records=records, archived=True)) if run.host == here or run.seen > recent]
+    return [
+        run.folder for run in reversed(find_runs("state = running", records=records, archived=True))
+        if run.host == here or run.seen > recent
+    ]
 
 def _print_table(
     folders: list[Path],  # of records
@@ -165,7 +178,13 @@ def _print_table(
 @run_argument(nargs=-1, metavar="[RUN]...")
 @click.option("--once", is_flag=True, help="Print one table and end.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON once and end.")
-@click.option("--interval", "interval_s", type=click.FloatRange(min=0.2), default=1.0, show_default=True, metavar="SECONDS", help="Time between two looks.")
+@click.option("--interval",
+              "interval_s",
+              type=click.FloatRange(min=0.2),
+              default=1.0,
+              show_default=True,
+              metavar="SECONDS",
+              help="Time between two looks.")
 @records_option
 def watch(
     runs: tuple[str, ...],  # their names
@@ -193,7 +212,8 @@ def watch(
         echo_json([asdict(run) for run in _look(folders)])
         return
     if not folders:
-        click.echo("No run goes on. `ml-repo ls` lists the earlier ones, `ml-repo run NOTEBOOK --detach` starts one.", err=True)
+        click.echo("No run goes on. `ml-repo ls` lists the earlier ones, `ml-repo run NOTEBOOK --detach` starts one.",
+                   err=True)
         return
     if once:
         _print_table(folders)
@@ -210,7 +230,13 @@ def watch(
 @click.command()
 @run_argument(nargs=-1, required=True)
 @click.option("--kill", is_flag=True, help="At once, without a chance to write anything: a last resort.")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), default=60, show_default=True, metavar="SECONDS", help="The longest to wait for the end.")
+@click.option("--timeout",
+              "timeout_s",
+              type=click.FloatRange(min=0),
+              default=60,
+              show_default=True,
+              metavar="SECONDS",
+              help="The longest to wait for the end.")
 @records_option
 def stop(
     runs: tuple[str, ...],  # their names
@@ -251,7 +277,11 @@ def stop(
 # %% ../../nbs/cli/07_jobs.ipynb #6f152ec3
 @click.command()
 @run_argument(nargs=-1, required=True)
-@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), metavar="SECONDS", help="The longest to wait; then the exit code is 124. Default: for ever.")
+@click.option("--timeout",
+              "timeout_s",
+              type=click.FloatRange(min=0),
+              metavar="SECONDS",
+              help="The longest to wait; then the exit code is 124. Default: for ever.")
 @click.option("--quiet", is_flag=True, help="Say nothing until the end.")
 @records_option
 def wait(

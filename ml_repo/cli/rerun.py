@@ -49,12 +49,15 @@ def checkout(
     place = find_run(run, records)
     if remove:
         if not (folder / ".git").is_file():
-            raise ValueError(f"{folder} is no worktree that this command made. Remove it by hand if you do not need it.")
+            raise ValueError(
+                f"{folder} is no worktree that this command made. Remove it by hand if you do not need it.")
         remove_checkout(folder)
         click.echo(f"Removed {folder}.")
         return
     made = checkout_run(place, folder)
-    click.echo(f"{made.folder}: {f'tree {made.tree[:12]}, ' if made.tree else ''}{'exactly as it was' if made.is_exact else 'not exactly as it was'}")
+    click.echo(
+        f"{made.folder}: {f'tree {made.tree[:12]}, ' if made.tree else ''}{'exactly as it was' if made.is_exact else 'not exactly as it was'}"
+    )
     if made.tree:
         click.echo(f"  It is a worktree of git. Remove it with: ml-repo checkout {run} {folder} --remove", err=True)
     for line in [*made.doubts, *([f"Beside the tree: {', '.join(made.beside)}"] if made.beside else [])]:
@@ -63,12 +66,25 @@ def checkout(
 # %% ../../nbs/cli/06_rerun.ipynb #1f04bcb6
 @click.command()
 @run_argument()
-@click.option("-p", "--parameter", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="Change a parameter; may be repeated. Default: all as they were.")
+@click.option("-p",
+              "--parameter",
+              "pairs",
+              nargs=2,
+              multiple=True,
+              metavar="NAME VALUE",
+              help="Change a parameter; may be repeated. Default: all as they were.")
 @click.option("--here", is_flag=True, help="With the code of today instead of that of the run.")
 @click.option("--venv", is_flag=True, help="In an environment made from the recorded lock.")
-@click.option("--image", is_flag=False, flag_value="recorded", metavar="[REF]", help="In a container: the recorded image, or REF. Put it after RUN.")
+@click.option("--image",
+              is_flag=False,
+              flag_value="recorded",
+              metavar="[REF]",
+              help="In a container: the recorded image, or REF. Put it after RUN.")
 @click.option("--anyway", is_flag=True, help="Even where environment or data differ.")
-@click.option("--keep", type=click.Path(path_type=Path), metavar="DIR", help="Keep the files of the run in a new folder.")
+@click.option("--keep",
+              type=click.Path(path_type=Path),
+              metavar="DIR",
+              help="Keep the files of the run in a new folder.")
 @click.option("--note", default="", metavar="TEXT", help="Why this run, for whoever reads the record.")
 @click.option("--tag", "tags", multiple=True, metavar="WORD", help="A word to find the run by; may be repeated.")
 @click.option("--quiet", is_flag=True, help="Show nothing of what the notebook prints.")
@@ -187,7 +203,8 @@ def _echo_verdict(
     "Print what was found: one line where all is well."
     color = {"identical": "green", "within tolerance": "yellow", "differs": "red"}.get(found.verdict, "magenta")
     seconds = f" ({found.rerun_s:.0f} s, with checkout and judging {found.duration_s:.0f} s)" if found.rerun_s else ""
-    click.echo(f"{found.run}: {click.style(found.verdict, fg=color)}{seconds}{': ' if found.problem else ''}{found.problem}")
+    click.echo(
+        f"{found.run}: {click.style(found.verdict, fg=color)}{seconds}{': ' if found.problem else ''}{found.problem}")
     if found.verdict == "identical" or not found.items:
         for note in found.notes:
             if not note.startswith("Set aside"):
@@ -196,7 +213,8 @@ def _echo_verdict(
     _, rows, caption = found.table()
     formatter = click.HelpFormatter(width=terminal_width() or 160)
     if rows:
-        formatter.write_dl([(f"  {name}  {verdict}", visible_text(detail) or " ") for name, verdict, detail in rows], col_max=44)
+        formatter.write_dl([(f"  {name}  {verdict}", visible_text(detail) or " ") for name, verdict, detail in rows],
+                           col_max=44)
     click.echo(formatter.getvalue() + caption.partition("\n")[2])
 
 # %% ../../nbs/cli/06_rerun.ipynb #e3493bad
@@ -204,16 +222,47 @@ _OPTIONS = (
     click.option("--all", "is_all", is_flag=True, help="All runs that are not archived."),
     click.option("--where", "condition", metavar="FILTER", help="All runs that match, as in ls: 'tag = paper'."),
     click.option("--venv", is_flag=True, help="In an environment made from the recorded lock."),
-    click.option("--image", is_flag=False, flag_value="recorded", metavar="[REF]", help="In a container: the recorded image, or REF. Put it after RUN."),
+    click.option("--image",
+                 is_flag=False,
+                 flag_value="recorded",
+                 metavar="[REF]",
+                 help="In a container: the recorded image, or REF. Put it after RUN."),
     click.option("--anyway", is_flag=True, help="Even where environment or data differ."),
-    click.option("--only", multiple=True, metavar="KIND", help="What counts: state, parameters, data, metric, curve, weights, file or cell; may be repeated. Default: all."),
-    click.option("--metric-tolerance", type=click.FloatRange(min=0), default=1e-4, metavar="SHARE", help="How far metrics may lie apart, relative. Default: 1e-4."),
-    click.option("--weight-tolerance", type=click.FloatRange(min=0), default=1e-5, metavar="SHARE", help="Weights, relative to the largest of an array. Default: 1e-5."),
-    click.option("--noise", type=click.FloatRange(min=0), default=0.0, metavar="SHARE", help="Metrics may also differ by this share of their standard deviation over seeds. Default: 0."),
-    click.option("-p", "--parameter", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="Give a secret again, which the record does not hold."),
-    click.option("--keep/--no-keep", default=None, help="Keep the record of the repetition. Default: where it differs."),
+    click.option(
+        "--only",
+        multiple=True,
+        metavar="KIND",
+        help="What counts: state, parameters, data, metric, curve, weights, file or cell; may be repeated. Default: all."
+    ),
+    click.option("--metric-tolerance",
+                 type=click.FloatRange(min=0),
+                 default=1e-4,
+                 metavar="SHARE",
+                 help="How far metrics may lie apart, relative. Default: 1e-4."),
+    click.option("--weight-tolerance",
+                 type=click.FloatRange(min=0),
+                 default=1e-5,
+                 metavar="SHARE",
+                 help="Weights, relative to the largest of an array. Default: 1e-5."),
+    click.option("--noise",
+                 type=click.FloatRange(min=0),
+                 default=0.0,
+                 metavar="SHARE",
+                 help="Metrics may also differ by this share of their standard deviation over seeds. Default: 0."),
+    click.option("-p",
+                 "--parameter",
+                 "pairs",
+                 nargs=2,
+                 multiple=True,
+                 metavar="NAME VALUE",
+                 help="Give a secret again, which the record does not hold."),
+    click.option("--keep/--no-keep", default=None,
+                 help="Keep the record of the repetition. Default: where it differs."),
     click.option("--verbose", is_flag=True, help="Show what the notebook prints."),
-    click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write a report for CI."),
+    click.option("--junit",
+                 type=click.Path(path_type=Path, dir_okay=False),
+                 metavar="FILE",
+                 help="Write a report for CI."),
     click.option("--json", "form", flag_value="json", help="Print JSON with everything that was found."),
 )
 
@@ -240,7 +289,9 @@ def _verify_each(
     for number, folder in enumerate(folders, 1):
         click.echo(f"{number}/{len(folders)} {folder.name} ...", err=True)
         try:
-            found = verify_run(folder, secrets=read_values(next(iter(sorted(folder.glob("*.ipynb"))), folder), pairs), **options)
+            found = verify_run(folder,
+                               secrets=read_values(next(iter(sorted(folder.glob("*.ipynb"))), folder), pairs),
+                               **options)
         except Exception as error:  # the runs after it are verified all the same
             found = Verification(folder.name, "cannot be judged", problem=_describe(error), when=utc_now())
         if is_told:
@@ -261,7 +312,9 @@ def _report(
     if form:
         echo_json([one.to_dict() for one in found])
     elif len(found) > 1:
-        click.echo(f"{len(found)} runs: " + ", ".join(f"{count} {verdict}" for verdict, count in Counter(one.verdict for one in found).items()))
+        click.echo(f"{len(found)} runs: " + ", ".join(f"{count} {verdict}"
+                                                      for verdict, count in Counter(one.verdict
+                                                                                    for one in found).items()))
 
 # %% ../../nbs/cli/06_rerun.ipynb #7a9e5a91
 @click.command(cls=Judging)
@@ -300,10 +353,17 @@ def verify(
 
     check_kinds(options["only"])
     folders = _choose_runs(runs, "" if is_all else condition, records)
-    options["tolerances"] = Tolerances(metric=options.pop("metric_tolerance"), weight=options.pop("weight_tolerance"), noise_share=options.pop("noise"))
+    options["tolerances"] = Tolerances(metric=options.pop("metric_tolerance"),
+                                       weight=options.pop("weight_tolerance"),
+                                       noise_share=options.pop("noise"))
     found: list[Any] = []
     try:
-        for one in _verify_each(folders, pairs, not form, image=True if image == "recorded" else image, quiet=not verbose, **options):
+        for one in _verify_each(folders,
+                                pairs,
+                                not form,
+                                image=True if image == "recorded" else image,
+                                quiet=not verbose,
+                                **options):
             found.append(one)
     finally:
         _report(found, junit, form)

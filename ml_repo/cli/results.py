@@ -12,8 +12,8 @@ from typing import Any
 
 import click
 
-from .console import (echo_csv, echo_json, echo_record, echo_table, find_main_columns, fit_columns, format_options,
-                             records_option, run_argument, terminal_width)
+from .console import (echo_csv, echo_json, echo_record, echo_table, find_main_columns, fit_columns,
+                                 format_options, records_option, run_argument, terminal_width)
 
 # %% ../../nbs/cli/03_results.ipynb #bbcdc9b5
 def _pick_columns(
@@ -43,18 +43,25 @@ def _echo_runs(
     from ml_repo.results.search import pick_columns
     from ml_repo.results.run_table import choose_columns, name_columns
 
-    chosen = pick_columns(runs, [name.strip() for name in wanted.split(",") if name.strip()]) if wanted and runs else None
+    chosen = pick_columns(runs, [name.strip()
+                                 for name in wanted.split(",") if name.strip()]) if wanted and runs else None
     if form == "json":
-        echo_json([{name: run.value(column) for name, column in zip(name_columns(chosen), chosen)} for run in runs] if chosen else runs.to_rows())
+        echo_json([{name: run.value(column)
+                    for name, column in zip(name_columns(chosen), chosen)}
+                   for run in runs] if chosen else runs.to_rows())
     elif form == "csv":
         click.echo(runs.to_csv(chosen), nl=False)
     elif runs:
         columns = chosen or choose_columns(runs)
-        header, rows, hidden = fit_columns(runs.header(columns), runs.rows(columns), None if chosen else terminal_width(), first=find_main_columns(runs.header(columns), sort))
+        header, rows, hidden = fit_columns(runs.header(columns),
+                                           runs.rows(columns),
+                                           None if chosen else terminal_width(),
+                                           first=find_main_columns(runs.header(columns), sort))
         more = f"\nNot shown for want of room: {', '.join(hidden)}. Choose with --columns" if hidden else ""
         echo_table(header, rows, "\n" + runs.caption(columns) + more)
     else:
-        click.echo("No run matches." if condition or runs.damaged else "There are no runs yet. Begin with: ml-repo run nbs/train.ipynb")
+        click.echo("No run matches."
+                   if condition or runs.damaged else "There are no runs yet. Begin with: ml-repo run nbs/train.ipynb")
 
 # %% ../../nbs/cli/03_results.ipynb #3e778e2b
 def _echo_damaged(
@@ -62,7 +69,8 @@ def _echo_damaged(
 ) -> None:
     "Name the records that could not be read, apart from the list."
     if damaged:
-        count = "1 record cannot be read and is left as it is" if len(damaged) == 1 else f"{len(damaged)} records cannot be read and are left as they are"
+        count = "1 record cannot be read and is left as it is" if len(
+            damaged) == 1 else f"{len(damaged)} records cannot be read and are left as they are"
         click.echo(f"\n{count}:", err=True)
         for folder, problem in damaged[:50]:
             click.echo(f"  {folder}: {problem}"[:400], err=True)
@@ -72,10 +80,21 @@ def _echo_damaged(
 # %% ../../nbs/cli/03_results.ipynb #ab7b8dc2
 @click.command()
 @click.argument("condition", metavar="[FILTER]", default="")
-@click.option("--sort", default="started", metavar="COLUMN", help="Best first for a metric, smallest first otherwise; -COLUMN turns it round. Default: newest first.")
-@click.option("--direction", type=click.Choice(["higher", "lower"]), help="Which way the metric to sort by is better, where it is not known.")
-@click.option("--columns", "wanted", metavar="NAMES", help="Columns to show, with commas between; all for every one. Default: those that differ.")
-@click.option("--limit", type=click.IntRange(min=0), metavar="N", help=f"Runs at most; 0 for all. Default: {LIMIT} in a table, all with --json and --csv.")
+@click.option("--sort",
+              default="started",
+              metavar="COLUMN",
+              help="Best first for a metric, smallest first otherwise; -COLUMN turns it round. Default: newest first.")
+@click.option("--direction",
+              type=click.Choice(["higher", "lower"]),
+              help="Which way the metric to sort by is better, where it is not known.")
+@click.option("--columns",
+              "wanted",
+              metavar="NAMES",
+              help="Columns to show, with commas between; all for every one. Default: those that differ.")
+@click.option("--limit",
+              type=click.IntRange(min=0),
+              metavar="N",
+              help=f"Runs at most; 0 for all. Default: {LIMIT} in a table, all with --json and --csv.")
 @click.option("--seeds", is_flag=True, help="One line for runs that differ in their seed only: mean and spread.")
 @click.option("--all", "archived", is_flag=True, help="Archived runs, too.")
 @records_option
@@ -146,7 +165,8 @@ def _echo_groups(
     from ml_repo.results.run_table import list_columns
 
     groups = group_runs(runs)
-    if key := (find_column(sort.removeprefix("-"), [one for one in list_columns(runs) if one.startswith("metrics.")]) or "")[8:]:
+    if key := (find_column(sort.removeprefix("-"), [one for one in list_columns(runs) if one.startswith("metrics.")])
+               or "")[8:]:
         direction = next((run.directions[key] for run in runs if key in run.directions), find_direction(key))
         groups = rank_groups(groups, key, (direction == "higher") is not sort.startswith("-"))
     comparison = Comparison(groups[:limit or (None if form else LIMIT)])
@@ -156,8 +176,14 @@ def _echo_groups(
     elif form == "csv":
         echo_csv(header, rows)
     else:
-        header, rows, hidden = fit_columns(header, rows, None if wanted else terminal_width(), first=["n", *find_main_columns(header, sort)])
-        echo_table(header, rows, (f"\nNot shown for want of room: {', '.join(hidden)}." if hidden else "") + f"\n{len(comparison.groups)} of {len(groups)} settings, {len(runs)} runs. Mean ± standard deviation over n seeds.")
+        header, rows, hidden = fit_columns(header,
+                                           rows,
+                                           None if wanted else terminal_width(),
+                                           first=["n", *find_main_columns(header, sort)])
+        echo_table(
+            header, rows, (f"\nNot shown for want of room: {', '.join(hidden)}." if hidden else "") +
+            f"\n{len(comparison.groups)} of {len(groups)} settings, {len(runs)} runs. Mean ± standard deviation over n seeds."
+        )
 
 # %% ../../nbs/cli/03_results.ipynb #04b35a3e
 @click.command()
@@ -192,7 +218,9 @@ def show(
 @click.command()
 @click.argument("metric")
 @click.argument("condition", metavar="[FILTER]", default="")
-@click.option("--direction", type=click.Choice(["higher", "lower"]), help="Which way the metric is better, where it is not known.")
+@click.option("--direction",
+              type=click.Choice(["higher", "lower"]),
+              help="Which way the metric is better, where it is not known.")
 @records_option
 @click.option("--json", "form", flag_value="json", help="Print the whole record as JSON.")
 def best(

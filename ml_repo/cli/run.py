@@ -46,7 +46,8 @@ def _start(
     folder = run_detached(notebook, values, door="ml-repo run", **options)
     click.echo(folder.name)
     if sys.stdout.isatty():
-        click.echo(f"It runs in the background. What it prints: ml-repo logs -f {folder.name.rpartition('-')[2]}", err=True)
+        click.echo(f"It runs in the background. What it prints: ml-repo logs -f {folder.name.rpartition('-')[2]}",
+                   err=True)
 
 # %% ../../nbs/cli/02_run.ipynb #2f2558f2
 def _repeat(
@@ -80,9 +81,13 @@ def _run_inside(
     from ml_repo.provenance.repository import find_repository
 
     if context.params["detach"]:
-        raise ValueError("A container is not left to itself by --detach. Start it by hand: docker run --detach -v ${PWD}:/workspace IMAGE ml-repo run …")
+        raise ValueError(
+            "A container is not left to itself by --detach. Start it by hand: docker run --detach -v ${PWD}:/workspace IMAGE ml-repo run …"
+        )
     words = ["ml-repo", *_repeat(context, "image", "has_gpu")]
-    return run_in_container(words, find_asking(notebook) or find_repository(), reference, [one for one in (notebook, file) if one], has_gpu)
+    return run_in_container(words,
+                            find_asking(notebook) or find_repository(), reference,
+                            [one for one in (notebook, file) if one], has_gpu)
 
 # %% ../../nbs/cli/02_run.ipynb #eae251c3
 def _run_batch(
@@ -104,7 +109,8 @@ def _run_batch(
     from ml_repo.study.trial_log import read_trials
 
     if detach:
-        raise ValueError("A batch is not left to itself by --detach. Start it in the background of the shell: nohup ml-repo run … &")
+        raise ValueError(
+            "A batch is not left to itself by --detach. Start it in the background of the shell: nohup ml-repo run … &")
     vary: dict[str, Any] = split_pairs(grid, "--grid")
     if seeds:
         known = {one.name: one.default for one in read_parameters(notebook)}
@@ -113,7 +119,9 @@ def _run_batch(
         first = values.pop("seed", known["seed"])
         vary["seed"] = list(range(first, first + seeds))
     about = {name: options.pop(name) for name in ("experiment", "note", "tags")}
-    about = {"experiment": about["experiment"] or Path(notebook).stem, "note": about["note"], "tags": list(about["tags"])}
+    about = {
+        "experiment": about["experiment"] or Path(notebook).stem, "note": about["note"], "tags": list(about["tags"])
+    }
     options.pop("quiet")
     study, root = define_study(notebook, vary, sampler="grid", given=values, threads=threads, **about)
     code = carry_out(study, root, workers, is_cold=is_cold, **{name: value for name, value in options.items() if value})
@@ -124,32 +132,76 @@ def _run_batch(
 EXIT_CODES = {"completed": 0, "failed": 1, "interrupted": 130, "killed": 138}
 
 _GIVEN = (
-    click.option("-p", "--parameter", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="Give a parameter; may be repeated."),
-    click.option("-f", "--file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Read parameters from a YAML or JSON file; -p comes after it."),
+    click.option("-p",
+                 "--parameter",
+                 "pairs",
+                 nargs=2,
+                 multiple=True,
+                 metavar="NAME VALUE",
+                 help="Give a parameter; may be repeated."),
+    click.option("-f",
+                 "--file",
+                 type=click.Path(path_type=Path, exists=True, dir_okay=False),
+                 help="Read parameters from a YAML or JSON file; -p comes after it."),
 )
 _ABOUT = (
-    click.option("--experiment", metavar="NAME", help="The question that this run belongs to. Default: the name of the notebook."),
+    click.option("--experiment",
+                 metavar="NAME",
+                 help="The question that this run belongs to. Default: the name of the notebook."),
     click.option("--note", default="", metavar="TEXT", help="Why this run, for whoever reads the record."),
     click.option("--tag", "tags", multiple=True, metavar="WORD", help="A word to find the run by; may be repeated."),
 )
 _HOW = (
     click.option("-k", "--kernel", metavar="NAME", help="Another kernel than the notebook asks for."),
     click.option("--engine", metavar="NAME", help="Another engine of papermill to execute with."),
-    click.option("--timeout", "timeout_s", type=click.IntRange(min=1), metavar="SECONDS", help="The longest that a cell may take. Default: no limit."),
-    click.option("--warm/--cold", "is_warm", default=None, help="Fork the kernel from a process that has the libraries imported, and waits ten minutes for the next run. Default: cold; warm with --grid or --seeds."),
+    click.option("--timeout",
+                 "timeout_s",
+                 type=click.IntRange(min=1),
+                 metavar="SECONDS",
+                 help="The longest that a cell may take. Default: no limit."),
+    click.option(
+        "--warm/--cold",
+        "is_warm",
+        default=None,
+        help=
+        "Fork the kernel from a process that has the libraries imported, and waits ten minutes for the next run. Default: cold; warm with --grid or --seeds."
+    ),
     click.option("--quiet", is_flag=True, help="Show a progress bar instead of what the notebook prints."),
-    click.option("--require-gpu", is_flag=True, help="Stop before the first cell where TensorFlow, JAX or PyTorch sees no GPU."),
+    click.option("--require-gpu",
+                 is_flag=True,
+                 help="Stop before the first cell where TensorFlow, JAX or PyTorch sees no GPU."),
 )
 _BATCH = (
-    click.option("--grid", multiple=True, metavar="NAME=V1,V2", help="Run once for each value; may be repeated, for all combinations."),
+    click.option("--grid",
+                 multiple=True,
+                 metavar="NAME=V1,V2",
+                 help="Run once for each value; may be repeated, for all combinations."),
     click.option("--seeds", type=click.IntRange(min=1), metavar="N", help="Run with N seeds that follow each other."),
-    click.option("-w", "--workers", type=click.IntRange(min=1), default=1, show_default=True, metavar="N", help="With --grid or --seeds: how many run at a time."),
-    click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, metavar="N", help="With --grid or --seeds: processors a run; part of the result."),
+    click.option("-w",
+                 "--workers",
+                 type=click.IntRange(min=1),
+                 default=1,
+                 show_default=True,
+                 metavar="N",
+                 help="With --grid or --seeds: how many run at a time."),
+    click.option("--threads",
+                 type=click.IntRange(min=1),
+                 default=1,
+                 show_default=True,
+                 metavar="N",
+                 help="With --grid or --seeds: processors a run; part of the result."),
 )
 _WHERE = (
     click.option("--detach", is_flag=True, help="Leave it to itself in the background, and print its id."),
-    click.option("--image", is_flag=False, flag_value="default", metavar="[REF]", help="Run in a container: of this repository's image, or REF. Put it after NOTEBOOK."),
-    click.option("--gpu/--no-gpu", "has_gpu", default=None, help="With --image: hand GPUs on, or not. Default: if there are any."),
+    click.option("--image",
+                 is_flag=False,
+                 flag_value="default",
+                 metavar="[REF]",
+                 help="Run in a container: of this repository's image, or REF. Put it after NOTEBOOK."),
+    click.option("--gpu/--no-gpu",
+                 "has_gpu",
+                 default=None,
+                 help="With --image: hand GPUs on, or not. Default: if there are any."),
 )
 
 
@@ -252,4 +304,5 @@ def readme(
     for file in changed:
         file.parent.mkdir(exist_ok=True)
         file.write_bytes(files[file])
-    click.echo(f"Wrote {', '.join(map(str, changed))}." if changed else f"{root / 'README.md'} is in step with nbs/index.ipynb.")
+    click.echo(f"Wrote {', '.join(map(str, changed))}."
+               if changed else f"{root / 'README.md'} is in step with nbs/index.ipynb.")

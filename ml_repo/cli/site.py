@@ -28,7 +28,8 @@ def _sort_words(
             try:
                 find_runs(word, limit=1, records=records)
             except ValueError as no_condition:
-                raise ValueError(str(no_condition) if any(letter in word for letter in "=<>~") else str(no_run)) from None
+                raise ValueError(str(no_condition) if any(letter in word
+                                                          for letter in "=<>~") else str(no_run)) from None
             conditions.append(f"({word})" if len(words) > 1 else word)
     return folders, " and ".join(conditions)
 
@@ -45,7 +46,8 @@ def _write_report(
     from ml_repo.results.search import find_runs
 
     text = make_report(folders, find_runs(records=records), public)
-    file = out or Path("-".join([folders[0].name, *(folder.name.rpartition("-")[2] for folder in folders[1:])]) + ".html")
+    file = out or Path("-".join([folders[0].name, *(folder.name.rpartition("-")[2]
+                                                    for folder in folders[1:])]) + ".html")
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(file, text)
     return file
@@ -53,9 +55,16 @@ def _write_report(
 # %% ../../nbs/cli/13_site.ipynb #f66037e7
 @click.command()
 @click.argument("words", nargs=-1, metavar="[FILTER | RUN...]")
-@click.option("--out", type=click.Path(path_type=Path), metavar="PATH", help="Folder of the pages, or the single file. Default: _site, or a file named by the runs.")
-@click.option("--single-file", is_flag=True, help="One file that holds everything: the page of RUN, or the comparison of several.")
-@click.option("--public", is_flag=True, help="Without paths, names of machines and people, and code that was not committed.")
+@click.option("--out",
+              type=click.Path(path_type=Path),
+              metavar="PATH",
+              help="Folder of the pages, or the single file. Default: _site, or a file named by the runs.")
+@click.option("--single-file",
+              is_flag=True,
+              help="One file that holds everything: the page of RUN, or the comparison of several.")
+@click.option("--public",
+              is_flag=True,
+              help="Without paths, names of machines and people, and code that was not committed.")
 @click.option("--all", "archived", is_flag=True, help="Archived runs, too.")
 @click.option("--open", "is_opened", is_flag=True, help="Open it in the browser.")
 @records_option
@@ -86,9 +95,12 @@ def site(
         page = _write_report(folders, out, public, records)
         click.echo(page)
     elif folders:
-        raise ValueError(f"{folders[0].name} is a run. Pages are made of all runs that match a condition; for some runs: ml-repo site {' '.join(words)} --single-file")
+        raise ValueError(
+            f"{folders[0].name} is a run. Pages are made of all runs that match a condition; for some runs: ml-repo site {' '.join(words)} --single-file"
+        )
     else:
-        page = _build_pages(find_runs(condition, records=records, archived=archived), out or Path("_site"), public, condition)
+        page = _build_pages(find_runs(condition, records=records, archived=archived), out or Path("_site"), public,
+                            condition)
     if is_opened:
         click.launch(page.resolve().as_uri())
 
@@ -104,7 +116,11 @@ def _build_pages(
 
     from ml_repo.site.builder import build_gallery
 
-    built = build_gallery(folder, runs, public, condition, show=lambda found: tqdm(found, desc="Pages", unit=" runs", leave=False, disable=None))
+    built = build_gallery(folder,
+                          runs,
+                          public,
+                          condition,
+                          show=lambda found: tqdm(found, desc="Pages", unit=" runs", leave=False, disable=None))
     click.echo(built)
     for name, why in built.damaged[:20]:
         click.echo(f"  {name}: {why}"[:300], err=True)
@@ -117,9 +133,18 @@ import click
 
 # %% ../../nbs/cli/13_site.ipynb #358fc2cf
 @click.command()
-@click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER", help="Where the pages go.  [default: _docs]")
-@click.option("--no-experiments", "leaves_out", is_flag=True, help="Guide and reference only, without the pages of the records.")
-@click.option("--public", is_flag=True, help="Records without paths, names of machines and people, and code that was not committed.")
+@click.option("-o",
+              "--output",
+              type=click.Path(path_type=Path, file_okay=False),
+              metavar="FOLDER",
+              help="Where the pages go.  [default: _docs]")
+@click.option("--no-experiments",
+              "leaves_out",
+              is_flag=True,
+              help="Guide and reference only, without the pages of the records.")
+@click.option("--public",
+              is_flag=True,
+              help="Records without paths, names of machines and people, and code that was not committed.")
 @click.pass_context
 def docs(
     context: click.Context,  # that knows all commands
@@ -144,7 +169,9 @@ def docs(
 
     root = find_project()
     if not (root / "nbs" / "index.ipynb").is_file():
-        raise click.ClickException(f"There is no nbs/index.ipynb in {root}, from which the first page is made. For pages of runs only: ml-repo site")
+        raise click.ClickException(
+            f"There is no nbs/index.ipynb in {root}, from which the first page is made. For pages of runs only: ml-repo site"
+        )
     output = (output or root / "_docs").absolute()
     try:
         page = build_manual(root, output, context.find_root().command, not leaves_out)

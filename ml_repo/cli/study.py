@@ -20,7 +20,10 @@ from .study_options import (ABOUT_OPTIONS, END_OPTIONS, SEARCH_OPTIONS, WORK_OPT
 # %% ../../nbs/cli/10_study.ipynb #b442fd19
 @click.command()
 @click.argument("notebook", required=False, type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@click.option("-f", "--file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Read the study from a YAML file; options come after it.")
+@click.option("-f",
+              "--file",
+              type=click.Path(path_type=Path, exists=True, dir_okay=False),
+              help="Read the study from a YAML file; options come after it.")
 @apply_options(*SEARCH_OPTIONS)
 @apply_options(*END_OPTIONS)
 @apply_options(*WORK_OPTIONS)
@@ -55,12 +58,18 @@ def tune(
     fields = read_file(file)
     notebook = notebook or (fields.get("notebook") and Path(fields["notebook"]))
     if not notebook:
-        raise ValueError("Which notebook? Name it: ml-repo tune nbs/train.ipynb …, or in the file: notebook: nbs/train.ipynb")
-    fields |= {name: list(value) if isinstance(value, tuple) else value for name, value in options.items() if value not in (None, (), "")}
+        raise ValueError(
+            "Which notebook? Name it: ml-repo tune nbs/train.ipynb …, or in the file: notebook: nbs/train.ipynb")
+    fields |= {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in options.items() if value not in (None, (), "")
+    }
     fields["vary"] = (fields.get("vary") or {}) | split_pairs(vary, "--vary")
     fields["given"] = (fields.get("given") or {}) | read_values(notebook, pairs)
     fields |= read_costs(max_cost)
-    study, root = define_study(notebook, fields.pop("vary"), fields.pop("metrics", ()), **{name: value for name, value in fields.items() if name != "notebook"})
+    study, root = define_study(notebook, fields.pop("vary"), fields.pop("metrics", ()),
+                               **{name: value
+                                  for name, value in fields.items() if name != "notebook"})
     sys.exit(carry_out_study(study, root, workers, workers_per_gpu, storage, is_cold, ray))
 
 # %% ../../nbs/cli/10_study.ipynb #e06dc601
@@ -117,16 +126,22 @@ def list_studies(
     for folder in find_studies(find_records_folders(find_project(), records)):
         one, trials = read_study(folder), read_trials(folder)
         best = find_best(trials, list(one.metrics.values()))
-        rows.append({"study": one.name, "notebook": one.notebook, "sampler": one.sampler, "metric": ", ".join(one.metrics), "trials": len(trials), "of": one.trials,
-                     "pruned": _count_ended(trials, "pruned"), "failed": _count_ended(trials, "failed"), "best": best[0].objectives if best else None,
-                     "works": count_drivers(folder)})
+        rows.append({
+            "study": one.name, "notebook": one.notebook, "sampler": one.sampler, "metric": ", ".join(one.metrics),
+            "trials": len(trials), "of": one.trials, "pruned": _count_ended(trials, "pruned"), "failed": _count_ended(
+                trials, "failed"), "best": best[0].objectives if best else None, "works": count_drivers(folder)
+        })
     if is_json:
         echo_json(rows)
     elif not rows:
-        click.echo("There are no studies yet. Begin with: ml-repo tune NOTEBOOK --vary NAME=VALUES --metric NAME --trials 20")
+        click.echo(
+            "There are no studies yet. Begin with: ml-repo tune NOTEBOOK --vary NAME=VALUES --metric NAME --trials 20")
     else:
-        text = lambda name, value: "" if value is None else ", ".join(f"{number:.6g}" for number in value) if name == "best" else ("yes" if value else "") if name == "works" else value
-        echo_table([name.replace("works", "runs now") for name in rows[0]], [[text(name, value) for name, value in row.items()] for row in rows])
+        text = lambda name, value: "" if value is None else ", ".join(
+            f"{number:.6g}" for number in value) if name == "best" else ("yes"
+                                                                         if value else "") if name == "works" else value
+        echo_table([name.replace("works", "runs now") for name in rows[0]],
+                   [[text(name, value) for name, value in row.items()] for row in rows])
 
 # %% ../../nbs/cli/10_study.ipynb #1c5b5135
 def _describe(
@@ -167,14 +182,22 @@ def show_study(
     folder = _find(name, records)
     one, trials = read_study(folder), read_trials(folder)
     if is_json:
-        echo_json({**asdict(one), "now": count_drivers(folder), "trials": [asdict(trial) for trial in trials], "limit": one.trials})
+        echo_json({
+            **asdict(one), "now": count_drivers(folder), "trials": [asdict(trial) for trial in trials],
+            "limit": one.trials
+        })
         return
     if sort:
         sign = -1 if next(iter(one.metrics.values()), "") == "higher" else 1
         trials = sorted(trials, key=lambda trial: (trial.state != "complete", sign * (trial.objectives or [0])[0]))
     names = list(one.vary)
-    rows = [[trial.number, trial.state, *(f"{value:.6g}" for value in trial.objectives or [""] * len(one.metrics) if value != ""), *([""] * (len(one.metrics) - len(trial.objectives or []))),
-             *(f"{value:.6g}" if isinstance(value := trial.values.get(key, ""), float) else value for key in names), " ".join(run.rpartition("-")[2] for run in trial.runs), trial.text] for trial in trials]
+    rows = [[
+        trial.number, trial.state, *(f"{value:.6g}"
+                                     for value in trial.objectives or [""] * len(one.metrics) if value != ""),
+        *([""] * (len(one.metrics) - len(trial.objectives or []))),
+        *(f"{value:.6g}" if isinstance(value := trial.values.get(key, ""), float) else value
+          for key in names), " ".join(run.rpartition("-")[2] for run in trial.runs), trial.text
+    ] for trial in trials]
     click.echo(_describe(one, trials, count_drivers(folder)))
     if rows:
         echo_table(["trial", "state", *(one.metrics or ["seconds"]), *names, "runs", "why"], rows)
@@ -205,7 +228,9 @@ def show_best(
     one = read_study(folder)
     best = find_best(read_trials(folder), list(one.metrics.values()))
     if not one.metrics:
-        raise ValueError(f"{one.name} is a batch, which was not judged by a metric. Sort its runs: ml-repo ls 'experiment = {one.experiment or one.name}' --sort METRIC")
+        raise ValueError(
+            f"{one.name} is a batch, which was not judged by a metric. Sort its runs: ml-repo ls 'experiment = {one.experiment or one.name}' --sort METRIC"
+        )
     if not best:
         raise ValueError(f"No trial of {one.name} is complete yet. `ml-repo study show {one.name}` lists them.")
     if is_json:
@@ -213,7 +238,9 @@ def show_best(
         return
     for trial in best:
         values = " ".join(f"-p {key} {value}" for key, value in trial.values.items())
-        click.echo(f"trial {trial.number}: {', '.join(f'{key} {value:.6g}' for key, value in zip(one.metrics, trial.objectives))}\n{values}")
+        click.echo(
+            f"trial {trial.number}: {', '.join(f'{key} {value:.6g}' for key, value in zip(one.metrics, trial.objectives))}\n{values}"
+        )
     if len(best) == 1 and (folder.parent.parent / best[0].runs[0]).is_dir():
         click.echo()
         echo_record(read_record(folder.parent.parent / best[0].runs[0]))
@@ -253,9 +280,14 @@ def resume(
     folder, root = _find(name, records), find_repository()
     one = read_study(folder)
     if not (root / one.notebook).is_file():
-        raise ValueError(f"The notebook {one.notebook} of the study {one.name} is not there any more. Bring it back: git checkout -- {one.notebook}")
-    if hash_source(json.loads((root / one.notebook).read_text(encoding="utf-8"))["cells"]) != one.source_sha256 and not anyway:
-        raise ValueError(f"{one.notebook} was changed since the study {one.name} began, so its trials would not compare. Begin a new study, or go on with --anyway.")
+        raise ValueError(
+            f"The notebook {one.notebook} of the study {one.name} is not there any more. Bring it back: git checkout -- {one.notebook}"
+        )
+    if hash_source(json.loads(
+        (root / one.notebook).read_text(encoding="utf-8"))["cells"]) != one.source_sha256 and not anyway:
+        raise ValueError(
+            f"{one.notebook} was changed since the study {one.name} began, so its trials would not compare. Begin a new study, or go on with --anyway."
+        )
     changes = {key: value for key, value in limits.items() if value is not None}
     changes |= read_costs(max_cost)
     sys.exit(carry_out_study(replace(one, **changes), root, workers, workers_per_gpu, storage, is_cold, ray))
@@ -288,7 +320,11 @@ def stop(
 # %% ../../nbs/cli/10_study.ipynb #75c7d29a
 @study.command()
 @click.argument("name", default="latest")
-@click.option("-o", "--out", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER", help="Where the pictures go. Default: a folder in that of the study.")
+@click.option("-o",
+              "--out",
+              type=click.Path(path_type=Path, file_okay=False),
+              metavar="FOLDER",
+              help="Where the pictures go. Default: a folder in that of the study.")
 @records_option
 def plot(
     name: str,  # of the study

@@ -28,8 +28,12 @@ def read_file(
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is no valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(fields, dict):
-        raise ValueError(f"{file} holds a {type(fields).__name__}, but a study needs names with values, such as: metrics: val_accuracy")
-    return {{"metric": "metrics", "seeds": "repeats", "timeout": "timeout_s", "parameters": "given"}.get(name, name): value for name, value in fields.items()}
+        raise ValueError(
+            f"{file} holds a {type(fields).__name__}, but a study needs names with values, such as: metrics: val_accuracy"
+        )
+    return {{"metric": "metrics", "seeds": "repeats", "timeout": "timeout_s",
+             "parameters": "given"}.get(name, name): value
+            for name, value in fields.items()}
 
 # %% ../../nbs/cli/09_study_options.ipynb #e8d9f98a
 def apply_options(
@@ -40,31 +44,97 @@ def apply_options(
 
 
 WORK_OPTIONS = (
-    click.option("-w", "--workers", type=click.IntRange(min=1), default=1, show_default=True, metavar="N", help="Processes on this machine, one trial each at a time."),
-    click.option("--workers-per-gpu", type=click.IntRange(min=1), default=1, show_default=True, metavar="N", help="How many workers share a GPU."),
-    click.option("--storage", metavar="ADDRESS", help="Where machines agree: postgresql://…, mysql://…, sqlite:///…, or a journal file. Default: a file of the study."),
-    click.option("--cold/--warm", "is_cold", default=False, help="Fork kernels from a process that has the libraries imported, or start each anew.  [default: warm]"),
-    click.option("--ray", metavar="ADDRESS", help="Let a Ray cluster carry out the trials: auto for that of this machine, or an address. As many at a time as fit, or --workers."),
+    click.option("-w",
+                 "--workers",
+                 type=click.IntRange(min=1),
+                 default=1,
+                 show_default=True,
+                 metavar="N",
+                 help="Processes on this machine, one trial each at a time."),
+    click.option("--workers-per-gpu",
+                 type=click.IntRange(min=1),
+                 default=1,
+                 show_default=True,
+                 metavar="N",
+                 help="How many workers share a GPU."),
+    click.option(
+        "--storage",
+        metavar="ADDRESS",
+        help=
+        "Where machines agree: postgresql://…, mysql://…, sqlite:///…, or a journal file. Default: a file of the study."
+    ),
+    click.option(
+        "--cold/--warm",
+        "is_cold",
+        default=False,
+        help="Fork kernels from a process that has the libraries imported, or start each anew.  [default: warm]"),
+    click.option(
+        "--ray",
+        metavar="ADDRESS",
+        help=
+        "Let a Ray cluster carry out the trials: auto for that of this machine, or an address. As many at a time as fit, or --workers."
+    ),
 )
 END_OPTIONS = (
     click.option("--trials", type=click.IntRange(min=1), metavar="N", help="The most trials that there may be."),
-    click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="No trial begins after so much time."),
-    click.option("--max-cost", "max_cost", multiple=True, metavar="WHAT:SECONDS", help="No trial begins after processor:SECONDS or gpu:SECONDS."),
+    click.option("--timeout",
+                 "timeout_s",
+                 type=click.FloatRange(min=0, min_open=True),
+                 metavar="SECONDS",
+                 help="No trial begins after so much time."),
+    click.option("--max-cost",
+                 "max_cost",
+                 multiple=True,
+                 metavar="WHAT:SECONDS",
+                 help="No trial begins after processor:SECONDS or gpu:SECONDS."),
 )
 SEARCH_OPTIONS = (
-    click.option("--vary", multiple=True, metavar="NAME=VALUES", help="32,64,128 · 0:0.5 · 0:0.5:0.1 · log:1e-4:1e-1; may be repeated."),
-    click.option("-p", "--parameter", "pairs", nargs=2, multiple=True, metavar="NAME VALUE", help="A value that is the same in all trials; may be repeated."),
-    click.option("--metric", "metrics", multiple=True, metavar="NAME[:lower]", help="What is to be best, such as val_accuracy; may be repeated."),
+    click.option("--vary",
+                 multiple=True,
+                 metavar="NAME=VALUES",
+                 help="32,64,128 · 0:0.5 · 0:0.5:0.1 · log:1e-4:1e-1; may be repeated."),
+    click.option("-p",
+                 "--parameter",
+                 "pairs",
+                 nargs=2,
+                 multiple=True,
+                 metavar="NAME VALUE",
+                 help="A value that is the same in all trials; may be repeated."),
+    click.option("--metric",
+                 "metrics",
+                 multiple=True,
+                 metavar="NAME[:lower]",
+                 help="What is to be best, such as val_accuracy; may be repeated."),
     click.option("--sampler", metavar="NAME", help="tpe, random, grid, quasi-random or cmaes.  [default: tpe]"),
-    click.option("--pruner", metavar="NAME", help="Give up trials that will not be the best: median, hyperband or asha."),
-    click.option("--seeds", "repeats", type=click.IntRange(min=1), metavar="N", help="Runs a trial, with seeds that follow each other; their mean counts."),
-    click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Decides all values that are drawn.  [default: 0]"),
-    click.option("--lag", type=click.IntRange(min=1), metavar="N", help="How many trials a trial does not look back upon, and the most that run at a time.  [default: 4]"),
-    click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Processors a trial; part of the result.  [default: 1]"),
+    click.option("--pruner",
+                 metavar="NAME",
+                 help="Give up trials that will not be the best: median, hyperband or asha."),
+    click.option("--seeds",
+                 "repeats",
+                 type=click.IntRange(min=1),
+                 metavar="N",
+                 help="Runs a trial, with seeds that follow each other; their mean counts."),
+    click.option("--seed",
+                 type=click.IntRange(min=0),
+                 metavar="N",
+                 help="Decides all values that are drawn.  [default: 0]"),
+    click.option(
+        "--lag",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="How many trials a trial does not look back upon, and the most that run at a time.  [default: 4]"),
+    click.option("--threads",
+                 type=click.IntRange(min=1),
+                 metavar="N",
+                 help="Processors a trial; part of the result.  [default: 1]"),
 )
 ABOUT_OPTIONS = (
-    click.option("--name", metavar="NAME", help="Of the study. Default: of the notebook and the definition, so that the same command goes on."),
-    click.option("--experiment", metavar="NAME", help="The question that its runs belong to. Default: the name of the study."),
+    click.option("--name",
+                 metavar="NAME",
+                 help="Of the study. Default: of the notebook and the definition, so that the same command goes on."),
+    click.option("--experiment",
+                 metavar="NAME",
+                 help="The question that its runs belong to. Default: the name of the study."),
     click.option("--note", metavar="TEXT", help="Why, for whoever reads the records."),
     click.option("--tag", "tags", multiple=True, metavar="WORD", help="A word to find its runs by; may be repeated."),
 )
@@ -76,7 +146,8 @@ def read_costs(
     "Read what a study may cost. Raises `ValueError` for what is no pair of a name and a number."
     from ml_repo.study.study import split_pairs
 
-    return {"max_cost": {name: float(value) for name, value in split_pairs(pairs, "--max-cost", ":").items()}} if pairs else {}
+    return {"max_cost": {name: float(value)
+                         for name, value in split_pairs(pairs, "--max-cost", ":").items()}} if pairs else {}
 
 # %% ../../nbs/cli/09_study_options.ipynb #cc2eb533
 def carry_out_study(

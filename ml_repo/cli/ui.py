@@ -56,7 +56,9 @@ def _say_end(
 @click.argument("view", default="all")
 @click.argument("condition", metavar="[FILTER]", default="")
 @records_option
-@click.option("--port", type=click.IntRange(1, 65535), help="Port of the view, where there is one. Default: a free one.")
+@click.option("--port",
+              type=click.IntRange(1, 65535),
+              help="Port of the view, where there is one. Default: a free one.")
 @click.option("--open/--no-browser", "opens", default=False, help="Open a browser. Default: print the links only.")
 @click.option("--quiet", "is_quiet", is_flag=True, help="Print no links.")
 def ui(

@@ -63,7 +63,9 @@ def note(
     from ml_repo.core.tables import visible_text
 
     if append and (edit or text is None) or edit and text is not None:
-        raise ValueError("--append needs a TEXT and no --edit; --edit needs no TEXT. For example: ml-repo note RUN --append \"one more line\"")
+        raise ValueError(
+            "--append needs a TEXT and no --edit; --edit needs no TEXT. For example: ml-repo note RUN --append \"one more line\""
+        )
     folder = _find(run, records)
     before = read_record(folder)["note"]
     if edit:
@@ -106,7 +108,8 @@ def tag(
     if remove and not words:
         raise ValueError(f"Which words are to be taken away? {folder.name} has {', '.join(before) or 'none'}.")
     if remove and (unknown := [word for word in words if word not in before]):
-        raise ValueError(f"{folder.name} has no tag {', '.join(map(repr, unknown))}. It has {', '.join(before) or 'none'}.")
+        raise ValueError(
+            f"{folder.name} has no tag {', '.join(map(repr, unknown))}. It has {', '.join(before) or 'none'}.")
     after = edit_record(folder, remove_tags=words if remove else (), add_tags=() if remove else words)["tags"]
     click.echo(f"{folder.name}: {', '.join(after) or 'no tags'}")
 
@@ -219,7 +222,9 @@ def rm(
         what = f"the link to {one.target}, which stays" if one.target else format_bytes(one.size_bytes)
         click.echo(f"{'Would remove' if dry_run else 'Removed'} {one.run} ({what})")
     if not dry_run and (back := [one.folder.name for one in found if one.folder]):
-        click.echo(f"Bring back with: ml-repo restore {' '.join(back[:3])}{' …' if len(back) > 3 else ''}\nThe space becomes free with: ml-repo gc")
+        click.echo(
+            f"Bring back with: ml-repo restore {' '.join(back[:3])}{' …' if len(back) > 3 else ''}\nThe space becomes free with: ml-repo gc"
+        )
 
 # %% ../../nbs/cli/05_upkeep.ipynb #81861297
 @click.command("bin")
@@ -242,12 +247,17 @@ def bin_(
         click.echo("The bin is empty.")
         return
     rows = [(one.folder.name, one.removed[:19].replace("T", " "), format_bytes(one.size_bytes)) for one in found]
-    echo_table(("run", "removed (UTC)", "size"), rows, f"{len(rows)} in all, {format_bytes(sum(one.size_bytes for one in found))}")
+    echo_table(("run", "removed (UTC)", "size"), rows,
+               f"{len(rows)} in all, {format_bytes(sum(one.size_bytes for one in found))}")
 
 # %% ../../nbs/cli/05_upkeep.ipynb #79a144f7
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Say what would be deleted, and delete nothing.")
-@click.option("--older-than", type=click.FloatRange(min=0), default=0, metavar="DAYS", help="Keep runs that were removed less than DAYS ago. Default: 0.")
+@click.option("--older-than",
+              type=click.FloatRange(min=0),
+              default=0,
+              metavar="DAYS",
+              help="Keep runs that were removed less than DAYS ago. Default: 0.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @records_option
 def gc(
@@ -279,7 +289,9 @@ def gc(
         if dry_run:
             continue
         if not yes:
-            _confirm(f"Delete this for good from {home}?", "This deletes for good, and nobody can be asked here. Add --yes, or --dry-run to see what it would be.")
+            _confirm(
+                f"Delete this for good from {home}?",
+                "This deletes for good, and nobody can be asked here. Add --yes, or --dry-run to see what it would be.")
         found = collect_garbage(home, older_than, dry_run=False)
         click.echo(f"Freed {format_bytes(found.size_bytes)} ({found.size_bytes} bytes) in {home}.")
         for waste in (one for one in found if one.problem):
@@ -298,16 +310,23 @@ def _join(
         totals = {}
         for use in uses:
             *_, (_, notebook, texts, artifacts, total) = use.rows()
-            parts = {"notebook": notebook, "texts": texts - use.store - use.bin - use.index - use.other, "artifacts": artifacts,
-                     ".store": use.store, ".bin": use.bin, ".index": use.index, "other": use.other, "total": total}
+            parts = {
+                "notebook": notebook, "texts": texts - use.store - use.bin - use.index - use.other,
+                "artifacts": artifacts, ".store": use.store, ".bin": use.bin, ".index": use.index, "other": use.other,
+                "total": total
+            }
             totals = {name: totals.get(name, 0) + size for name, size in parts.items()}
         return ("kind", "all"), list(totals.items())
     rows = [row for use in uses for row in use.rows()[:-1]]
-    return (by, "notebook", "texts", "artifacts", "all"), [*rows, ("total", *(sum(row[column] for row in rows) for column in range(1, 5)))]
+    return (by, "notebook", "texts", "artifacts",
+            "all"), [*rows, ("total", *(sum(row[column] for row in rows) for column in range(1, 5)))]
 
 # %% ../../nbs/cli/05_upkeep.ipynb #ec2576d4
 @click.command()
-@click.option("--by", type=click.Choice(["run", "experiment", "kind"]), default="run", help="One line a run, an experiment or a kind of file. Default: run.")
+@click.option("--by",
+              type=click.Choice(["run", "experiment", "kind"]),
+              default="run",
+              help="One line a run, an experiment or a kind of file. Default: run.")
 @format_options
 @records_option
 def du(

@@ -38,7 +38,9 @@ def _split_words(
 # %% ../../nbs/cli/11_views.ipynb #13ec9b0f
 @sync.command("mlflow")
 @click.argument("words", nargs=-1, metavar="[URI] [FILTER]")
-@click.option("--models", is_flag=True, help="Also log and register the models (.keras) that runs have kept. Loads TensorFlow.")
+@click.option("--models",
+              is_flag=True,
+              help="Also log and register the models (.keras) that runs have kept. Loads TensorFlow.")
 @records_option
 def sync_with_mlflow(
     words: tuple[str, ...],  # where to, and which runs
@@ -65,7 +67,11 @@ def sync_with_mlflow(
 
         after = {"after_push": push_model}
     uri, condition = _split_words(words)
-    done = sync_mlflow(uri, condition, records, show=lambda folders: tqdm(folders, desc="MLflow", unit=" runs", leave=False, disable=None), **after)
+    done = sync_mlflow(uri,
+                       condition,
+                       records,
+                       show=lambda folders: tqdm(folders, desc="MLflow", unit=" runs", leave=False, disable=None),
+                       **after)
     echo_table(*done.table())
     sys.exit(1 if done.failed else 0)
 
@@ -88,14 +94,21 @@ def _end(
 ) -> None:
     "Say what was imported, and exit with 1 where something could not be."
     rows = [row for row in done if show_all or row[1] != "there already"]
-    echo_table(("from", "record", "note"), rows, f"{sum(row[1] not in ('there already', 'left out', 'failed') for row in done)} imported, "
-               f"{sum(row[1] == 'there already' for row in done)} there already, {sum(row[1] in ('left out', 'failed') for row in done)} left out")
+    echo_table(
+        ("from", "record", "note"), rows,
+        f"{sum(row[1] not in ('there already', 'left out', 'failed') for row in done)} imported, "
+        f"{sum(row[1] == 'there already' for row in done)} there already, {sum(row[1] in ('left out', 'failed') for row in done)} left out"
+    )
     sys.exit(1 if any(row[1] == "failed" for row in done) else 0)
 
 # %% ../../nbs/cli/11_views.ipynb #94a6415b
 @import_runs.command("mlflow")
 @click.argument("uri")
-@click.option("--experiment", "experiments", multiple=True, metavar="NAME", help="Only runs of this experiment; may be repeated.")
+@click.option("--experiment",
+              "experiments",
+              multiple=True,
+              metavar="NAME",
+              help="Only runs of this experiment; may be repeated.")
 @click.option("--no-artifacts", "skip_artifacts", is_flag=True, help="Leave the files where they are.")
 @records_option
 def import_from_mlflow(
@@ -119,7 +132,12 @@ def import_from_mlflow(
     from ml_repo.provenance.repository import find_project, find_records_folders
 
     home = find_records_folders(find_project(), records)[0]
-    _end(import_mlflow(uri, home, experiments, not skip_artifacts, show=lambda runs: tqdm(runs, desc="MLflow", unit=" runs", leave=False, disable=None)))
+    _end(
+        import_mlflow(uri,
+                      home,
+                      experiments,
+                      not skip_artifacts,
+                      show=lambda runs: tqdm(runs, desc="MLflow", unit=" runs", leave=False, disable=None)))
 
 # %% ../../nbs/cli/11_views.ipynb #86670436
 @import_runs.command("papermill")

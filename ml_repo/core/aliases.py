@@ -112,7 +112,9 @@ class FlatNames(MetaPathFinder, Loader):
     ) -> ModuleType:
         "Return the module that the old name means now."
         new = FLAT_NAMES[spec.name.removeprefix("ml_repo.")]
-        warnings.warn(f"{spec.name} is {new} now; the old name goes with the next release.", DeprecationWarning, stacklevel=2)
+        warnings.warn(f"{spec.name} is {new} now; the old name goes with the next release.",
+                      DeprecationWarning,
+                      stacklevel=2)
         module = import_module(new)
         spec.loader_state = module.__spec__
         return module
@@ -139,7 +141,8 @@ def pass_on_names(
 
     def __getattr__(name: str) -> Any:
         is_special = name.startswith("__") and name != "__all__"
-        if is_special or PathFinder.find_spec(f"{package}.{name}", sys.modules[package].__path__) or not hasattr(import_module(new), name):
+        if is_special or PathFinder.find_spec(f"{package}.{name}",
+                                              sys.modules[package].__path__) or not hasattr(import_module(new), name):
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         message = f"{name} of {package} is in {new} now; the old place goes with the next release."
         warnings.warn(message, DeprecationWarning, stacklevel=2)

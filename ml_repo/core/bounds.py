@@ -31,8 +31,9 @@ def read_bounds(
                 raise ValueError
             bounds.append((word.lower(), float(number.rstrip(".,;:)"))))
         except ValueError:
-            raise ParameterError(f"The bound {(negation + word + ' ' + number)!r} in the comment {help!r} is unclear. Write above, "
-                                 "at least, below or at most with a plain number, such as: at least 1000") from None
+            raise ParameterError(
+                f"The bound {(negation + word + ' ' + number)!r} in the comment {help!r} is unclear. Write above, "
+                "at least, below or at most with a plain number, such as: at least 1000") from None
     return bounds
 
 # %% ../../nbs/core/03_bounds.ipynb #5355fb09
@@ -61,5 +62,6 @@ def suggest_nearest(
 
     known = list(known)
     initials = "".join(word[:1] for word in name.lower().split("_"))
-    near = [one for one in known if one.lower() in (name.lower(), initials)] or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = [one for one in known if one.lower() in (name.lower(), initials)] or difflib.get_close_matches(
+        name, known, n=1, cutoff=0.5)
     return f" Did you mean {near[0]}?" if near else ""

@@ -44,9 +44,13 @@ def hash_folder(
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is not a folder, so it has no fingerprint.")
     inside = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
-    visible = {name: inside[name] for name in sorted(inside) if not any(part.startswith(".") for part in name.split("/"))}
+    visible = {
+        name: inside[name]
+        for name in sorted(inside) if not any(part.startswith(".") for part in name.split("/"))
+    }
     if links := [name for name, path in visible.items() if path.is_symlink() and path.is_dir()]:
-        raise ValueError(f"{folder} holds links to other folders ({', '.join(links)}), whose content the fingerprint would miss.")
+        raise ValueError(
+            f"{folder} holds links to other folders ({', '.join(links)}), whose content the fingerprint would miss.")
     files = [(name, hash_file(path)) for name, path in visible.items() if path.is_file()]
     return hash_bytes(json.dumps(files).encode())
 

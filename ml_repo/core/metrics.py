@@ -77,7 +77,8 @@ def list_values(
     "List what was logged, value by value; what is no number is left out."
     for line in lines:
         values = line.get("values")
-        if isinstance(values, dict) and isinstance(line.get("split", ""), str) and isinstance(line.get("step"), (int, type(None))):
+        if isinstance(values, dict) and isinstance(line.get("split", ""), str) and isinstance(
+                line.get("step"), (int, type(None))):
             for name, value in values.items():
                 with suppress(TypeError, ValueError, OverflowError):
                     yield line, name, float(value)
@@ -107,9 +108,15 @@ def metric_key(
     return f"{split}_{name}" if split else name
 
 # %% ../../nbs/core/05_metrics.ipynb #c10fb450
-_LOWER = {"loss", "error", "mae", "mse", "rmse", "mape", "msle", "perplexity", "crossentropy", "entropy", "divergence", "wer", "cer", "fid", "brier", "regret"}
-_HIGHER = {"accuracy", "acc", "auc", "auroc", "auprc", "ap", "map", "precision", "recall", "sensitivity", "specificity", "f1", "score", "iou", "dice", "r2",
-           "bleu", "rouge", "psnr", "ssim", "mcc", "kappa", "ndcg", "mrr", "reward", "likelihood", "similarity"}
+_LOWER = {
+    "loss", "error", "mae", "mse", "rmse", "mape", "msle", "perplexity", "crossentropy", "entropy", "divergence", "wer",
+    "cer", "fid", "brier", "regret"
+}
+_HIGHER = {
+    "accuracy", "acc", "auc", "auroc", "auprc", "ap", "map", "precision", "recall", "sensitivity", "specificity", "f1",
+    "score", "iou", "dice", "r2", "bleu", "rouge", "psnr", "ssim", "mcc", "kappa", "ndcg", "mrr", "reward",
+    "likelihood", "similarity"
+}
 
 
 def find_direction(

@@ -18,17 +18,26 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, quote_plus, unquote
 
 # %% ../../nbs/core/04_redaction.ipynb #4e31d3d7
-_ALWAYS = {"password", "passwords", "passwd", "passwort", "passphrase", "passcode", "pwd", "secret", "secrets", "credential", "credentials",
-           "contraseña", "contrasena", "apikey", "authkey", "accesskey", "privatekey", "secretkey"}
-_ENDINGS = ("password", "passwd", "passphrase", "secret", "apikey", "authtoken", "accesstoken", "apitoken", "secretkey", "privatekey")
-_KEYS = {"api", "auth", "access", "service", "account", "db", "database", "priv", "private", "client", "secret", "ssh", "encryption",
-         "signing", "deploy", "master", "storage", "subscription", "kaggle", "wandb", "session", "license"}
-_NO_TOKEN = set("pad mask eos bos cls sep unk oov stop start end begin next previous prev current first last special image class word text "
-                "sub time each per max min num n by out in decoder encoder one new query key value position".split())
-_NO_PASS = set("forward backward first second last one two single multi by test n num per each compiler high low band all full".split())
-_ABOUT = set("file path dir folder name type size length len count counts limit url uri endpoint method mode policy min max ttl expiry expires "
-             "timeout field column index idx prefix suffix format regex pattern env var label prompt manager helper provider version enabled "
-             "required id ids rate budget usage parser scope style strength detector".split())
+_ALWAYS = {
+    "password", "passwords", "passwd", "passwort", "passphrase", "passcode", "pwd", "secret", "secrets", "credential",
+    "credentials", "contraseña", "contrasena", "apikey", "authkey", "accesskey", "privatekey", "secretkey"
+}
+_ENDINGS = ("password", "passwd", "passphrase", "secret", "apikey", "authtoken", "accesstoken", "apitoken", "secretkey",
+            "privatekey")
+_KEYS = {
+    "api", "auth", "access", "service", "account", "db", "database", "priv", "private", "client", "secret", "ssh",
+    "encryption", "signing", "deploy", "master", "storage", "subscription", "kaggle", "wandb", "session", "license"
+}
+_NO_TOKEN = set(
+    "pad mask eos bos cls sep unk oov stop start end begin next previous prev current first last special image class word text "
+    "sub time each per max min num n by out in decoder encoder one new query key value position".split())
+_NO_PASS = set(
+    "forward backward first second last one two single multi by test n num per each compiler high low band all full".
+    split())
+_ABOUT = set(
+    "file path dir folder name type size length len count counts limit url uri endpoint method mode policy min max ttl expiry expires "
+    "timeout field column index idx prefix suffix format regex pattern env var label prompt manager helper provider version enabled "
+    "required id ids rate budget usage parser scope style strength detector".split())
 
 
 @lru_cache(4096)
@@ -40,8 +49,8 @@ def is_secret_name(
     if not words or words[-1] in _ABOUT:
         return False
     last, before = words[-1], words[-2] if len(words) > 1 else ""
-    return (not _ALWAYS.isdisjoint(words) or last in ("auth", "authorization", "bearer", "jwt") or words[:2] == ["ssh", "auth"]
-            or last.endswith(_ENDINGS) or (last == "key" and before in _KEYS)
+    return (not _ALWAYS.isdisjoint(words) or last in ("auth", "authorization", "bearer", "jwt")
+            or words[:2] == ["ssh", "auth"] or last.endswith(_ENDINGS) or (last == "key" and before in _KEYS)
             or (last == "token" and before not in _NO_TOKEN) or (last == "pass" and before not in _NO_PASS))
 
 # %% ../../nbs/core/04_redaction.ipynb #b0338cfb
@@ -106,38 +115,51 @@ def _rule(
 
 _RULES = [
     # Keys of services that can be told by their first letters
-    _rule("Hugging Face token", ("hf_",), r"hf_[A-Za-z0-9]{30,}", "login(token='{}')", "hf" "_" + _LETTERS[:34]),
-    _rule("Hugging Face token", ("api_org_",), r"api_org_[A-Za-z0-9]{30,}", "HF={}", "api" "_org_" + _LETTERS[:34]),
-    _rule("Google API key", ("aiza",), r"AIza[\w-]{35}", "?key={}&q=1", "AI" "za" + _LETTERS[:35]),
-    _rule("GitHub token", ("github_pat_",), r"github_pat_\w{22,}", "GH={}", "github" "_pat_" + _LETTERS[:60]),
-    _rule("API key", ("sk-",), r"sk-[A-Za-z0-9_-]{20,}", "client = OpenAI('{}')", "s" "k-proj-" + _LETTERS[:48]),
-    _rule("W&B key", ("wandb_v1_",), r"wandb_v1_\w{20,}", "WANDB={}", "wandb" "_v1_" + _LETTERS[:40]),
-    _rule("W&B key", ("wandb",), r"wandb[\w\"', .:-]{0,20}login[\w\"', =(-]{0,30}?\b([0-9a-f]{40})\b",
+    _rule("Hugging Face token", ("hf_", ), r"hf_[A-Za-z0-9]{30,}", "login(token='{}')", "hf"
+          "_" + _LETTERS[:34]),
+    _rule("Hugging Face token", ("api_org_", ), r"api_org_[A-Za-z0-9]{30,}", "HF={}", "api"
+          "_org_" + _LETTERS[:34]),
+    _rule("Google API key", ("aiza", ), r"AIza[\w-]{35}", "?key={}&q=1", "AI"
+          "za" + _LETTERS[:35]),
+    _rule("GitHub token", ("github_pat_", ), r"github_pat_\w{22,}", "GH={}", "github"
+          "_pat_" + _LETTERS[:60]),
+    _rule("API key", ("sk-", ), r"sk-[A-Za-z0-9_-]{20,}", "client = OpenAI('{}')", "s"
+          "k-proj-" + _LETTERS[:48]),
+    _rule("W&B key", ("wandb_v1_", ), r"wandb_v1_\w{20,}", "WANDB={}", "wandb"
+          "_v1_" + _LETTERS[:40]),
+    _rule("W&B key", ("wandb", ), r"wandb[\w\"', .:-]{0,20}login[\w\"', =(-]{0,30}?\b([0-9a-f]{40})\b",
           "!wandb login {}", _HEX[:40]),
-    _rule("Kaggle key", ("username",), r"\"username\W+[\w.-]+\W+key\W{3,9}([0-9a-f]{32})\b",
+    _rule("Kaggle key", ("username", ), r"\"username\W+[\w.-]+\W+key\W{3,9}([0-9a-f]{32})\b",
           '{{"username":"anna","key":"{}"}}', _HEX[:32]),
-    _rule("npm token", ("npm_",), r"npm_[A-Za-z0-9]{36}", "NPM={}", "np" "m_" + _LETTERS[:36]),
-    _rule("npm token", ("_authtoken",), r"_authToken\s*=\s*([^\s\"'\\$]{8,})",
-          "//registry.npmjs.org/:_authToken={}", _LETTERS[:36]),
-    _rule("PyPI token", ("pypi-",), r"pypi-[\w-]{50,}", "twine upload -p {}", "py" "pi-" + _LETTERS[:80]),
-    _rule("Databricks token", ("dapi",), r"dapi[0-9a-f]{32}", "databricks: {}", "da" "pi" + _HEX[:32]),
-    _rule("Artifactory key", ("akc",), r"AKC[A-Za-z0-9]{10,}", "X-JFrog: {}", "AK" "C" + _LETTERS[:20]),
-    _rule("Artifactory key", ("ap",), r"AP[\dA-F][A-Za-z0-9]{16,}", "X-JFrog: {}", "A" "P6" + _LETTERS[:20]),
-    _rule("Telegram token", (":aa",), r"(\d{8,10}:AA[\w-]{33})(?![\w-])", "bot('{}')", "12345678" ":AA" + _LETTERS[:33]),
+    _rule("npm token", ("npm_", ), r"npm_[A-Za-z0-9]{36}", "NPM={}", "np"
+          "m_" + _LETTERS[:36]),
+    _rule("npm token", ("_authtoken", ), r"_authToken\s*=\s*([^\s\"'\\$]{8,})", "//registry.npmjs.org/:_authToken={}",
+          _LETTERS[:36]),
+    _rule("PyPI token", ("pypi-", ), r"pypi-[\w-]{50,}", "twine upload -p {}", "py"
+          "pi-" + _LETTERS[:80]),
+    _rule("Databricks token", ("dapi", ), r"dapi[0-9a-f]{32}", "databricks: {}", "da"
+          "pi" + _HEX[:32]),
+    _rule("Artifactory key", ("akc", ), r"AKC[A-Za-z0-9]{10,}", "X-JFrog: {}", "AK"
+          "C" + _LETTERS[:20]),
+    _rule("Artifactory key", ("ap", ), r"AP[\dA-F][A-Za-z0-9]{16,}", "X-JFrog: {}", "A"
+          "P6" + _LETTERS[:20]),
+    _rule("Telegram token", (":aa", ), r"(\d{8,10}:AA[\w-]{33})(?![\w-])", "bot('{}')", "12345678"
+          ":AA" + _LETTERS[:33]),
 
     # Headers, addresses, command lines
-    _rule("web token", ("eyj",), r"(?:(?<![\w-])|(?<=\\[nrt]))eyJ[\w=-]{8,}\.[\w=-]{8,}(?:\.[\w.+/=-]*)?",
-          "got {}", "ey" "J" + f"{_LETTERS[:20]}.{_LETTERS[:40]}.{_LETTERS[:43]}"),
-    _rule("authorization", ("authorization",),
+    _rule("web token", ("eyj", ), r"(?:(?<![\w-])|(?<=\\[nrt]))eyJ[\w=-]{8,}\.[\w=-]{8,}(?:\.[\w.+/=-]*)?", "got {}",
+          "ey"
+          "J" + f"{_LETTERS[:20]}.{_LETTERS[:40]}.{_LETTERS[:43]}"),
+    _rule("authorization", ("authorization", ),
           r"(?i:authorization)\\*[\"']?\s?[:=,]\s?[rbf]?\\*[\"']?(?i:bearer|basic|token|apikey)\s+([\w.~+/=-]{8,})",
           "Authorization: Basic {}", _LETTERS[:12]),
-    _rule("authorization", ("bearer",), r"(?i:bearer)\s+([\w.~+/=-]{20,})", "-H 'bearer {}'", _LETTERS[:30]),
-    _rule("password on a command line",
-          ("--password", "--passwd", "--token", "--secret", "--api", "-password", "-token", "-secret"),
-          r"--(?:[\w-]{0,30}-)?(?:password|passwd|token|secret|api-?key)[ \t]+(?![A-Z_]+\b)"
-          r"([^\s\"'\\<\[$-][^\s\"'\\]{3,})",
-          "!mysql --host db --password {} runs", "troubadour"),
-    _rule("password on a command line", ("curl",),
+    _rule("authorization", ("bearer", ), r"(?i:bearer)\s+([\w.~+/=-]{20,})", "-H 'bearer {}'", _LETTERS[:30]),
+    _rule(
+        "password on a command line",
+        ("--password", "--passwd", "--token", "--secret", "--api", "-password", "-token", "-secret"),
+        r"--(?:[\w-]{0,30}-)?(?:password|passwd|token|secret|api-?key)[ \t]+(?![A-Z_]+\b)"
+        r"([^\s\"'\\<\[$-][^\s\"'\\]{3,})", "!mysql --host db --password {} runs", "troubadour"),
+    _rule("password on a command line", ("curl", ),
           r"curl\b[^\n]{0,200}?\s(?:-u|--user)[ =]\\?[\"']?[^\s:\"'\\]{1,60}:([^\s\"'\\$]{4,})",
           "!curl -s -u anna:{} https://host.org", "troubadour"),
     _rule("variable", ("%env", "%set_env"),
@@ -147,11 +169,12 @@ _RULES = [
           r"(?i:[?&;](?:sig|x-amz-signature|x-amz-security-token|x-goog-signature)=)([\w%+/=.~-]{16,})",
           "https://a.blob.core.windows.net/b?sp=r&sig={}", _LETTERS[:43] + "%3D"),
     _rule("Azure account key", ("accountkey=", "accesskey="),
-          r"(?i:AccountKey=|SharedAccessKey=)([A-Za-z0-9+/=%]{20,})",
-          "AccountName=a;AccountKey={};", _LETTERS[:86] + "=="),
-    _rule("password in an address", ("://",), r"://[^\s:/@\"'\\]*:([^\s/@\"'\\]+)@",
+          r"(?i:AccountKey=|SharedAccessKey=)([A-Za-z0-9+/=%]{20,})", "AccountName=a;AccountKey={};",
+          _LETTERS[:86] + "=="),
+    _rule("password in an address", ("://", ), r"://[^\s:/@\"'\\]*:([^\s/@\"'\\]+)@",
           "postgresql://anna:{}@db.host:5432/runs", "correct-horse7"),
-    _rule("token in an address", ("://",), r"https?://([^\s:/@\"'\\]{16,})@", "git clone https://{}@host.org/a", _LETTERS[:20]),
+    _rule("token in an address", ("://", ), r"https?://([^\s:/@\"'\\]{16,})@", "git clone https://{}@host.org/a",
+          _LETTERS[:20]),
 ]
 
 # %% ../../nbs/core/04_redaction.ipynb #714acf91
@@ -175,12 +198,14 @@ def _empty_block(
 
 # %% ../../nbs/core/04_redaction.ipynb #5f7c7536
 _WORDS = r"(?:pass|pwd|secret|token|key|auth|credential|contrase|jwt|bearer)"
-_ASSIGNED = re.compile(r"(?=[abcjkpstABCJKPST])" + _WORDS + r"""[\w.-]{0,40}(?:
+_ASSIGNED = re.compile(
+    r"(?=[abcjkpstABCJKPST])" + _WORDS + r"""[\w.-]{0,40}(?:
     (?P<middle>\\*["'`\]]{0,2}\]?\s{0,3}(?::\s{0,3}[\w.]{1,20}(?:\[[\w., \[\]]{1,40}\])?\s{0,3}=|=>|:=|={1,3}|!=|:)\s{0,3}[rbuf@]{0,2}|\\*["']\s{0,3},\s{0,3})(?P<quote>\\*["'`])(?P<value>[^\s),;+\]}][^\n\r]{2,400}?)(?<!\\)(?P=quote)
     |(?P<sign>["']?(?:\s{0,2}:\s{1,3}|\s{0,2}=\s{0,2}))(?P<bare>[^\s"'`\\(){}\[\],;<>&|]{4,400})(?![\w(\[{.])
     )""", re.VERBOSE | re.IGNORECASE)
-_PLAIN = re.compile(r"(?i)(?:none|null|nil|true|false|yes|no|default|example|changeme|required|optional|string|str|bytes|[-+.\d_eE]+|0x[0-9a-f]+|[*x.•]+"
-                    r"|\$\{?\w+\}?|\$\(.*\)|[{<%].*[}>%]|\[redacted[^\]]*\])\Z")
+_PLAIN = re.compile(
+    r"(?i)(?:none|null|nil|true|false|yes|no|default|example|changeme|required|optional|string|str|bytes|[-+.\d_eE]+|0x[0-9a-f]+|[*x.•]+"
+    r"|\$\{?\w+\}?|\$\(.*\)|[{<%].*[}>%]|\[redacted[^\]]*\])\Z")
 
 
 def _looks_random(
@@ -208,10 +233,12 @@ def _is_hidden(
         return False
     if match["value"]:
         fixed = re.sub(r"\$?\{[^{}]*\}|<[\w -]+>|%s", "", value)  # what is not filled in later
-        doubtful = "," in match["middle"] or fixed != value or re.search(r"(?i)(token|auth|authorization|pass|pwd)[_\d]*$", name)
+        doubtful = "," in match["middle"] or fixed != value or re.search(
+            r"(?i)(token|auth|authorization|pass|pwd)[_\d]*$", name)
         return _looks_random(fixed) if doubtful else len(value) < 200
     is_variable = value.replace(".", "_").isidentifier() and is_secret_name(value)
-    return not is_variable and (name.isupper() or _looks_random(value)) and not value.startswith(("/", "./", "~", "$", "%"))
+    return not is_variable and (name.isupper() or _looks_random(value)) and not value.startswith(
+        ("/", "./", "~", "$", "%"))
 
 # %% ../../nbs/core/04_redaction.ipynb #63ea5ec1
 def _leaves(
@@ -244,8 +271,10 @@ def _known_values(
             if len(value) < 6 or is_path or _PLAIN.match(value) or is_secret_name(value):
                 continue
             encoded = base64.b64encode(value.encode(errors="replace")).decode().rstrip("=")
-            for form in (value, quote(value, safe=""), quote(value), quote_plus(value), escape(value), escape(value, quote=False), json.dumps(value)[1:-1],
-                         json.dumps(value, ensure_ascii=False)[1:-1], repr(value)[1:-1], encoded, encoded.replace("+", "-").replace("/", "_")):
+            for form in (value, quote(value, safe=""), quote(value), quote_plus(value), escape(value),
+                         escape(value, quote=False), json.dumps(value)[1:-1], json.dumps(value,
+                                                                                         ensure_ascii=False)[1:-1],
+                         repr(value)[1:-1], encoded, encoded.replace("+", "-").replace("/", "_")):
                 forms.setdefault(form, name)
     return sorted(forms.items(), key=lambda item: (-len(item[0]), item[0]))
 
@@ -346,9 +375,11 @@ class _TextRedactor(_Counter):
         source: str,  # of a cell, before it runs
     ) -> None:
         "Remember what `source` assigns to a secret name, to hide it also where it is printed."
-        found = [(_name_of(match), match["value"] or match["bare"]) for match in _ASSIGNED.finditer(source) if _is_hidden(_name_of(match), match)]
+        found = [(_name_of(match), match["value"] or match["bare"]) for match in _ASSIGNED.finditer(source)
+                 if _is_hidden(_name_of(match), match)]
         learnt = {str(place): {name: value} for place, (name, value) in enumerate(found) if _looks_random(value)}
-        self._known, self._harmless = sorted({*self._known, *_known_values(learnt)}, key=lambda item: (-len(item[0]), item[0])), set()
+        self._known, self._harmless = sorted({*self._known, *_known_values(learnt)},
+                                             key=lambda item: (-len(item[0]), item[0])), set()
 
     def _redact_once(self, text: str) -> str:
         for value, name in self._known:
@@ -396,7 +427,10 @@ class Redactor(_TextRedactor):
             return _mark(name)
         if isinstance(value, Mapping):
             names = {key: name if key in _VALUES and is_secret_name(name) else str(key) for key in value}
-            return {self.redact(key) if isinstance(key, str) else key: self.redact_tree(one, names[key]) for key, one in value.items()}
+            return {
+                self.redact(key) if isinstance(key, str) else key: self.redact_tree(one, names[key])
+                for key, one in value.items()
+            }
         if isinstance(value, (list, tuple)):
             return (tuple if isinstance(value, tuple) else list)(self.redact_tree(one, name) for one in value)
         return value
@@ -414,7 +448,8 @@ class Redactor(_TextRedactor):
             elif equals and is_secret_name(own):
                 words.append(own + equals + self.redact_tree(value, own.lstrip("-")))
             else:
-                words.append(_redact_base64(self, word) if before in ("-b", "--parameters_base64") else self.redact(word))
+                words.append(
+                    _redact_base64(self, word) if before in ("-b", "--parameters_base64") else self.redact(word))
             is_option = word.startswith("-") or before in ("-p", "-r", "--parameters", "--parameters_raw")
             name = word.lstrip("-") if is_option and not equals and not name and is_secret_name(word) else ""
         return words

@@ -16,7 +16,8 @@ def visible_text(
 ) -> str:  # without letters that a terminal obeys
     "Write `value` with its control characters made visible."
     text = str(value)
-    return text if text.isprintable() else "".join(letter if letter.isprintable() or letter == "\n" else repr(letter)[1:-1] for letter in text)
+    return text if text.isprintable() else "".join(
+        letter if letter.isprintable() or letter == "\n" else repr(letter)[1:-1] for letter in text)
 
 # %% ../../nbs/core/01_tables.ipynb #5220f064
 def _fit_table(
@@ -97,14 +98,18 @@ def table_bundle(
     rows = [list(row) for row in rows]
 
     def line(values: Sequence[object], tag: str) -> str:
-        styles = ["text-align: left; white-space: nowrap", *["text-align: left"] * len(values)]  # names and ids stay whole
+        styles = ["text-align: left; white-space: nowrap",
+                  *["text-align: left"] * len(values)]  # names and ids stay whole
         cells = (f'<{tag} style="{style}">{escape(str(value))}</{tag}>' for value, style in zip(values, styles))
         return f"<tr>{''.join(cells)}</tr>"
 
     head = f"<thead>{line(header, 'th')}</thead>" if any(header) else ""
     body = "".join(line(row, "td") for row in rows)
     below = f"<p><small>{escape(caption).replace(chr(10), '<br>')}</small></p>" if caption else ""
-    return {"text/plain": text_table(header, rows, caption), "text/html": f"<table>{head}<tbody>{body}</tbody></table>{below}"}
+    return {
+        "text/plain": text_table(header, rows, caption),
+        "text/html": f"<table>{head}<tbody>{body}</tbody></table>{below}"
+    }
 
 # %% ../../nbs/core/01_tables.ipynb #73db6c7a
 class Tabular:

@@ -33,7 +33,8 @@ def show_source(
     public = [f"{'#' * level} `{one.name}`\n\n{link(format_definition(one))}" for one in read_definitions(source)]
     names = _name_all(source)
     title = "Source" if public else f"Source of {', '.join(f'<code>{name}</code>' for name in names)}" if names else "Source"
-    return "\n\n".join([*public, f"<details><summary>{title}</summary>\n\n```python\n{source.strip()}\n```\n\n</details>"])
+    return "\n\n".join(
+        [*public, f"<details><summary>{title}</summary>\n\n```python\n{source.strip()}\n```\n\n</details>"])
 
 # %% ../../nbs/docs/03_chapters.ipynb #0c8d366f
 def is_only_imports(
@@ -70,7 +71,8 @@ class ShowDefinitions:
         found, source = getattr(cell, "directives_", {}) or {}, cell.source or ""
         if cell.cell_type == "markdown":
             self.level = 3 if re.search(r"^## ", source, flags=re.MULTILINE) else self.level
-        elif cell.cell_type == "code" and ("hide" in found or "default_exp" in found or (is_only_imports(source) and not cell.get("outputs"))):
+        elif cell.cell_type == "code" and ("hide" in found or "default_exp" in found or
+                                           (is_only_imports(source) and not cell.get("outputs"))):
             cell.source = None
         elif cell.cell_type == "code" and found.keys() & {"export", "exports", "exporti"}:
             cell.cell_type, cell.source = "markdown", show_source(source, self.level, self.link)
@@ -78,7 +80,10 @@ class ShowDefinitions:
                 cell.pop(name, None)
 
 # %% ../../nbs/docs/03_chapters.ipynb #8f973806
-_TAGS = {"echo: false": "remove-input", "output: false": "remove-output", "include: false": "remove-cell", "code-fold: true": "hide-input"}
+_TAGS = {
+    "echo: false": "remove-input", "output: false": "remove-output", "include: false": "remove-cell",
+    "code-fold: true": "hide-input"
+}
 
 
 def translate_markdown(
@@ -134,18 +139,37 @@ def read_chapter(
     FilterDefaults()(nb)
     front, cells = _read_front([cell | {"source": "".join(cell["source"])} for cell in nb2dict(nb)["cells"]])
     title, promise = front.get("title", Path(notebook).stem), front.get("description", "")
-    made = [{"cell_type": "markdown", "metadata": {}, "source": f"# {title}" + f"\n\n{{.promise}}\n{promise}" * bool(promise)}]
+    made = [{
+        "cell_type": "markdown", "metadata": {}, "source": f"# {title}" + f"\n\n{{.promise}}\n{promise}" * bool(promise)
+    }]
     for cell in cells:
-        cell = {"metadata": {}} | {name: value for name, value in cell.items() if name in ("cell_type", "source", "metadata", "outputs")}
+        cell = {"metadata": {}} | {
+            name: value
+            for name, value in cell.items() if name in ("cell_type", "source", "metadata", "outputs")
+        }
         if cell["cell_type"] == "code":
             alt = re.search(r"^#\| fig-alt: \"?(.+?)\"?$", cell["source"], flags=re.MULTILINE)
             cell["source"], tags = translate_code(cell["source"])
-            outputs = [show | {"data": {kind: data for kind, data in show["data"].items() if not kind.startswith("application/")}} if "data" in show else show for show in cell.get("outputs", [])]
-            cell |= {"outputs": outputs, "execution_count": None, "metadata": {"tags": tags} | ({"mystnb": {"image": {"alt": alt[1]}}} if alt else {})}
+            outputs = [
+                show
+                | {"data": {kind: data
+                            for kind, data in show["data"].items() if not kind.startswith("application/")}}
+                if "data" in show else show for show in cell.get("outputs", [])
+            ]
+            cell |= {
+                "outputs": outputs, "execution_count": None,
+                "metadata": {"tags": tags} | ({"mystnb": {"image": {"alt": alt[1]}}} if alt else {})
+            }
         else:
             cell["source"] = map_links(translate_markdown(cell["source"]), move)
         made.append(cell)
-    chapter = Chapter(cells=made, metadata={"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}, "language_info": {"name": "python", "pygments_lexer": "ipython3"}}, nbformat=4, nbformat_minor=5)
+    chapter = Chapter(cells=made,
+                      metadata={
+                          "kernelspec": {"name": "python3", "display_name": "python3", "language": "python"},
+                          "language_info": {"name": "python", "pygments_lexer": "ipython3"}
+                      },
+                      nbformat=4,
+                      nbformat_minor=5)
     for number, cell in enumerate(made):
         cell["id"] = f"cell-{number}"
     chapter.title, chapter.promise, chapter.output = title, promise, front.get("output-file", "")

@@ -66,9 +66,12 @@ class Links:
         link: str,  # of nbdev's to a name in backticks: /ml_repo/files.html#lock
     ) -> str:  # where it goes, seen from the first page; empty when nowhere
         "Find the place of a function."
-        page, _, name = posixpath.basename(link).partition("#")
-        found = sorted((one for one in self.pages.values() if f"{posixpath.basename(one)}.html" == page), key=lambda one: not one.startswith("api/"))
-        return f"{found[0]}.html#{name_anchor(name)}" if found else ""
+        page, _, name = link.partition("#")
+        module = page.removesuffix(".html").removeprefix("/").partition("/")[2]
+        pages = {f"api/{module}", module} & set(self.pages.values())
+        if not pages:
+            return ""
+        return f"{min(pages, key=lambda page: not page.startswith('api/'))}.html#{name_anchor(name)}"
 
     def move(
         self,
@@ -87,5 +90,6 @@ class Links:
         if not goes:
             self.broken.append(f"{target} in {notebook}")
             return target
-        seen = goes if "://" in goes else posixpath.relpath(goes, posixpath.dirname(self.pages.get(notebook, "")) or ".")
+        seen = goes if "://" in goes else posixpath.relpath(goes,
+                                                            posixpath.dirname(self.pages.get(notebook, "")) or ".")
         return seen + (f"#{anchor}" if anchor and "#" not in seen else "")

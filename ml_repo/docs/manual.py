@@ -41,7 +41,8 @@ def read_contents(
     for entry in yaml.safe_load((home / "sidebar.yml").read_text(encoding="utf-8"))["website"]["sidebar"]["contents"]:
         title, wanted = (entry["section"], entry["contents"]) if isinstance(entry, dict) else ("", [entry])
         is_pattern = isinstance(wanted, str)
-        found = [path.relative_to(home).as_posix() for path in sorted(home.glob(wanted))] if is_pattern else [name for name in wanted if (home / name).exists()]
+        found = [path.relative_to(home).as_posix() for path in sorted(home.glob(wanted))
+                 ] if is_pattern else [name for name in wanted if (home / name).exists()]
         sections.append(Section(title, found, is_pattern))
     return [section for section in sections if section.notebooks]
 
@@ -52,9 +53,13 @@ def write_modules(
 ) -> str:  # Markdown of a page in `modules/`
     "Write the page that lists the modules of a part."
     names = {notebook: name_page(notebook).removeprefix("api/") for notebook in section.notebooks}
-    rows = [f"| [{chapters[one].title}](../api/{name}.html) | `ml_repo.{name.replace('/', '.')}` | {chapters[one].promise} |" for one, name in names.items()]
+    rows = [
+        f"| [{chapters[one].title}](../api/{name}.html) | `ml_repo.{name.replace('/', '.')}` | {chapters[one].promise} |"
+        for one, name in names.items()
+    ]
     toc = write_toc("", (f"api/{name}" for name in names.values()))
-    return f"# {section.title}\n\n| chapter | module | what it is for |\n|---|---|---|\n" + "\n".join(rows) + f"\n\n{toc}\n"
+    return f"# {section.title}\n\n| chapter | module | what it is for |\n|---|---|---|\n" + "\n".join(
+        rows) + f"\n\n{toc}\n"
 
 
 def write_toc(
@@ -62,7 +67,8 @@ def write_toc(
     pages: Iterable[str],  # without ending
 ) -> str:  # a directive of MyST
     "Write a part of the contents."
-    return "\n".join(["```{toctree}", ":hidden:", *[f":caption: {title}"] * bool(title), "", *(f"/{page}" for page in pages), "```"])
+    return "\n".join(
+        ["```{toctree}", ":hidden:", *[f":caption: {title}"] * bool(title), "", *(f"/{page}" for page in pages), "```"])
 
 # %% ../../nbs/docs/04_manual.ipynb #22580324
 def _walk_commands(
@@ -83,7 +89,10 @@ def _write_options(
 
     shown = filter(None, (option.get_help_record(click.Context(command)) for option in command.params))
     rows = [[" ".join(text.split()).replace("|", "\\|") for text in record] for record in shown if record[1]]
-    return "\n".join(["| option | what it does |", "|---|---|", *(f"| `{names}` | {text.replace('<', '&lt;')} |" for names, text in rows)]) if rows else ""
+    return "\n".join([
+        "| option | what it does |", "|---|---|", *(f"| `{names}` | {text.replace('<', '&lt;')} |"
+                                                    for names, text in rows)
+    ]) if rows else ""
 
 
 def write_commands(
@@ -93,11 +102,18 @@ def write_commands(
     "Write a page with the help of every command."
     import click
 
-    parts = [f"# Commands\n\n{{.promise}}\nAll that `{name}` can do", f"`{name} --help` lists the commands, `{name} COMMAND --help` says what stands here."]
+    parts = [
+        f"# Commands\n\n{{.promise}}\nAll that `{name}` can do",
+        f"`{name} --help` lists the commands, `{name} COMMAND --help` says what stands here."
+    ]
     for path, command in list(_walk_commands(main, name))[1:]:
         level = len(path.removeprefix(name).split()) + 1
         usage = " ".join([path, *command.collect_usage_pieces(click.Context(command))])
-        parts += [f"{'#' * level} `{path}`", f"```text\n{usage}\n```", format_docstring(cleandoc(command.help or "")), _write_options(command)]
+        parts += [
+            f"{'#' * level} `{path}`", f"```text\n{usage}\n```",
+            format_docstring(cleandoc(command.help or "")),
+            _write_options(command)
+        ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 # %% ../../nbs/docs/04_manual.ipynb #655634cd
@@ -109,7 +125,8 @@ def _add_origin(
     "Say below the title what a module was made from."
     goes = f"{links.web}/{notebook}" if links.web else f"../{name_copy(notebook)}"
     links.files |= set() if links.web else {notebook}
-    chapter["cells"][0]["source"] += f"\n\n{{.origin}}\n`ml_repo.{links.pages[notebook].removeprefix('api/').replace('/', '.')}` is made from [{notebook}]({goes})."
+    chapter["cells"][0][
+        "source"] += f"\n\n{{.origin}}\n`ml_repo.{links.pages[notebook].removeprefix('api/').replace('/', '.')}` is made from [{notebook}]({goes})."
 
 
 def _read_chapters(
@@ -135,8 +152,12 @@ def _write_reference(
     "Write the pages that lead to the modules."
     parts = {f"modules/{name_anchor(section.title)}": section for section in sections}
     intro = "# Modules\n\n{.promise}\nWhat can be imported, in the order in which modules may import each other\n\nA package imports only from those above it in this list, and within a package a module imports only from those with a lower number."
-    items = "\n".join(f"- [{section.title}]({page}.html): {', '.join(chapters[one].title.lower() for one in section.notebooks)}" for page, section in parts.items())
-    return {"modules": f"{intro}\n\n{items}\n\n{write_toc('', parts)}\n"} | {page: write_modules(section, chapters) for page, section in parts.items()}
+    items = "\n".join(
+        f"- [{section.title}]({page}.html): {', '.join(chapters[one].title.lower() for one in section.notebooks)}"
+        for page, section in parts.items())
+    return {"modules": f"{intro}\n\n{items}\n\n{write_toc('', parts)}\n"
+            } | {page: write_modules(section, chapters)
+                 for page, section in parts.items()}
 
 # %% ../../nbs/docs/04_manual.ipynb #64907ac8
 _TEXTS = {"CHANGELOG.md": "changelog", "CONTRIBUTING.md": "contributing"}  # files with a page of their own

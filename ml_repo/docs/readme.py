@@ -20,7 +20,10 @@ def map_links(
 ) -> str:  # the same text with other targets
     "Change where the links and pictures of a page go. Code stays as it is."
     parts = re.split(r"(^```.*?^```|^ {4}.*?$)", text, flags=re.MULTILINE | re.DOTALL)
-    parts[::2] = [re.sub(r"(?<![\w`])(!?\[[^\]\n]*\]\()([^)\s]+)\)", lambda link: f"{link[1]}{move(link[2])})", part) for part in parts[::2]]
+    parts[::2] = [
+        re.sub(r"(?<![\w`])(!?\[[^\]\n]*\]\()([^)\s]+)\)", lambda link: f"{link[1]}{move(link[2])})", part)
+        for part in parts[::2]
+    ]
     return "".join(parts)
 
 
@@ -62,7 +65,9 @@ def make_readme(
     notebook, folder = nbformat.read(index, as_version=4), Path(index).parent.name
     notebook.cells = [cell for cell in notebook.cells if not cell.source.startswith(("#| hide", "#|hide"))]
     notebook.metadata["language_info"] = {"name": "python"}
-    words = re.findall(r"#\| fig-alt: \"?(.+?)\"?$", "\n".join(cell.source for cell in notebook.cells), flags=re.MULTILINE)
+    words = re.findall(r"#\| fig-alt: \"?(.+?)\"?$",
+                       "\n".join(cell.source for cell in notebook.cells),
+                       flags=re.MULTILINE)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             _prepare_cell(cell)
@@ -71,6 +76,9 @@ def make_readme(
     for number, (name, data) in enumerate(resources.get("outputs", {}).items(), 1):
         path = f"{folder}/images/{Path(index).stem}-{number}.png"
         pictures[path] = data
-        text = text.replace(f"![png]({folder}/{name})", f"![{words[number - 1] if words[number - 1:] else 'figure'}]({path})")
+        text = text.replace(f"![png]({folder}/{name})",
+                            f"![{words[number - 1] if words[number - 1:] else 'figure'}]({path})")
     warning = f"<!-- Made from {folder}/{Path(index).name} by `make prepare`; edit that. -->\n\n"
-    return Readme(warning + re.sub(r"\s*\n{3,}", "\n\n", re.sub(r"^[ \t]+$", "", text, flags=re.MULTILINE)).strip() + "\n", pictures)
+    return Readme(
+        warning + re.sub(r"\s*\n{3,}", "\n\n", re.sub(r"^[ \t]+$", "", text, flags=re.MULTILINE)).strip() + "\n",
+        pictures)

@@ -46,12 +46,18 @@ def _read_parameters(
     "Go through the parameters of a function; `self` is none of them."
     given = function.args
     plain = [*given.posonlyargs, *given.args]
-    defaults = dict(zip([one.arg for one in reversed(plain)], reversed(given.defaults))) | {one.arg: value for one, value in zip(given.kwonlyargs, given.kw_defaults) if value}
+    defaults = dict(zip([one.arg for one in reversed(plain)], reversed(
+        given.defaults))) | {one.arg: value
+                             for one, value in zip(given.kwonlyargs, given.kw_defaults) if value}
     stars = {one.arg: "*" * count for count, one in ((1, given.vararg), (2, given.kwarg)) if one}
     for one in filter(None, [*plain, given.vararg, *given.kwonlyargs, given.kwarg]):
         if one.arg not in ("self", "cls"):
             default = defaults.get(one.arg)
-            yield Row(stars.get(one.arg, "") + one.arg, ast.unparse(one.annotation) if one.annotation else "", ast.unparse(default) if default else "", _read_comment(lines, default or one) or _read_comment(lines, one))
+            yield Row(
+                stars.get(one.arg, "") + one.arg,
+                ast.unparse(one.annotation) if one.annotation else "",
+                ast.unparse(default) if default else "",
+                _read_comment(lines, default or one) or _read_comment(lines, one))
     if function.returns and ast.unparse(function.returns) != "None":
         yield Row("", ast.unparse(function.returns), "", _read_comment(lines, function.returns))
 
@@ -65,8 +71,10 @@ def _read_fields(
         text = ast.unparse(one.value) if one.value else ""
         return re.sub(r"^field\(default_factory=(\w+)\)$", r"\1()", text)
 
-    fields = [Row(one.target.id, ast.unparse(one.annotation), default(one), _read_comment(lines, one))
-              for one in kind.body if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name) and not one.target.id.startswith("_")]
+    fields = [
+        Row(one.target.id, ast.unparse(one.annotation), default(one), _read_comment(lines, one)) for one in kind.body
+        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name) and not one.target.id.startswith("_")
+    ]
     starts = [one for one in kind.body if isinstance(one, ast.FunctionDef) and one.name == "__init__"]
     return fields or [row for start in starts for row in _read_parameters(start, lines) if row.name]
 
@@ -79,8 +87,14 @@ def _write_signature(
     "Write how something is called."
     if any("property" in ast.unparse(one) for one in node.decorator_list):
         return name
-    given = [f"{row.name}={row.default}" if row.default and isinstance(node, ast.FunctionDef) else row.name for row in rows if row.name]
-    lines = wrap(", ".join(one.replace(" ", "\0") for one in given), 76 - len(name), break_long_words=False, break_on_hyphens=False)
+    given = [
+        f"{row.name}={row.default}" if row.default and isinstance(node, ast.FunctionDef) else row.name for row in rows
+        if row.name
+    ]
+    lines = wrap(", ".join(one.replace(" ", "\0") for one in given),
+                 76 - len(name),
+                 break_long_words=False,
+                 break_on_hyphens=False)
     return (f"{name}(" + ("\n" + " " * (len(name) + 1)).join(lines) + ")").replace("\0", " ")
 
 
@@ -102,7 +116,9 @@ def read_definitions(
     def add(node: ast.AST, owner: str) -> None:
         is_class = isinstance(node, ast.ClassDef)
         rows = _read_fields(node, lines) if is_class else list(_read_parameters(node, lines))
-        found.append(Definition(owner + node.name, _write_signature(owner + node.name, node, rows), ast.get_docstring(node) or "", rows))
+        found.append(
+            Definition(owner + node.name, _write_signature(owner + node.name, node, rows),
+                       ast.get_docstring(node) or "", rows))
 
     for node in ast.parse(source).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
@@ -142,6 +158,12 @@ def format_definition(
     has_default = any(row.default for row in shown)
     names = ["name", "type", *["default"] * has_default, "meaning"]
     lines = [names, ["---"] * len(names)]
-    lines += [[f'<code class="literal">{row.name.replace("*", "&#42;")}</code>' if row.name else "*returns*", code(row.type), *[code(row.default)] * has_default, row.meaning.replace("|", "\\|").replace("<", "&lt;")] for row in shown]
+    lines += [[
+        f'<code class="literal">{row.name.replace("*", "&#42;")}</code>' if row.name else "*returns*",
+        code(row.type), *[code(row.default)] * has_default,
+        row.meaning.replace("|", "\\|").replace("<", "&lt;")
+    ] for row in shown]
     table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines) if shown else ""
-    return "\n\n".join(filter(None, [f"```python\n{definition.signature}\n```", format_docstring(definition.text), table]))
+    return "\n\n".join(
+        filter(None, [f"```python\n{definition.signature}\n```",
+                      format_docstring(definition.text), table]))

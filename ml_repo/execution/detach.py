@@ -42,7 +42,12 @@ def _spawn(
     words = os.open(folder / WORDS, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # which the new process inherits
     try:
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=words, stderr=words, start_new_session=True, pass_fds=[descriptor])
+        return subprocess.Popen(command,
+                                stdin=subprocess.PIPE,
+                                stdout=words,
+                                stderr=words,
+                                start_new_session=True,
+                                pass_fds=[descriptor])
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(words)
@@ -87,15 +92,23 @@ def _give_up(
 
     if isinstance(error, _Stopped):
         name = signal.Signals(error.args[0]).name
-        state, cause = "interrupted", {"kind": "signal", "signal": name, "text": f"Stopped by {name} before the first cell."}
+        state, cause = "interrupted", {
+            "kind": "signal", "signal": name, "text": f"Stopped by {name} before the first cell."
+        }
     else:
         kind = "" if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: "
-        state, cause = "failed", {"kind": "not started", "exception": type(error).__name__, "text": f"The run did not start. {kind}{error}"}
+        state, cause = "failed", {
+            "kind": "not started", "exception": type(error).__name__, "text": f"The run did not start. {kind}{error}"
+        }
         if kind:
             traceback.print_exception(error)
     redactor = Redactor({**os.environ, "given": options["parameters"]})
     facts = {name: options[name] for name in ("experiment", "note", "tags", "door") if options.get(name)}
-    record = open_record(claim.folder.parent, claim.notebook, claim, **redactor.redact_tree(facts | {"parameters": {name: {"given": value} for name, value in options["parameters"].items()}}))
+    record = open_record(
+        claim.folder.parent, claim.notebook, claim,
+        **redactor.redact_tree(
+            facts | {"parameters": {name: {"given": value}
+                                    for name, value in options["parameters"].items()}}))
     record.close(state, redactor.redact_tree(cause))
 
 # %% ../../nbs/execution/09_detach.ipynb #3844894b
@@ -121,7 +134,9 @@ def main() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         from ml_repo.execution.launch import run_notebook
 
-        run_notebook(**task["options"], claim=claim, on_start=lambda record: [signal.raise_signal(number) for number in asked])
+        run_notebook(**task["options"],
+                     claim=claim,
+                     on_start=lambda record: [signal.raise_signal(number) for number in asked])
     except (_Stopped, KeyboardInterrupt, Exception) as error:
         if not claim.is_open:
             _give_up(claim, task["options"], error)

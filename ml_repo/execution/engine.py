@@ -116,8 +116,9 @@ def _has_values(
 ) -> bool:  # False when the run ended before its parameters had their values
     "Say whether the cells that set the parameters ran to their end."
     tags = {"parameters", "injected-parameters"}
-    return all(cell.metadata.get("papermill", {}).get("status") == NotebookExecutionManager.COMPLETED for cell in nb.cells
-               if cell.cell_type == "code" and tags & set(cell.metadata.get("tags", [])))
+    return all(
+        cell.metadata.get("papermill", {}).get("status") == NotebookExecutionManager.COMPLETED for cell in nb.cells
+        if cell.cell_type == "code" and tags & set(cell.metadata.get("tags", [])))
 
 # %% ../../nbs/execution/06_engine.ipynb #da706995
 def _close(
@@ -126,15 +127,22 @@ def _close(
 ) -> None:
     "Close the record. Raises `UnkeptRecord` when it could not be written."
     record, lost = job.record, []
-    answer = outcome.answer if _has_values(job.nb) else {name: value for name, value in outcome.answer.items() if name != "parameters"}
+    answer = outcome.answer if _has_values(
+        job.nb) else {name: value
+                      for name, value in outcome.answer.items() if name != "parameters"}
     facts = gather_results(job.root, record.folder, answer, record.facts, sys.prefix)
     facts["warnings"] += [warning for warning in outcome.warnings if warning not in facts["warnings"]]
     facts["kernel"] |= outcome.kernel
     about = [cell.metadata.get("papermill", {}) for cell in job.nb.cells]
     facts |= _conclude(job, outcome, facts)
-    facts |= {"usage": outcome.usage, "cells": {"duration_s": [None if one.get("duration") is None else round(one["duration"], 2) for one in about]}}
+    facts |= {
+        "usage": outcome.usage,
+        "cells": {"duration_s": [None if one.get("duration") is None else round(one["duration"], 2) for one in about]}
+    }
     try:
-        record.close(outcome.state, **job.redactor.redact_tree({"cause": outcome.cause} | facts), redacted=dict(job.redactor.counts))
+        record.close(outcome.state,
+                     **job.redactor.redact_tree({"cause": outcome.cause} | facts),
+                     redacted=dict(job.redactor.counts))
         (record.folder / ".facts.jsonl").unlink(missing_ok=True)
     except OSError as error:
         lost.append(f"{record.folder / 'record.json'} could not be written: {error}.")
@@ -211,19 +219,32 @@ def _run_other(
     "Let another engine of papermill execute, and take its word for the end."
     job.gather()
     try:
-        job.nb = papermill_engines.get_engine(engine).execute_notebook(job.nb, kernel_name, output_path=str(job.transcript.paths[0]), **options)
+        job.nb = papermill_engines.get_engine(engine).execute_notebook(job.nb,
+                                                                       kernel_name,
+                                                                       output_path=str(job.transcript.paths[0]),
+                                                                       **options)
         job.transcript.nb = job.nb
-        errors = [(number, one) for number, cell in enumerate(job.nb.cells, 1) for one in cell.get("outputs", []) if one.output_type == "error"]
+        errors = [(number, one) for number, cell in enumerate(job.nb.cells, 1) for one in cell.get("outputs", [])
+                  if one.output_type == "error"]
         if not errors:
             return Outcome()
         number, error = errors[0]
-        return Outcome("failed", {"kind": "exception", "cell": number, "exception": error.ename, "text": f"Cell {number} raised {error.ename}: {error.evalue}"})
+        return Outcome(
+            "failed", {
+                "kind": "exception", "cell": number, "exception": error.ename,
+                "text": f"Cell {number} raised {error.ename}: {error.evalue}"
+            })
     except KeyboardInterrupt as error:
-        return Outcome("interrupted", {"kind": "signal", "signal": "SIGINT", "text": "Stopped by SIGINT."}, error, signal.SIGINT)
+        return Outcome("interrupted", {"kind": "signal", "signal": "SIGINT", "text": "Stopped by SIGINT."}, error,
+                       signal.SIGINT)
     except DeadKernelError as error:
         return Outcome("killed", {"kind": "kernel died", "text": f"The kernel died: {error}"}, error)
     except Exception as error:
-        return Outcome("failed", {"kind": "engine", "exception": type(error).__name__, "text": f"The engine {engine} raised {type(error).__name__}: {error}"}, error)
+        return Outcome(
+            "failed", {
+                "kind": "engine", "exception": type(error).__name__,
+                "text": f"The engine {engine} raised {type(error).__name__}: {error}"
+            }, error)
     finally:
         job.transcript.reopen()
 
@@ -279,12 +300,15 @@ class _WholeFiles(LocalHandler):
         path: str,  # as papermill was given it
     ) -> None:
         "Replace the file at `path` in one step; where the disk has no room for two, write over it. Raises `UnkeptRecord`."
-        file, data = Path(papermill_io.get_handler("local")._cwd or "", path).resolve(), buf.encode("utf-8", "surrogatepass")
+        file, data = Path(papermill_io.get_handler("local")._cwd or "",
+                          path).resolve(), buf.encode("utf-8", "surrogatepass")
         try:
             write_atomic(file, data)
         except OSError as error:
             if not _has_room(file, len(data)):
-                raise UnkeptRecord(f"The run has ended and its record is complete, but the executed notebook cannot be written to {path}: {error.strerror}. A copy lies in the record.") from None
+                raise UnkeptRecord(
+                    f"The run has ended and its record is complete, but the executed notebook cannot be written to {path}: {error.strerror}. A copy lies in the record."
+                ) from None
             file.write_bytes(data)
 
 
@@ -303,7 +327,8 @@ def _keep_whole(
     output: Path | None,  # the file that this means; None where it is none
 ) -> Path | None:  # the same
     "Let papermill replace its output in one step."
-    if output and str(output_path).endswith(".ipynb") and not isinstance(papermill_io.get_handler(str(output_path)), _WholeFiles):
+    if output and str(output_path).endswith(".ipynb") and not isinstance(papermill_io.get_handler(str(output_path)),
+                                                                         _WholeFiles):
         papermill_io.register(str(output_path), _WholeFiles())
     return output
 

@@ -25,7 +25,8 @@ def ask_engine(
     "Ask an engine something. Raises `ValueError` with what it says when it refuses."
     done = subprocess.run([engine, *words], capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode:
-        raise ValueError(f"{engine} {words[0]} does not work: {done.stderr.strip()[-1500:] or f'it ended with {done.returncode}'}")
+        raise ValueError(
+            f"{engine} {words[0]} does not work: {done.stderr.strip()[-1500:] or f'it ended with {done.returncode}'}")
     return done.stdout
 
 
@@ -34,7 +35,8 @@ def _answers(
     *words: str,  # of its command line
 ) -> bool:
     "Say whether an engine is there and content."
-    return shutil.which(engine) is not None and subprocess.run([engine, *words], capture_output=True, stdin=subprocess.DEVNULL).returncode == 0
+    return shutil.which(engine) is not None and subprocess.run(
+        [engine, *words], capture_output=True, stdin=subprocess.DEVNULL).returncode == 0
 
 
 def find_engine(
@@ -46,7 +48,9 @@ def find_engine(
         found = [name for name in ("docker", "podman") if shutil.which(name)]
         cure = f"{' and '.join(found)} is installed, but does not answer: start its service, and check with `{found[0]} info`." if found else "Install Docker or Podman."
         raise ValueError(f"A container needs docker or podman, and none of them works here. {cure}")
-    holding = [name for name in working if reference and len(working) > 1 and _answers(name, "image", "inspect", reference)]
+    holding = [
+        name for name in working if reference and len(working) > 1 and _answers(name, "image", "inspect", reference)
+    ]
     return (holding or working)[0]
 
 # %% ../../nbs/execution/10_image.ipynb #56007156
@@ -104,11 +108,14 @@ def find_image(
     if (found := read_local_image(engine, reference)) is not None:
         return found
     if not split_reference(reference)[0]:
-        raise ValueError(f"The image {reference} is not on this machine, and an id alone says nothing of where to pull it from.")
+        raise ValueError(
+            f"The image {reference} is not on this machine, and an id alone says nothing of where to pull it from.")
     try:
         ask_engine(engine, "pull", "--quiet", reference)
     except ValueError as error:
-        raise ValueError(f"The image {reference} is not on this machine and cannot be pulled. Build it with: ml-repo image build {split_reference(reference)[0]}\n{error}") from None
+        raise ValueError(
+            f"The image {reference} is not on this machine and cannot be pulled. Build it with: ml-repo image build {split_reference(reference)[0]}\n{error}"
+        ) from None
     return read_local_image(engine, reference)
 
 # %% ../../nbs/execution/10_image.ipynb #71dd8e93
@@ -119,15 +126,17 @@ def find_recorded_image(
     "Find the image of a run by its digest. Raises `ValueError` when the record names none, or it cannot be had."
     name, digest = split_reference(about.get("image") or "")[0], about.get("image_digest")
     if not digest:
-        raise ValueError("The record names no image by its digest. Name one yourself (--image REF), or use --venv or --anyway.")
+        raise ValueError(
+            "The record names no image by its digest. Name one yourself (--image REF), or use --venv or --anyway.")
     if (found := read_local_image(engine, digest)) is not None:
         return Image(found.name, digest, False, found.labels, found.size_bytes)
     if name and (found := read_local_image(engine, f"{name}@{digest}")) is not None:
         return found
     if "/" in name:
         return find_image(engine, f"{name}@{digest}")
-    raise ValueError(f"The image {name or 'of the run'} with the id {digest} is not on this machine, and it was never pushed to a registry. "
-                     "Build it from the commit of the run and name it (--image REF), or use --venv.")
+    raise ValueError(
+        f"The image {name or 'of the run'} with the id {digest} is not on this machine, and it was never pushed to a registry. "
+        "Build it from the commit of the run and name it (--image REF), or use --venv.")
 
 # %% ../../nbs/execution/10_image.ipynb #b35ac550
 def find_owner(
@@ -146,7 +155,8 @@ def _name_user(
     "Make a container run as somebody."
     if engine == "podman" and os.getuid() != 0:
         return ["--userns=keep-id"]
-    if engine == "docker" and os.getuid() != 0 and "rootless" in ask_engine("docker", "info", "--format", "{{.SecurityOptions}}"):
+    if engine == "docker" and os.getuid() != 0 and "rootless" in ask_engine("docker", "info", "--format",
+                                                                            "{{.SecurityOptions}}"):
         return ["--user=0:0"]
     return [f"--user={user}:{group}"]
 
@@ -174,12 +184,18 @@ def container_command(
 ) -> list[str]:
     "Write the command line that runs a program in a container, which knows its image."
     first, *rest = command
-    mounts = [f"--volume={folder}:{folder}{'' if can_write else ':ro'}" for folder, can_write in sorted(folders.items(), key=lambda one: str(one[0]))]
+    mounts = [
+        f"--volume={folder}:{folder}{'' if can_write else ':ro'}"
+        for folder, can_write in sorted(folders.items(), key=lambda one: str(one[0]))
+    ]
     owner = owner or (os.getuid(), os.getgid())
     gpus = [] if not has_gpu else ["--device=nvidia.com/gpu=all"] if engine == "podman" else ["--gpus=all"]
     named = {"HOME": "/tmp", "ML_REPO_IMAGE": image.name, "ML_REPO_IMAGE_DIGEST": image.digest} | variables
-    return [engine, "run", "--rm", "--interactive", "--init", *_name_user(engine, *owner), *mounts, *_mount_fetched(owner), *gpus, *options,
-            *(f"--env={name}={value}" for name, value in named.items() if value), f"--entrypoint={first}", image.reference, *rest]
+    return [
+        engine, "run", "--rm", "--interactive", "--init", *_name_user(engine, *owner), *mounts, *_mount_fetched(owner),
+        *gpus, *options, *(f"--env={name}={value}" for name, value in named.items() if value), f"--entrypoint={first}",
+        image.reference, *rest
+    ]
 
 # %% ../../nbs/execution/10_image.ipynb #c49d3ef5
 import hashlib
@@ -226,8 +242,12 @@ def build_words(
     commit = read_code(root)["commit"] or "unknown"
     with suppress(subprocess.CalledProcessError, OSError):
         commit += "-dirty" if ask_git(root, "status", "--porcelain", "--", "docker") else ""
-    given = {"COMMIT": commit, "LOCK": hash_lock(root), "GPU": str(int(has_gpu))} | ({"BASE_IMAGE": base} if base else {})
-    return [engine, "build", f"--tag={name}", *(f"--build-arg={key}={value}" for key, value in given.items()), str(root / "docker")]
+    given = {"COMMIT": commit, "LOCK": hash_lock(root), "GPU": str(int(has_gpu))
+             } | ({"BASE_IMAGE": base} if base else {})
+    return [
+        engine, "build", f"--tag={name}", *(f"--build-arg={key}={value}" for key, value in given.items()),
+        str(root / "docker")
+    ]
 
 
 def build_image(
@@ -243,7 +263,9 @@ def build_image(
         raise FileNotFoundError(f"{root} has no docker/Dockerfile to build an image from.")
     words = build_words(engine, root, name, bool(read_gpus()) if has_gpu is None else has_gpu, base)
     if subprocess.run(words, stdin=subprocess.DEVNULL).returncode:
-        raise ValueError(f"The image {name} was not built; the lines above say why. Where no registry is reached, name a base image that is here: --base REF")
+        raise ValueError(
+            f"The image {name} was not built; the lines above say why. Where no registry is reached, name a base image that is here: --base REF"
+        )
     return read_local_image(engine, name)
 
 # %% ../../nbs/execution/10_image.ipynb #76f76523
@@ -255,8 +277,9 @@ def push_image(
     name = name_image(root)
     target = target or name
     if "/" not in target:
-        raise ValueError(f"{target} says nothing of a registry. Name one, such as: ml-repo image push ghcr.io/you/{split_reference(target)[0]}, "
-                         "or for good in settings.ini: image = ghcr.io/you/…")
+        raise ValueError(
+            f"{target} says nothing of a registry. Name one, such as: ml-repo image push ghcr.io/you/{split_reference(target)[0]}, "
+            "or for good in settings.ini: image = ghcr.io/you/…")
     engine = find_engine(name)
     source = read_local_image(engine, target) or read_local_image(engine, name)
     if source is None:
@@ -274,10 +297,14 @@ def check_image(
     reference = reference or name_image(root)
     engine = find_engine(reference)
     image = find_image(engine, reference)
-    inside = ask_engine(engine, "run", "--rm", "--entrypoint=sh", image.reference, "-c", "cat /opt/lock/requirements.txt && uv pip check --quiet >&2")
+    inside = ask_engine(engine, "run", "--rm", "--entrypoint=sh", image.reference, "-c",
+                        "cat /opt/lock/requirements.txt && uv pip check --quiet >&2")
     lock = hashlib.sha256(inside.encode()).hexdigest()
-    return {"image": image.name, "digest": image.digest, "is_pushed": image.is_pushed, "commit": image.labels.get("org.opencontainers.image.revision", "unknown"),
-            "lock": lock, "is_lock_of_today": lock == hash_lock(root), "size_bytes": image.size_bytes}
+    return {
+        "image": image.name, "digest": image.digest, "is_pushed": image.is_pushed, "commit": image.labels.get(
+            "org.opencontainers.image.revision", "unknown"), "lock": lock, "is_lock_of_today": lock == hash_lock(root),
+        "size_bytes": image.size_bytes
+    }
 
 # %% ../../nbs/execution/10_image.ipynb #b3ed6afd
 _PACKAGE = Path(find_spec("ml_repo").origin).resolve().parent
@@ -290,19 +317,22 @@ def find_mounts(
     "List the folders that a run in a container needs."
     wanted = [(root, True)]
     with suppress(subprocess.CalledProcessError, OSError):
-        lines = os.fsdecode(ask_git(root, "rev-parse", "--path-format=absolute", "--show-toplevel", "--git-common-dir")).splitlines()
+        lines = os.fsdecode(ask_git(root, "rev-parse", "--path-format=absolute", "--show-toplevel",
+                                    "--git-common-dir")).splitlines()
         wanted += [(Path(line).resolve(), True) for line in lines]
     for folder in find_records_folders(root=root)[:1]:
         Path(folder).mkdir(parents=True, exist_ok=True)
         wanted.append((Path(folder).resolve(), True))
     wanted += [(one.resolve(), False) for one in root.iterdir() if one.is_symlink() and one.exists()]
     wanted += [(Path(file).resolve().parent, False) for file in files]
-    wanted += [(Path(folder).resolve(), True) for folder in (os.environ.get("KERAS_HOME"),) if folder and Path(folder).is_dir()]
+    wanted += [(Path(folder).resolve(), True) for folder in (os.environ.get("KERAS_HOME"), )
+               if folder and Path(folder).is_dir()]
     if not (root / "ml_repo").is_dir():
         wanted.append((_PACKAGE, False))
     folders: dict[Path, bool] = {}
     for folder, can_write in sorted(wanted, key=lambda one: (one[0], not one[1])):
-        around = next((can for place, can in folders.items() if folder.is_relative_to(place) and can >= can_write), None)
+        around = next((can for place, can in folders.items() if folder.is_relative_to(place) and can >= can_write),
+                      None)
         if around is None:
             folders[folder] = can_write
     return folders
@@ -319,11 +349,14 @@ def find_variables(
     environ = os.environ if environ is None else environ
     chosen = {name: value for name, value in read_environment(environ).items() if not name.startswith(_OF_THIS_MACHINE)}
     path = root if (root / "ml_repo").is_dir() else _PACKAGE.parent
-    return chosen | {"PYTHONPATH": str(path)} | {name: environ[name] for name in ("ML_REPO_RECORDS",) if environ.get(name)}
+    return chosen | {"PYTHONPATH": str(path)
+                     } | {name: environ[name]
+                          for name in ("ML_REPO_RECORDS", ) if environ.get(name)}
 
 # %% ../../nbs/execution/10_image.ipynb #d43d7129
-GPU_CURE = ("If it says that it could not select a device driver, this machine has a GPU, and the engine cannot hand it on: "
-            "install nvidia-container-toolkit, or go on without the GPU: --no-gpu")
+GPU_CURE = (
+    "If it says that it could not select a device driver, this machine has a GPU, and the engine cannot hand it on: "
+    "install nvidia-container-toolkit, or go on without the GPU: --no-gpu")
 
 
 def run_in_container(
@@ -341,8 +374,8 @@ def run_in_container(
     engine = find_engine(reference)
     image = find_image(engine, reference)
     has_gpu = bool(read_gpus()) if has_gpu is None else has_gpu
-    line = container_command(engine, image, words, find_mounts(root, map(Path, files)), find_owner(root), has_gpu, [f"--workdir={Path.cwd().resolve()}"],
-                             **find_variables(root))
+    line = container_command(engine, image, words, find_mounts(root, map(Path, files)), find_owner(root), has_gpu,
+                             [f"--workdir={Path.cwd().resolve()}"], **find_variables(root))
     waiting: list[int] = []
     process = None
 
@@ -357,5 +390,7 @@ def run_in_container(
             process.send_signal(waiting[0])
         code = process.wait()
     if code == 125:
-        raise ValueError(f"{engine} could not start a container from {image.name or image.digest}; the lines above say why.{' ' + GPU_CURE if has_gpu else ''}")
+        raise ValueError(
+            f"{engine} could not start a container from {image.name or image.digest}; the lines above say why.{' ' + GPU_CURE if has_gpu else ''}"
+        )
     return code

@@ -63,7 +63,9 @@ def find_tail(
 
 # %% ../../nbs/execution/11_job_control.ipynb #46a7e78f
 _KEPT = r"\[(?:\?25[hl]|[\d;]*[A-KSTm])"  # colors, and what progress bars do
-_COMMANDS = re.compile(rf"\x1b[\]PX^_].*?(?:\x07|\x1b\\|$)|\x1b(?!{_KEPT})(?:\[[0-?]*[ -/]*[@-~]?|[^\x1b]?)|[\x00-\x06\x0e-\x1a\x1c-\x1f\x7f\x80-\x9f]", re.DOTALL)
+_COMMANDS = re.compile(
+    rf"\x1b[\]PX^_].*?(?:\x07|\x1b\\|$)|\x1b(?!{_KEPT})(?:\[[0-?]*[ -/]*[@-~]?|[^\x1b]?)|[\x00-\x06\x0e-\x1a\x1c-\x1f\x7f\x80-\x9f]",
+    re.DOTALL)
 
 
 def calm_text(
@@ -177,7 +179,8 @@ def find_supervisor(
             return one
         hidden = hidden or has is None
     if hidden and is_held(lock):
-        raise PermissionError(f"The process that keeps {record['id']} belongs to another user. Ask them, or root, to stop it.")
+        raise PermissionError(
+            f"The process that keeps {record['id']} belongs to another user. Ask them, or root, to stop it.")
     return None
 
 # %% ../../nbs/execution/11_job_control.ipynb #c5b06e66
@@ -195,18 +198,25 @@ def stop_run(
         return record
     if not is_from_here(record):
         name = record["host"]["name"]
-        raise ValueError(f"{record['id']} runs on {name}, and this is {os.uname().nodename}. Stop it there: ssh {name} ml-repo stop {record['id']}")
+        raise ValueError(
+            f"{record['id']} runs on {name}, and this is {os.uname().nodename}. Stop it there: ssh {name} ml-repo stop {record['id']}"
+        )
     if record.get("door") == "interactive":
-        raise ValueError(f"{record['id']} is run by hand, and its process is the kernel of somebody's notebook. Shut it down in JupyterLab: Kernel > Shut Down Kernel")
+        raise ValueError(
+            f"{record['id']} is run by hand, and its process is the kernel of somebody's notebook. Shut it down in JupyterLab: Kernel > Shut Down Kernel"
+        )
     if record.get("door") == "within":
-        raise ValueError(f"{record['id']} is a part of the run {record['parents'][0]}, and has no process of its own. Stop that: ml-repo stop {record['parents'][0]}")
+        raise ValueError(
+            f"{record['id']} is a part of the run {record['parents'][0]}, and has no process of its own. Stop that: ml-repo stop {record['parents'][0]}"
+        )
     if (pid := find_supervisor(record)) is not None:
         _signal(pid, kill)
     try:
         return wait_run(folder, timeout_s)
     except TimeoutError:
-        raise TimeoutError(f"{record['id']} was asked to stop and still runs after {timeout_s:g} s. Wait for it (ml-repo wait {record['id']}), "
-                           f"or end it at once: ml-repo stop --kill {record['id']}") from None
+        raise TimeoutError(
+            f"{record['id']} was asked to stop and still runs after {timeout_s:g} s. Wait for it (ml-repo wait {record['id']}), "
+            f"or end it at once: ml-repo stop --kill {record['id']}") from None
 
 
 def _signal(

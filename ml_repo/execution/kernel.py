@@ -44,8 +44,9 @@ def check_kernel(
         return manager.get_kernel_spec(name).language.lower()
     except NoSuchKernel:
         known = sorted(manager.find_kernel_specs())
-        raise KernelError(f"The kernel {name} is not installed.{suggest_nearest(name, known)} Installed are: {', '.join(known) or 'none'}. "
-                          "Choose one with --kernel (-k), or install the one that the notebook asks for.") from None
+        raise KernelError(
+            f"The kernel {name} is not installed.{suggest_nearest(name, known)} Installed are: {', '.join(known) or 'none'}. "
+            "Choose one with --kernel (-k), or install the one that the notebook asks for.") from None
 
 # %% ../../nbs/execution/03_kernel.ipynb #d1f766a9
 JOIN_LIMIT = 65_536  # characters; a longer text is not joined, since each join copies it
@@ -85,7 +86,8 @@ class KernelClient(PapermillNotebookClient):
             super().log_output_message(output)
 
     def _join(self, outputs: list[nbformat.NotebookNode]) -> None:
-        if len(outputs) > 1 and outputs[-1].output_type == outputs[-2].output_type == "stream" and outputs[-1].name == outputs[-2].name:
+        if len(outputs) > 1 and outputs[-1].output_type == outputs[-2].output_type == "stream" and outputs[
+                -1].name == outputs[-2].name:
             if len(outputs[-2].text) < JOIN_LIMIT:
                 outputs[-2].text += outputs.pop().text
 
@@ -139,8 +141,11 @@ class KernelClient(PapermillNotebookClient):
 
     async def _await_sockets(self) -> None:
         "Wait until the kernel listens, since a connection that fails is tried again only after a tenth of a second; whoever is late finds out soon enough."
-        sockets, end = [Path(f"{self.km.ip}-{port}") for port in self.km.ports] if self.is_python else [], time.monotonic() + self.startup_timeout
-        while not all(path.exists() for path in sockets) and time.monotonic() < end and (self.process is None or self.process.poll() is None):
+        sockets, end = [Path(f"{self.km.ip}-{port}")
+                        for port in self.km.ports] if self.is_python else [], time.monotonic() + self.startup_timeout
+        while not all(path.exists()
+                      for path in sockets) and time.monotonic() < end and (self.process is None
+                                                                           or self.process.poll() is None):
             await asyncio.sleep(0.005)
 
     async def _await_answer(self) -> None:
@@ -215,7 +220,8 @@ async def ask(
     timeout_s: float = 30,  # how long to wait
 ) -> dict[str, Any] | None:  # what `read_answer` finds; None without an answer
     "Ask the kernel a question without a trace in the notebook."
-    message = await ensure_async(client.kc.execute("", silent=True, store_history=False, user_expressions={"facts": question}))
+    message = await ensure_async(
+        client.kc.execute("", silent=True, store_history=False, user_expressions={"facts": question}))
     before, client.timeout = client.timeout, timeout_s
     try:
         reply = await client.async_wait_for_reply(message)

@@ -35,7 +35,8 @@ def find_tracking(
     home: str | PathLike,  # folder of all records
 ) -> str:  # a URI as MLflow knows it
     "Say where MLflow shows the records of a repository."
-    return os.environ.get("MLFLOW_TRACKING_URI", "").strip() or read_settings(root).get("tracking_uri", "").strip() or name_embedded(home)
+    return os.environ.get("MLFLOW_TRACKING_URI", "").strip() or read_settings(root).get(
+        "tracking_uri", "").strip() or name_embedded(home)
 
 
 def hide_login(
@@ -80,7 +81,8 @@ def make_folder(
     folder = Path(home) / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / ".gitignore").exists():
-        (folder / ".gitignore").write_text("# A view of the records: delete it, and `ml-repo sync mlflow` makes it again.\n*\n", encoding="utf-8")
+        (folder / ".gitignore").write_text(
+            "# A view of the records: delete it, and `ml-repo sync mlflow` makes it again.\n*\n", encoding="utf-8")
     return folder
 
 

@@ -80,7 +80,11 @@ def _clean_output(
     redactor: Redactor,  # takes secrets out
 ) -> dict[str, Any]:
     "Copy an output without its secrets."
-    images = {kind: data for kind, data in output.get("data", {}).items() if kind.startswith(("image/png", "image/jpeg", "audio/", "video/"))}
+    images = {
+        kind: data
+        for kind, data in output.get("data", {}).items()
+        if kind.startswith(("image/png", "image/jpeg", "audio/", "video/"))
+    }
     rest = {name: value for name, value in output.items() if name != "data"}
     if "data" in output:
         rest["data"] = {kind: data for kind, data in output["data"].items() if kind not in images}
@@ -152,7 +156,10 @@ class Transcript:
         except OSError as error:
             self.problem = error
             if failed is None:
-                print(f"The executed notebook cannot be written: {error}. The run goes on, its outputs are kept in memory.", file=sys.stderr, flush=True)
+                print(
+                    f"The executed notebook cannot be written: {error}. The run goes on, its outputs are kept in memory.",
+                    file=sys.stderr,
+                    flush=True)
         taken = time.monotonic() - began
         self._next = time.monotonic() + max(PAUSE_S, 4 * taken)
         return self.problem is None

@@ -57,11 +57,15 @@ def check_contract(
     cells = [cell for cell in nb["cells"] if cell["cell_type"] == "code"
              and "parameters" in cell.get("metadata", {}).get("tags", [])]
     if len(cells) > 1:
-        raise RefusedRun(f"{name} has {len(cells)} cells tagged `parameters`, but needs one: papermill would use the first "
-                         "and forget the other. In JupyterLab: select the cell that is wrong, then remove the tag with the gear icon.")
+        raise RefusedRun(
+            f"{name} has {len(cells)} cells tagged `parameters`, but needs one: papermill would use the first "
+            "and forget the other. In JupyterLab: select the cell that is wrong, then remove the tag with the gear icon."
+        )
     if not cells and given:
-        raise RefusedRun(f"{name} has no cell tagged `parameters`, so {', '.join(given)} would be set above the defaults, "
-                         "which overwrite it. In JupyterLab: select the cell with the defaults, then add the tag with the gear icon.")
+        raise RefusedRun(
+            f"{name} has no cell tagged `parameters`, so {', '.join(given)} would be set above the defaults, "
+            "which overwrite it. In JupyterLab: select the cell with the defaults, then add the tag with the gear icon."
+        )
     try:
         json.dumps(given, sort_keys=True, default=str)
     except (TypeError, ValueError) as error:
@@ -107,11 +111,15 @@ def check_output(
     if path.exists() and not path.is_file() and not path.is_dir():
         return None
     if not path.parent.is_dir():
-        raise RefusedRun(f"The folder {path.parent} of the output does not exist. Make it first: mkdir -p {shlex.quote(str(path.parent))}")
+        raise RefusedRun(
+            f"The folder {path.parent} of the output does not exist. Make it first: mkdir -p {shlex.quote(str(path.parent))}"
+        )
     if source and path == Path(base, source).resolve():
-        raise RefusedRun(f"The output {output} is the notebook itself, which would be overwritten. Give the output another name.")
+        raise RefusedRun(
+            f"The output {output} is the notebook itself, which would be overwritten. Give the output another name.")
     if path.is_dir():
-        raise RefusedRun(f"The output {path} is a folder. Give the name of a file in it: {shlex.quote(str(path / 'out.ipynb'))}")
+        raise RefusedRun(
+            f"The output {path} is a folder. Give the name of a file in it: {shlex.quote(str(path / 'out.ipynb'))}")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise RefusedRun(f"The output {path} cannot be written: no rights. Choose another place.")
     return path
@@ -124,9 +132,13 @@ def find_doubts(
 ) -> list[str]:  # sentences for the record
     "Say where the contract of a notebook could not protect it."
     if not any("parameters" in cell.get("metadata", {}).get("tags", []) for cell in nb["cells"]):
-        return ["The notebook has no cell tagged `parameters`, so nothing can be given to it. If it had one, the tag is lost."]
+        return [
+            "The notebook has no cell tagged `parameters`, so nothing can be given to it. If it had one, the tag is lost."
+        ]
     if given and not parameters:
-        return [f"The values of {', '.join(given)} were not checked: only the parameters cell of a Python notebook can be read."]
+        return [
+            f"The values of {', '.join(given)} were not checked: only the parameters cell of a Python notebook can be read."
+        ]
     return []
 
 # %% ../../nbs/execution/05_preflight.ipynb #58874633

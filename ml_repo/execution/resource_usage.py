@@ -90,7 +90,10 @@ class UsageMeter:
             except psutil.Error:
                 pass
         self.peak_memory_gb = max(self.peak_memory_gb, memory / 1e9, _peak_memory(self._process.pid))
-        self.samples.append({"time_s": round(now - self._since, 1), "cpu_percent": round(cpu), "memory_gb": round(memory / 1e9, 3), **_read_gpus(self._gpus)})
+        self.samples.append({
+            "time_s": round(now - self._since, 1), "cpu_percent": round(cpu), "memory_gb": round(memory / 1e9, 3),
+            **_read_gpus(self._gpus)
+        })
         if len(self.samples) > self.LIMIT:
             self.samples, self.period_s = self.samples[::2], self.period_s * 2
         return True
@@ -105,7 +108,9 @@ class UsageMeter:
         facts: dict[str, Any] = {"peak_memory_gb": round(self.peak_memory_gb, 3),
                                  "cpu_percent": round(sum(one["cpu_percent"] for one in used) / len(used)) if used else None}
         if gpus := [one for one in used if "gpu_percent" in one]:
-            facts["gpu_percent"] = [round(sum(loads) / len(gpus)) for loads in zip(*(one["gpu_percent"] for one in gpus))]
+            facts["gpu_percent"] = [
+                round(sum(loads) / len(gpus)) for loads in zip(*(one["gpu_percent"] for one in gpus))
+            ]
             facts["gpu_peak_memory_gb"] = [max(memory) for memory in zip(*(one["gpu_memory_gb"] for one in gpus))]
         return facts
 
@@ -118,7 +123,8 @@ def count_memory_kills(
         groups = [line.split(":", 2) for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()]
     except OSError:
         return None
-    roots = [(f"/sys/fs/cgroup/memory{path}", "memory.oom_control") for _, kinds, path in groups if "memory" in kinds.split(",")]
+    roots = [(f"/sys/fs/cgroup/memory{path}", "memory.oom_control") for _, kinds, path in groups
+             if "memory" in kinds.split(",")]
     roots += [(f"/sys/fs/cgroup{path}", "memory.events") for number, _, path in groups if number == "0"]
     for folder, name in roots:
         for place in (Path(folder), Path(*Path(folder).parts[:5 if name == "memory.oom_control" else 4])):

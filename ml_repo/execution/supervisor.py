@@ -101,9 +101,11 @@ class Supervisor:
         require_gpu: bool = False,  # end before the first cell where the kernel can use no GPU
     ):
         self.client, self.manager, self.transcript, self.log = client, client.nb_man, transcript, log
-        self.folder, self.names, self.prepare, self.require_gpu, self.outcome = folder, names, prepare, require_gpu, Outcome()
+        self.folder, self.names, self.prepare, self.require_gpu, self.outcome = folder, names, prepare, require_gpu, Outcome(
+        )
         self.index, self.meter, self._loop, self._stopping, self._was_running = None, None, None, None, False
-        self.judge: Callable[[], dict[str, Any] | None] | None = None  # asked all the time whether the run should go on; a cause ends it
+        self.judge: Callable[[], dict[str, Any]
+                             | None] | None = None  # asked all the time whether the run should go on; a cause ends it
 
     def run(
         self,
@@ -140,7 +142,8 @@ class Supervisor:
         if self.outcome.signal is None:
             self.outcome.signal, self._was_running = number, self._status() == NotebookExecutionManager.RUNNING
             if self._loop is not None:
-                self._loop.call_soon_threadsafe(lambda: setattr(self, "_stopping", asyncio.ensure_future(self._interrupt())))
+                self._loop.call_soon_threadsafe(
+                    lambda: setattr(self, "_stopping", asyncio.ensure_future(self._interrupt())))
 
     async def _interrupt(self) -> None:
         "Interrupt the running cell, and kill the kernel when that does not help."
@@ -170,7 +173,8 @@ class Supervisor:
             cause = self.judge()
         except Exception as error:
             self.judge, cause = None, None
-            self.outcome.warnings.append(f"Nobody judged this run any more, since that failed: {type(error).__name__}: {error}")
+            self.outcome.warnings.append(
+                f"Nobody judged this run any more, since that failed: {type(error).__name__}: {error}")
         if cause is not None:
             self.outcome.asked = cause
             self.stop(signal.SIGINT)
@@ -183,10 +187,13 @@ class Supervisor:
             await client.start(**{RUN_VARIABLE: str(self.folder)})
         finally:
             problems = await asyncio.gather(facts, return_exceptions=True)
-            self.outcome.warnings += [f"The facts of the start could not be gathered: {problem!r}." for problem in problems if problem]
+            self.outcome.warnings += [
+                f"The facts of the start could not be gathered: {problem!r}." for problem in problems if problem
+            ]
         if client.warm:
             self.outcome.kernel = {"warm": not client.cold_because}
-            self.outcome.warnings += [f"The kernel is cold, because {client.cold_because}."] if client.cold_because else []
+            self.outcome.warnings += [f"The kernel is cold, because {client.cold_because}."
+                                      ] if client.cold_because else []
         if client.process is not None:
             self.meter = UsageMeter(client.process.pid, self.folder / "usage.jsonl")
             self.meter.sample()
@@ -202,7 +209,8 @@ class Supervisor:
         if answer is None and not read_gpus():
             raise NoGPU("This run asks for a GPU, but this machine has none with a driver. `ml-repo doctor` says more.")
         if answer is None:
-            self.outcome.warnings.append("The run asked for a GPU. This machine has one, but nobody could ask the kernel whether it uses it.")
+            self.outcome.warnings.append(
+                "The run asked for a GPU. This machine has one, but nobody could ask the kernel whether it uses it.")
         elif "problem" in answer:
             raise NoGPU(answer["problem"])
 
@@ -219,7 +227,8 @@ class Supervisor:
                 await client.async_execute_cell(cell, index)
             except CellExecutionError as error:
                 manager.cell_exception(cell, cell_index=index, exception=error)
-                if error.ename and error.ename != "SystemExit" and not any(output.output_type == "error" for output in cell.outputs):
+                if error.ename and error.ename != "SystemExit" and not any(output.output_type == "error"
+                                                                           for output in cell.outputs):
                     _mark(cell, "failed", error.ename, error.evalue)  # the kernel could not send it
                 break
             finally:
@@ -238,14 +247,18 @@ class Supervisor:
         if self._stopping is not None:
             self._stopping.cancel()
         (self.folder / ".reserve").unlink(missing_ok=True)  # room for what waits for it
-        if client.is_python and client.kc is not None and not _is_gone(client) and (outcome.cause or {}).get("kind") != "timeout":
+        if client.is_python and client.kc is not None and not _is_gone(client) and (outcome.cause
+                                                                                    or {}).get("kind") != "timeout":
             outcome.answer = await ask(client, ask_kernel(self.names), 3 if outcome.signal else 60) or {}
         if self.meter is not None:
             self.meter.sample()
             outcome.usage = self.meter.summarize()
             with suppress(OSError):
                 self.meter.save()
-            known = [outcome.usage["peak_memory_gb"], outcome.answer.get("peak_memory_gb", 0), (outcome.cause or {}).get("peak_memory_gb", 0)]
+            known = [
+                outcome.usage["peak_memory_gb"],
+                outcome.answer.get("peak_memory_gb", 0), (outcome.cause or {}).get("peak_memory_gb", 0)
+            ]
             outcome.usage["peak_memory_gb"] = round(max(known), 3)
         end = self.manager.now()
         about |= {"end_time": end.isoformat(), "duration": (end - self.manager.start_time).total_seconds()}
@@ -275,7 +288,8 @@ def _explain_end(
         _explain_signal(supervisor, error)
     elif isinstance(error, DeadKernelError):
         outcome.state, outcome.error = "killed", error
-        outcome.cause = describe_death(supervisor.client, supervisor.meter.peak_memory_gb if supervisor.meter else 0) | {"cell": number}
+        outcome.cause = describe_death(supervisor.client,
+                                       supervisor.meter.peak_memory_gb if supervisor.meter else 0) | {"cell": number}
         outcome.cause["text"] = f"{f'In cell {number}' if cell else 'Before the first cell'}: {outcome.cause['text']}"
         if cell:
             _mark(cell, "killed", "KernelKilled", outcome.cause["text"])
@@ -288,17 +302,26 @@ def _explain_end(
         outcome.state, outcome.error, outcome.cause = "failed", error, {"kind": "no GPU", "text": str(error)}
     elif error is not None and cell is not None:
         outcome.state, outcome.error = "failed", error
-        outcome.cause = {"kind": "error", "cell": number, "text": redact(f"Cell {number} could not be executed: {type(error).__name__}: {error}")[:1000]}
+        outcome.cause = {
+            "kind": "error", "cell": number,
+            "text": redact(f"Cell {number} could not be executed: {type(error).__name__}: {error}")[:1000]
+        }
         _mark(cell, "failed", type(error).__name__, outcome.cause["text"])
     elif error is not None:
         outcome.state, outcome.error = "failed", error
-        outcome.cause = {"kind": "no kernel", "text": f"The kernel {supervisor.client.kernel_name} did not start: {error}"}
+        outcome.cause = {
+            "kind": "no kernel", "text": f"The kernel {supervisor.client.kernel_name} did not start: {error}"
+        }
     elif found := _first_error(nb):
         number, name, text = found
         outcome.state = "failed"
-        outcome.cause = {"kind": "exception", "cell": number, "exception": name, "text": redact(f"Cell {number} raised {name}: {text}")[:1000]}
+        outcome.cause = {
+            "kind": "exception", "cell": number, "exception": name,
+            "text": redact(f"Cell {number} raised {name}: {text}")[:1000]
+        }
     elif any(one.metadata.papermill.status == NotebookExecutionManager.FAILED for one in nb.cells):
-        outcome.warnings.append(f"The notebook ended itself in cell {number}, with sys.exit; the cells below did not run.")
+        outcome.warnings.append(
+            f"The notebook ended itself in cell {number}, with sys.exit; the cells below did not run.")
     if supervisor.index is not None:
         supervisor.transcript.finish_cell(supervisor.index)
 
@@ -311,7 +334,8 @@ def _explain_signal(
     outcome, cells, index, number = supervisor.outcome, supervisor.client.nb.cells, supervisor.index, supervisor.outcome.signal
     if outcome.asked is not None:
         outcome.signal = None  # nobody outside has asked for it, so the process goes on
-    is_inside = index is not None and (supervisor._was_running or error is not None or supervisor._status() != NotebookExecutionManager.COMPLETED)
+    is_inside = index is not None and (supervisor._was_running or error is not None
+                                       or supervisor._status() != NotebookExecutionManager.COMPLETED)
     if index is not None and index == len(cells) - 1 and not is_inside:
         return  # everything was done when it came
     name = signal.Signals(number).name

@@ -37,7 +37,9 @@ class ForeignRun:
     ended: str | None  # UTC, None where it is not known
     state: str  # of a record, but running
     cause: dict[str, Any] | None = None  # why it did not complete
-    parameters: dict[str, dict[str, Any]] = field(default_factory=dict)  # default, given, used by name, as far as they are known
+    parameters: dict[str,
+                     dict[str,
+                          Any]] = field(default_factory=dict)  # default, given, used by name, as far as they are known
     lines: list[dict[str, Any]] = field(default_factory=list)  # of metrics.jsonl
     usage: list[dict[str, Any]] = field(default_factory=list)  # of usage.jsonl
     note: str = ""  # of a user
@@ -53,7 +55,10 @@ def read_time(
 ) -> str | None:  # UTC, as records write it; None for what is no time
     "Read a time that others wrote."
     with suppress(ValueError, TypeError, OverflowError, OSError):
-        moment = datetime.fromtimestamp(time / 1000, timezone.utc) if isinstance(time, (int, float)) else datetime.fromisoformat(time)
+        moment = datetime.fromtimestamp(time /
+                                        1000, timezone.utc) if isinstance(time,
+                                                                          (int,
+                                                                           float)) else datetime.fromisoformat(time)
         moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
         return moment.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return None
@@ -108,15 +113,21 @@ def _describe(
     folder: Path,  # with its files
 ) -> dict[str, Any]:  # fields of a record
     "Make the fields of the record of a run of others."
-    lived = None if run.ended is None else (datetime.fromisoformat(run.ended) - datetime.fromisoformat(run.started)).total_seconds()
+    lived = None if run.ended is None else (datetime.fromisoformat(run.ended) -
+                                            datetime.fromisoformat(run.started)).total_seconds()
     files = [{"path": file.relative_to(folder).as_posix(), "size_bytes": file.stat().st_size, "sha256": hash_file(file)}
              for file in sorted((folder / "artifacts").rglob("*")) if file.is_file()]
-    return {"schema": SCHEMA, "id": name, "experiment": run.experiment, "notebook": run.notebook, "state": run.state, "cause": run.cause,
-            "started": run.started, "ended": run.ended, "duration_s": None if lived is None else max(0.0, round(lived, 3)),
-            "host": {"name": "unknown", "boot": None, "machine": None, "pid": 0}, "note": run.note, "tags": run.tags, "parents": run.parents,
-            "parameters": run.parameters, "metrics": summarize_metrics(run.lines),
-            "warnings": [f"This run was imported from {run.by}. Unknown: {run.unknown}. It can be compared, and not be verified."],
-            "door": "import", "imported": {"by": run.by, "run": run.key} | run.imported, **({"outputs": {"files": files}} if files else {}), **run.facts}
+    return {
+        "schema": SCHEMA, "id": name, "experiment": run.experiment, "notebook": run.notebook, "state": run.state,
+        "cause": run.cause, "started": run.started, "ended": run.ended,
+        "duration_s": None if lived is None else max(0.0, round(lived, 3)), "host": {
+            "name": "unknown", "boot": None, "machine": None, "pid": 0
+        }, "note": run.note, "tags": run.tags, "parents": run.parents, "parameters": run.parameters,
+        "metrics": summarize_metrics(run.lines), "warnings": [
+            f"This run was imported from {run.by}. Unknown: {run.unknown}. It can be compared, and not be verified."
+        ], "door": "import", "imported": {"by": run.by, "run": run.key} | run.imported,
+        **({"outputs": {"files": files}} if files else {}), **run.facts
+    }
 
 
 def write_foreign(

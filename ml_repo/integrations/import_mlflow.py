@@ -25,7 +25,10 @@ if TYPE_CHECKING:  # MLflow takes two seconds
     from mlflow import MlflowClient
 
 # %% ../../nbs/integrations/06_import_mlflow.ipynb #3fc85aac
-_SPLITS = {"train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
+_SPLITS = {
+    "train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation",
+    "test": "test"
+}
 _LARGEST = 1.7e308
 
 
@@ -51,7 +54,9 @@ def read_lines_of(
             if key.startswith("system/"):
                 usage.setdefault(point.timestamp, {"time_s": since})[_name_load(key)] = value
             else:
-                line = metrics.setdefault((point.timestamp, point.step, split), {"time_s": since, "step": point.step, **({"split": split} if split else {}), "values": {}})
+                line = metrics.setdefault(
+                    (point.timestamp, point.step, split),
+                    {"time_s": since, "step": point.step, **({"split": split} if split else {}), "values": {}})
                 line["values"][name] = value
     return [metrics[place] for place in sorted(metrics)], [usage[time] for time in sorted(usage)]
 
@@ -91,14 +96,34 @@ def read_foreign(
     source, commit = tags.get("mlflow.source.name") or "unknown", tags.get("mlflow.source.git.commit")
     others = {name: value for name, value in tags.items() if not name.startswith("mlflow.")}
     lines, usage = read_lines_of(client, run)
-    data = {one.dataset.name: {"digest": one.dataset.digest} for one in (run.inputs.dataset_inputs if run.inputs else [])}
-    code = {"commit": commit, "branch": tags.get("mlflow.source.git.branch"), "remote": tags.get("mlflow.source.git.repoURL"), "is_dirty": None}
+    data = {
+        one.dataset.name: {"digest": one.dataset.digest}
+        for one in (run.inputs.dataset_inputs if run.inputs else [])
+    }
+    code = {
+        "commit": commit, "branch": tags.get("mlflow.source.git.branch"),
+        "remote": tags.get("mlflow.source.git.repoURL"), "is_dirty": None
+    }
     return ForeignRun(
-        "mlflow", info.run_id, Path(source).name if source.startswith("/") else source, experiment, read_time(info.start_time or 0), read_time(info.end_time), state,
-        why and {"kind": "unknown", "text": why}, {name: {"used": read_text_value(text)} for name, text in run.data.params.items()}, lines, usage,
-        tags.get("mlflow.note.content", ""), _keep_words(others), imported={"uri": hide_login(uri), "name": info.run_name or "", "tags": others},
+        "mlflow",
+        info.run_id,
+        Path(source).name if source.startswith("/") else source,
+        experiment,
+        read_time(info.start_time or 0),
+        read_time(info.end_time),
+        state,
+        why and {"kind": "unknown", "text": why},
+        {name: {"used": read_text_value(text)}
+         for name, text in run.data.params.items()},
+        lines,
+        usage,
+        tags.get("mlflow.note.content", ""),
+        _keep_words(others),
+        imported={"uri": hide_login(uri), "name": info.run_name or "", "tags": others},
         facts={**({"code": code} if commit else {}), **({"data": data} if data else {})},
-        unknown=f"{'whether the code was that of the commit' if commit else 'the code'}, the packages, the machine{'' if data else ', the data'}, and the types of parameters")
+        unknown=
+        f"{'whether the code was that of the commit' if commit else 'the code'}, the packages, the machine{'' if data else ', the data'}, and the types of parameters"
+    )
 
 # %% ../../nbs/integrations/06_import_mlflow.ipynb #d62d561f
 def _fetch(
@@ -177,7 +202,8 @@ def _import_one(
     notes: list[str] = []
 
     def fill(folder: Path) -> None:
-        notes.append(_fetch(client, run.info.run_id, folder / "artifacts") if with_artifacts else "without its artifacts")
+        notes.append(
+            _fetch(client, run.info.run_id, folder / "artifacts") if with_artifacts else "without its artifacts")
 
     name, is_new = write_foreign(home, foreign, fill)
     return name, is_new, "".join(notes)
@@ -195,7 +221,8 @@ def import_mlflow(
     Raises `OSError` where it cannot be reached or a record cannot be written, `ValueError` for an experiment that is not there."""
     home, client, done, ids = Path(home), connect_mlflow(uri), [], {}
     home.mkdir(parents=True, exist_ok=True)
-    for run, experiment in show(sorted(_list_runs(client, list(experiments)), key=lambda one: one[0].info.start_time or 0)):
+    for run, experiment in show(
+            sorted(_list_runs(client, list(experiments)), key=lambda one: one[0].info.start_time or 0)):
         tags, label = run.data.tags, run.info.run_name or run.info.run_id
         if "ml_repo.kind" in tags or run.info.status not in _STATES:
             done.append((label, "left out", "a study" if "ml_repo.kind" in tags else f"it is {run.info.status} there"))

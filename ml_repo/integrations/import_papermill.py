@@ -29,11 +29,17 @@ def find_end(
             if output.get("output_type") == "error" and about.get("exception"):
                 name, text = output.get("ename", ""), output.get("evalue", "")
                 state = "interrupted" if name == "KeyboardInterrupt" else "failed"
-                return state, {"kind": "exception", "cell": number, "exception": name, "text": f"Cell {number} raised {name}: {text}"[:1000]}
+                return state, {
+                    "kind": "exception", "cell": number, "exception": name,
+                    "text": f"Cell {number} raised {name}: {text}"[:1000]
+                }
     if about.get("exception"):
         return "failed", {"kind": "unknown", "text": "papermill says that it failed; the error is not in the notebook."}
     if not about.get("end_time"):
-        return "killed", {"kind": "unknown", "text": "papermill has not written an end: its process was stopped, or the notebook was copied before."}
+        return "killed", {
+            "kind": "unknown",
+            "text": "papermill has not written an end: its process was stopped, or the notebook was copied before."
+        }
     return "completed", None
 
 # %% ../../nbs/integrations/07_import_papermill.ipynb #5ea3c3f2
@@ -44,11 +50,16 @@ def list_numbers(
     "Find the numbers that a notebook has kept in its outputs."
     lines: list[dict[str, Any]] = []
     with suppress(ValueError):
-        lines += [{"split": one.split, "direction": one.direction, "values": {one.name: one.value}} for one in read_metrics(notebook)]
+        lines += [{"split": one.split, "direction": one.direction, "values": {one.name: one.value}}
+                  for one in read_metrics(notebook)]
     for bundle in (output.get("data", {}) for cell in content["cells"] for output in cell.get("outputs", [])):
         scrap = bundle.get("application/scrapbook.scrap.json+json") or {}
-        found = dict(bundle.get("application/papermill.record+json") or {}) | ({scrap["name"]: scrap.get("data")} if "name" in scrap else {})
-        if numbers := {name: value for name, value in found.items() if isinstance(value, (int, float)) and not isinstance(value, bool)}:
+        found = dict(bundle.get("application/papermill.record+json")
+                     or {}) | ({scrap["name"]: scrap.get("data")} if "name" in scrap else {})
+        if numbers := {
+                name: value
+                for name, value in found.items() if isinstance(value, (int, float)) and not isinstance(value, bool)
+        }:
             lines.append({"values": numbers})
     return lines
 
@@ -62,7 +73,8 @@ def read_defaults(
         if cell["cell_type"] == "code" and "parameters" in cell.get("metadata", {}).get("tags", []):
             with suppress(SyntaxError, ValueError):
                 for node in ast.parse("".join(cell["source"])).body:
-                    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) and node.value else []
+                    targets = node.targets if isinstance(
+                        node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) and node.value else []
                     with suppress(ValueError):
                         found |= {one.id: ast.literal_eval(node.value) for one in targets if isinstance(one, ast.Name)}
     return found
@@ -83,17 +95,31 @@ def read_papermill_run(
         raise ValueError("papermill has not begun to execute it")
     given = about.get("parameters") or {}
     defaults = {name: {"default": value} for name, value in read_defaults(content).items()}
-    parameters = {name: defaults.get(name, {}) | ({"given": given[name]} if name in given else {}) for name in (*defaults, *(set(given) - set(defaults)))}
+    parameters = {
+        name: defaults.get(name, {}) | ({"given": given[name]} if name in given else {})
+        for name in (*defaults, *(set(given) - set(defaults)))
+    }
     state, cause = find_end(content)
     source = str(about.get("input_path") or path.name)
     cells = [cell.get("metadata", {}).get("papermill", {}).get("duration") for cell in content["cells"]]
     kernel = content["metadata"].get("kernelspec", {})
-    return ForeignRun(
-        "papermill", hash_file(path), Path(source).name if source.startswith(("/", "-")) else source, Path(source).stem if source != "-" else path.stem, started,
-        read_time(about.get("end_time")), state, cause, parameters, list_numbers(path, content), imported={"file": path.name},
-        facts={"source_sha256": hash_source(content["cells"]), "kernel": {"name": kernel.get("name"), "language": kernel.get("language")},
-               "cells": {"duration_s": [None if one is None else max(0.0, round(one, 2)) for one in cells]}},
-        unknown="the code outside of the notebook, the packages, the machine and the data")
+    return ForeignRun("papermill",
+                      hash_file(path),
+                      Path(source).name if source.startswith(("/", "-")) else source,
+                      Path(source).stem if source != "-" else path.stem,
+                      started,
+                      read_time(about.get("end_time")),
+                      state,
+                      cause,
+                      parameters,
+                      list_numbers(path, content),
+                      imported={"file": path.name},
+                      facts={
+                          "source_sha256": hash_source(content["cells"]),
+                          "kernel": {"name": kernel.get("name"), "language": kernel.get("language")},
+                          "cells": {"duration_s": [None if one is None else max(0.0, round(one, 2)) for one in cells]}
+                      },
+                      unknown="the code outside of the notebook, the packages, the machine and the data")
 
 # %% ../../nbs/integrations/07_import_papermill.ipynb #d78926f3
 def import_papermill(
@@ -102,7 +128,8 @@ def import_papermill(
 ) -> list[tuple[str, str, str]]:  # file; the new record, "there already", "left out" or "failed"; a note
     "Make records of executed notebooks; none is made twice. Raises `OSError` when they cannot be written."
     folder, home, done = Path(folder), Path(home).resolve(), []
-    files = [folder] if folder.is_file() else sorted(file for file in folder.rglob("*.ipynb") if ".ipynb_checkpoints" not in file.parts)
+    files = [folder] if folder.is_file() else sorted(file for file in folder.rglob("*.ipynb")
+                                                     if ".ipynb_checkpoints" not in file.parts)
     for file in files:
         label = file.name if file == folder else file.relative_to(folder).as_posix()
         if file.resolve().is_relative_to(home):

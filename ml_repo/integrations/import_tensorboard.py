@@ -49,8 +49,10 @@ def _read_number(
     return None
 
 # %% ../../nbs/integrations/09_import_tensorboard.ipynb #97b522cd
-_SPLITS = {"train": "train", "training": "train", "validation": "validation", "val": "validation", "valid": "validation", "eval": "validation",
-           "test": "test"}
+_SPLITS = {
+    "train": "train", "training": "train", "validation": "validation", "val": "validation", "valid": "validation",
+    "eval": "validation", "test": "test"
+}
 
 
 def find_logs(
@@ -76,8 +78,14 @@ def _read_session(
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
     data = HParamsPluginData.FromString(content)
-    given = {name: getattr(value, value.WhichOneof("kind")) for name, value in data.session_start_info.hparams.items() if value.WhichOneof("kind")}
-    whole = {name: int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value for name, value in given.items()}
+    given = {
+        name: getattr(value, value.WhichOneof("kind"))
+        for name, value in data.session_start_info.hparams.items() if value.WhichOneof("kind")
+    }
+    whole = {
+        name: int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
+        for name, value in given.items()
+    }
     return whole, data.session_end_info.status
 
 
@@ -117,11 +125,21 @@ def _describe(
     begin, end = points[0][0], points[-1][0]
     lines: dict[tuple, dict[str, Any]] = {}
     for time_s, step, split, metric, value in points:
-        line = lines.setdefault((step, split, time_s), {"time_s": round(time_s - begin, 3), "step": step, "split": split, "values": {}})
+        line = lines.setdefault((step, split, time_s),
+                                {"time_s": round(time_s - begin, 3), "step": step, "split": split, "values": {}})
         line["values"][metric] = value if math.isfinite(value) else str(value)
     label = logdir.name if name == "." else name
-    return ForeignRun("tensorboard", f"{logdir.name}/{name} {begin}", label, logdir.name, read_time(begin * 1000), read_time(end * 1000), "completed",
-                      parameters={key: {"used": value} for key, value in parameters.items()}, lines=list(lines.values()), imported={"log": label},
+    return ForeignRun("tensorboard",
+                      f"{logdir.name}/{name} {begin}",
+                      label,
+                      logdir.name,
+                      read_time(begin * 1000),
+                      read_time(end * 1000),
+                      "completed",
+                      parameters={key: {"used": value}
+                                  for key, value in parameters.items()},
+                      lines=list(lines.values()),
+                      imported={"log": label},
                       unknown="the code, the packages, the machine and the data")
 
 # %% ../../nbs/integrations/09_import_tensorboard.ipynb #383c60e6

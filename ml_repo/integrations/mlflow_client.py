@@ -20,8 +20,10 @@ if TYPE_CHECKING:  # MLflow takes two seconds
     from mlflow import MlflowClient
 
 # %% ../../nbs/integrations/01_mlflow_client.ipynb #c1fb6163
-_VARIABLES = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "ERROR", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-              "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "GIT_PYTHON_REFRESH": "quiet"}
+_VARIABLES = {
+    "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "ERROR", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "GIT_PYTHON_REFRESH": "quiet"
+}
 
 
 def connect_mlflow(
@@ -86,7 +88,10 @@ def connect_embedded(
     return client, descriptor
 
 # %% ../../nbs/integrations/01_mlflow_client.ipynb #852d5e9f
-_PLACES = {"experiments": ("artifact_location",), "runs": ("artifact_uri",), "logged_models": ("artifact_location",), "model_versions": ("source", "storage_location")}
+_PLACES = {
+    "experiments": ("artifact_location", ), "runs": ("artifact_uri", ), "logged_models": ("artifact_location", ),
+    "model_versions": ("source", "storage_location")
+}
 
 
 def move_in(
@@ -95,11 +100,17 @@ def move_in(
     "Make a store that has come from another place find its files beside it. Raises `sqlite3.Error` for what is no database of MLflow."
     here = (file.resolve().parent / "artifacts").as_uri()
     with closing(sqlite3.connect(file, timeout=20)) as base, base:
-        named = [one for one, in base.execute("select distinct artifact_location from experiments where artifact_location like ?", (f"%/{FOLDER}/artifacts",))]
+        named = [
+            one for one, in base.execute(
+                "select distinct artifact_location from experiments where artifact_location like ?", (
+                    f"%/{FOLDER}/artifacts", ))
+        ]
         elsewhere = [one for one in named if one != here]
         for before in elsewhere:
             for table, columns in _PLACES.items():
                 for column in columns:
-                    base.execute(f"update {table} set {column} = ? || substr({column}, ?) where substr({column}, 1, ?) = ?",
-                                 (here, len(before) + 1, len(before) + 1, before + "/") if table != "experiments" else (here, len(before) + 1, len(before), before))
+                    base.execute(
+                        f"update {table} set {column} = ? || substr({column}, ?) where substr({column}, 1, ?) = ?",
+                        (here, len(before) + 1, len(before) + 1, before + "/") if table != "experiments" else
+                        (here, len(before) + 1, len(before), before))
     return elsewhere

@@ -107,7 +107,8 @@ def list_usage(
     for sample in samples:
         moment = _find_moment(start, sample.get("time_s", 0))
         for name, value in sample.items():
-            values = {f"gpu_{place}_{name.removeprefix('gpu_')}": one for place, one in enumerate(value)} if isinstance(value, list) else {f"run_{name}": value}
+            values = {f"gpu_{place}_{name.removeprefix('gpu_')}": one
+                      for place, one in enumerate(value)} if isinstance(value, list) else {f"run_{name}": value}
             for key, one in values.items():
                 if name != "time_s" and isinstance(one, (int, float)):
                     yield f"system/{key}", float(one), moment, (moment - start) // 1000
@@ -120,7 +121,9 @@ def shorten_id(
     return re.sub(r"^(.+)-\d{8}T\d{6}Z-(\w+)$", r"\1-\2", run)
 
 # %% ../../nbs/integrations/00_mlflow_mapping.ipynb #8841cf94
-STATUSES = {"running": "RUNNING", "completed": "FINISHED", "failed": "FAILED", "interrupted": "KILLED", "killed": "KILLED"}
+STATUSES = {
+    "running": "RUNNING", "completed": "FINISHED", "failed": "FAILED", "interrupted": "KILLED", "killed": "KILLED"
+}
 
 
 def list_tags(
@@ -128,7 +131,8 @@ def list_tags(
 ) -> dict[str, str]:  # without empty ones
     "List the tags of a run for MLflow."
     code, verdict, cause = record.get("code", {}), read_verdict(record.folder), record["cause"] or {}
-    state = f"running on {record['host']['name']}, seen {record['seen']}" if record.get("elsewhere") else record["state"]
+    state = f"running on {record['host']['name']}, seen {record['seen']}" if record.get(
+        "elsewhere") else record["state"]
     found = {
         "mlflow.runName": shorten_id(record["id"]), "mlflow.source.name": record["notebook"], "mlflow.source.type": "NOTEBOOK",
         "mlflow.source.git.commit": code.get("commit"), "mlflow.source.git.branch": code.get("branch"), "mlflow.source.git.repoURL": code.get("remote"),
@@ -168,8 +172,10 @@ def list_datasets(
     found = []
     for name, about in record.get("data", {}).items():
         facts = about if isinstance(about, dict) else {"fingerprint": about}
-        digest = next((str(facts[key]) for key in ("sha256", "fingerprint", "digest") if facts.get(key)), hashlib.sha256(dump_json(facts).encode()).hexdigest())
-        found.append({"name": cut_text(name, 500) or "data", "digest": digest[:36], "profile": dump_json(facts)[:1_000_000]})
+        digest = next((str(facts[key]) for key in ("sha256", "fingerprint", "digest") if facts.get(key)),
+                      hashlib.sha256(dump_json(facts).encode()).hexdigest())
+        found.append(
+            {"name": cut_text(name, 500) or "data", "digest": digest[:36], "profile": dump_json(facts)[:1_000_000]})
     return found
 
 # %% ../../nbs/integrations/00_mlflow_mapping.ipynb #820f2a05
@@ -185,7 +191,10 @@ def list_mlflow_files(
     found = [file for file in folder.iterdir() if file.name in _KEPT or file.suffix == ".ipynb" and file.name[0] != "."]
     found += [file for file in (folder / "artifacts").rglob("*") if file.suffix.lower() in FIGURES]
     inside = folder.resolve()
-    kept = [file for file in found if file.is_file() and file.resolve().is_relative_to(inside) and file.stat().st_size <= FILE_LIMIT]
+    kept = [
+        file for file in found
+        if file.is_file() and file.resolve().is_relative_to(inside) and file.stat().st_size <= FILE_LIMIT
+    ]
     return {file.relative_to(folder).as_posix(): file for file in sorted(kept)}
 
 # %% ../../nbs/integrations/00_mlflow_mapping.ipynb #74b239a2

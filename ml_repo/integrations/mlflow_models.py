@@ -30,8 +30,13 @@ def name_models(
     there: str = "",  # what MLflow has: beginnings of hashes
 ) -> dict[str, str]:  # SHA-256 by path in the record
     "Name the models of a completed run that MLflow does not have."
-    known = {one["path"]: one["sha256"] for one in record.get("outputs", {}).get("files", [])} if record["state"] == "completed" else {}
-    return {path: digest for path, digest in known.items() if path.startswith("artifacts/") and path.endswith(".keras") and digest[:16] not in there}
+    known = {one["path"]: one["sha256"]
+             for one in record.get("outputs", {}).get("files", [])} if record["state"] == "completed" else {}
+    return {
+        path: digest
+        for path, digest in known.items()
+        if path.startswith("artifacts/") and path.endswith(".keras") and digest[:16] not in there
+    }
 
 
 def list_models(
@@ -40,8 +45,13 @@ def list_models(
 ) -> dict[str, Path]:  # file by name, such as "model"
     "List the models that a run has kept and MLflow does not have."
     files = {record.folder / path: digest for path, digest in name_models(record, there).items()}
-    sound = [file for file, digest in files.items() if file.is_file() and not file.is_symlink() and hash_file(file) == digest]
-    return {file.relative_to(record.folder / "artifacts").with_suffix("").as_posix().replace("/", "-"): file for file in sound}
+    sound = [
+        file for file, digest in files.items() if file.is_file() and not file.is_symlink() and hash_file(file) == digest
+    ]
+    return {
+        file.relative_to(record.folder / "artifacts").with_suffix("").as_posix().replace("/", "-"): file
+        for file in sound
+    }
 
 # %% ../../nbs/integrations/03_mlflow_models.ipynb #166bbc38
 _VARIABLES = {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}  # a GPU belongs to the training
@@ -56,7 +66,11 @@ def make_signature(
     from mlflow.types import Schema, TensorSpec
 
     def describe(tensors: list) -> Schema:
-        specs = [TensorSpec(numpy.dtype(one.dtype), tuple(-1 if size is None else size for size in one.shape), one.name if len(tensors) > 1 else None) for one in tensors]
+        specs = [
+            TensorSpec(numpy.dtype(one.dtype), tuple(-1 if size is None else size
+                                                     for size in one.shape), one.name if len(tensors) > 1 else None)
+            for one in tensors
+        ]
         return Schema(specs)
 
     return ModelSignature(inputs=describe(list(model.inputs)), outputs=describe(list(model.outputs)))
@@ -81,7 +95,10 @@ def _list_logged(
 ) -> set[str]:  # names of models
     "List the models of a run that are registered, also those of a process that was killed before it could write so."
     sources = [one.source for one in client.search_model_versions(f"run_id = '{run.info.run_id}'")]
-    return {client.get_logged_model(source.removeprefix("models:/")).name for source in sources if source.startswith("models:/m-")}
+    return {
+        client.get_logged_model(source.removeprefix("models:/")).name
+        for source in sources if source.startswith("models:/m-")
+    }
 
 # %% ../../nbs/integrations/03_mlflow_models.ipynb #55e36336
 def _clean_name(
@@ -108,7 +125,14 @@ def _log_model(
     mlflow.set_experiment(experiment_id=run.info.experiment_id)  # a model goes where its run is
     model = keras.saving.load_model(file, compile=False, safe_mode=True)
     flavor = mlflow.tensorflow if keras.backend.backend() == "tensorflow" else mlflow.keras
-    Model.log(None, flavor, name=name, run_id=run.info.run_id, registered_model_name=registered, model=model, signature=make_signature(model), await_registration_for=0)
+    Model.log(None,
+              flavor,
+              name=name,
+              run_id=run.info.run_id,
+              registered_model_name=registered,
+              model=model,
+              signature=make_signature(model),
+              await_registration_for=0)
 
 # %% ../../nbs/integrations/03_mlflow_models.ipynb #06d3286f
 def push_model(
@@ -143,5 +167,8 @@ def main() -> None:
             push_model(store, Path(home) / name, store.push(Path(home) / name, force=False)[1])
         except Exception as error:  # of Keras, of MLflow; the others follow
             failed = 1
-            print(f"{name}: its model could not be pushed: {type(error).__name__}: {' '.join(str(error).split())[:500]}", file=sys.stderr, flush=True)
+            print(
+                f"{name}: its model could not be pushed: {type(error).__name__}: {' '.join(str(error).split())[:500]}",
+                file=sys.stderr,
+                flush=True)
     sys.exit(failed)

@@ -54,7 +54,8 @@ def sync_mlflow(
     "Bring MLflow up to date with the records. Raises `OSError` where it cannot be reached, `ValueError` for a condition that is not understood."
     done = Synced(hide_login(uri))
     for home in find_homes(records):
-        folders = [run.folder for run in find_runs(condition, records=[home], archived=True)] if condition else find_records(home)
+        folders = [run.folder
+                   for run in find_runs(condition, records=[home], archived=True)] if condition else find_records(home)
         folders.sort(key=lambda folder: folder.name[-21:])  # by time
         place = uri or find_tracking(find_repository(home), home)
         done.uri = hide_login(place)
@@ -102,7 +103,8 @@ class Mirror:
     ):
         self.root, self.home, self.uri, self.store = root, Path(home).resolve(), find_tracking(root, home), None
         self.settled, self.ended, self.progress = set(), set(), {}
-        self.spoilt, self.failed = {}, {}  # how often a record could not be read, or a run not be pushed, and when it is tried again
+        self.spoilt, self.failed = {}, {
+        }  # how often a record could not be read, or a run not be pushed, and when it is tried again
         self.trouble, self.wait_until = 0, 0.0  # errors of MLflow in a row, and when anything is tried again
         self.takes_models, self.models, self.alone, self.pusher, self.pushing = has_models(root), set(), [], None, []
 
@@ -110,12 +112,15 @@ class Mirror:
         "List the records that MLflow may not have as they are, without those that cannot be read."
         running, ended, now = [], [], time.monotonic()
         with os.scandir(self.home) as entries:
-            names = sorted((entry.name for entry in entries if entry.name[0] != "." and entry.name not in self.settled), key=lambda name: name[-21:], reverse=True)
+            names = sorted((entry.name for entry in entries if entry.name[0] != "." and entry.name not in self.settled),
+                           key=lambda name: name[-21:],
+                           reverse=True)
         for name in names:
             if self.spoilt.get(name, (0, 0.0))[1] > now:
                 continue
             try:
-                if name not in self.ended and json.loads((self.home / name / "record.json").read_bytes())["state"] != "running":
+                if name not in self.ended and json.loads(
+                    (self.home / name / "record.json").read_bytes())["state"] != "running":
                     self.ended.add(name)
                     if self.failed.pop(name, None):  # there is news, so it is tried at once
                         self.trouble, self.wait_until = min(self.trouble, 1), 0.0
@@ -138,7 +143,10 @@ class Mirror:
                 self._try(folder, breathe)
                 if self.trouble > 1:
                     break
-        left = [folder for folder in ended if folder.name not in self.settled and self.failed.get(folder.name, (0,))[0] < TRIES]
+        left = [
+            folder for folder in ended
+            if folder.name not in self.settled and self.failed.get(folder.name, (0, ))[0] < TRIES
+        ]
         return any(folder.name not in self.spoilt for folder in running + (left if self.trouble < TRIES else []))
 
     def _push(
@@ -149,7 +157,11 @@ class Mirror:
         if self.store is None or not self.store.is_there():
             self.store, self.progress, self.settled = Store(self.uri, self.home), {}, set()
         name = folder.name
-        record, progress, is_new = self.store.push(folder, self.progress.get(name), force=False, is_whole=False, is_sure=name not in self.failed)
+        record, progress, is_new = self.store.push(folder,
+                                                   self.progress.get(name),
+                                                   force=False,
+                                                   is_whole=False,
+                                                   is_sure=name not in self.failed)
         if progress.is_behind or (record["state"] == "running" and not record.get("elsewhere")):
             self.progress[name] = progress
             return progress.is_behind

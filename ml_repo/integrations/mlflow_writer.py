@@ -22,8 +22,9 @@ from ..execution.mlflow_process import FOLDER, hide_login, make_folder, name_emb
 from .mlflow_client import connect_mlflow, connect_embedded, is_same_file
 from ..records.reader import Record, read_record
 from ..records.record import read_told, utc_now
-from .mlflow_mapping import (Point, find_status, list_datasets, list_mlflow_files, list_mlflow_parameters, list_points, list_tags, list_usage, make_digest,
-                              name_study, shorten_id, to_ms)
+from .mlflow_mapping import (Point, find_status, list_datasets, list_mlflow_files,
+                                                 list_mlflow_parameters, list_points, list_tags, list_usage,
+                                                 make_digest, name_study, shorten_id, to_ms)
 
 # %% ../../nbs/integrations/02_mlflow_writer.ipynb #7996d38b
 @dataclass
@@ -71,7 +72,8 @@ def _to_progress(
     run: Any,  # of MLflow
 ) -> Progress:
     "Say what MLflow has of a run."
-    return Progress(run.info.run_id, run.info.experiment_id, run.info.artifact_uri, run.info.status, dict(run.data.params), dict(run.data.tags))
+    return Progress(run.info.run_id, run.info.experiment_id, run.info.artifact_uri, run.info.status,
+                    dict(run.data.params), dict(run.data.tags))
 
 
 def _quote(
@@ -114,7 +116,9 @@ class _RunLookup:
             folder = self.home / FOLDER / "artifacts" if self.is_embedded else _name_artifacts(self.uri)
             place = {"artifact_location": folder.as_uri()} if folder else {}
             with suppress(Exception):  # another one may make it now
-                self.client.create_experiment(name[:500], tags={"mlflow.experimentKind": "custom_model_development"}, **place)
+                self.client.create_experiment(name[:500],
+                                              tags={"mlflow.experimentKind": "custom_model_development"},
+                                              **place)
             found = self.client.get_experiment_by_name(name[:500])
             if found is None:
                 raise OSError(f"MLflow at {hide_login(self.uri)} takes no experiment of the name {name[:100]!r}.")
@@ -128,7 +132,9 @@ class _RunLookup:
         record: Mapping[str, Any],  # with `id` and `experiment`
     ) -> Progress | None:  # None where there is none
         "Find the run of a record."
-        runs = self.client.search_runs([self.find_experiment(record["experiment"])], f"tags.`ml_repo.run` = {_quote(record['id'])}", max_results=10)
+        runs = self.client.search_runs([self.find_experiment(record["experiment"])],
+                                       f"tags.`ml_repo.run` = {_quote(record['id'])}",
+                                       max_results=10)
         runs = sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
         for other in runs[1:]:
             self.client.delete_run(other.info.run_id)
@@ -141,14 +147,19 @@ class _RunLookup:
         "Find, or make, the run that the run of a record is shown below. A study is over when none of its trials runs."
         if study := name_study(record):
             experiment = self.find_experiment(record["experiment"])
-            runs = self.client.search_runs([experiment], f"tags.`ml_repo.kind` = 'study' and tags.`ml_repo.study` = {_quote(study)}", max_results=1)
+            runs = self.client.search_runs([experiment],
+                                           f"tags.`ml_repo.kind` = 'study' and tags.`ml_repo.study` = {_quote(study)}",
+                                           max_results=1)
             tags = {"ml_repo.kind": "study", "ml_repo.study": study}
             run = runs[0] if runs else self.client.create_run(experiment, to_ms(record["started"]), tags, study)
             going = f"attributes.status = 'RUNNING' and tags.`mlflow.parentRunId` = '{run.info.run_id}' and tags.`ml_repo.run` != {_quote(record['id'])}"
-            is_over = find_status(record, utc_now()) != "RUNNING" and not self.client.search_runs([experiment], going, max_results=1)
+            is_over = find_status(
+                record, utc_now()) != "RUNNING" and not self.client.search_runs([experiment], going, max_results=1)
             status = "FINISHED" if is_over else "RUNNING"
             if run.info.status != status:
-                self.client.set_terminated(run.info.run_id, status, to_ms(record["ended"] or record.get("seen"))) if status == "FINISHED" else self.client.update_run(run.info.run_id, status)
+                self.client.set_terminated(run.info.run_id, status, to_ms(
+                    record["ended"] or record.get("seen"))) if status == "FINISHED" else self.client.update_run(
+                        run.info.run_id, status)
             return run.info.run_id
         parent = next(iter(record["parents"]), None)
         found = self.find({"experiment": record["experiment"], "id": parent}) if parent else None
@@ -181,18 +192,25 @@ class Store(_RunLookup):
         from mlflow.entities import Param, RunTag
 
         parameters, tags = list_mlflow_parameters(record), list_tags(record)
-        if progress and not all(_is_same(progress.parameters.get(name, value), value) for name, value in parameters.items()):
+        if progress and not all(
+                _is_same(progress.parameters.get(name, value), value) for name, value in parameters.items()):
             self.client.delete_run(progress.run)
             progress = None
-        if (name_study(record) or "mlflow.parentRunId" not in (progress.tags if progress else {})) and (parent := self.find_parent(record)):
+        if (name_study(record) or "mlflow.parentRunId"
+                not in (progress.tags if progress else {})) and (parent := self.find_parent(record)):
             tags["mlflow.parentRunId"] = parent
         if progress is None:
-            progress = _to_progress(self.client.create_run(self.find_experiment(record["experiment"]), to_ms(record["started"]), {"ml_repo.run": record["id"]}, shorten_id(record["id"])))
+            progress = _to_progress(
+                self.client.create_run(self.find_experiment(record["experiment"]), to_ms(record["started"]),
+                                       {"ml_repo.run": record["id"]}, shorten_id(record["id"])))
         new = [Param(name, value) for name, value in parameters.items() if name not in progress.parameters]
         changed = [RunTag(name, value) for name, value in tags.items() if progress.tags.get(name) != value]
         for start in range(0, max(len(new), len(changed)), 100):
             self.client.log_batch(progress.run, params=new[start:start + 100], tags=changed[start:start + 100])
-        for name in [name for name in progress.tags if name.startswith("ml_repo.") and name not in (*tags, "ml_repo.mirrored", "ml_repo.model")]:
+        for name in [
+                name for name in progress.tags
+                if name.startswith("ml_repo.") and name not in (*tags, "ml_repo.mirrored", "ml_repo.model")
+        ]:
             self.client.delete_tag(progress.run, name)
             del progress.tags[name]
         progress.parameters |= parameters
@@ -219,7 +237,8 @@ class Store(_RunLookup):
         steps = dict(progress.steps)
         lines, offset, has_more = read_piece(record.folder / "metrics.jsonl", progress.offset)
         samples, usage, has_samples = read_piece(record.folder / "usage.jsonl", progress.usage)
-        self.push_points(progress, [*list_points(lines, record["started"], steps), *list_usage(samples, record["started"])])
+        self.push_points(progress,
+                         [*list_points(lines, record["started"], steps), *list_usage(samples, record["started"])])
         progress.offset, progress.steps, progress.usage, progress.is_behind = offset, steps, usage, has_more or has_samples
 
     def push_files(
@@ -231,7 +250,8 @@ class Store(_RunLookup):
         for name, file in list_mlflow_files(record.folder).items():
             facts = file.stat()
             stamp, before = (facts.st_mtime_ns, facts.st_size), progress.files.get(name)
-            if stamp == before or (before and record["state"] == "running" and stamp[0] - before[0] < _PERIOD_NS and not self.is_embedded):
+            if stamp == before or (before and record["state"] == "running" and stamp[0] - before[0] < _PERIOD_NS
+                                   and not self.is_embedded):
                 continue
             if self.is_embedded:
                 _place(file, Path(unquote(urlparse(progress.artifacts).path)) / name)
@@ -249,7 +269,11 @@ class Store(_RunLookup):
 
         told = read_told(record.folder) if record["state"] == "running" else {}
         if new := [one for one in list_datasets({**record, **told}) if one not in progress.data]:
-            inputs = [DatasetInput(Dataset(source_type="code", source=json.dumps({"tags": {"ml_repo.run": record["id"]}}), **one), [InputTag("mlflow.data.context", "training")]) for one in new]
+            inputs = [
+                DatasetInput(
+                    Dataset(source_type="code", source=json.dumps({"tags": {"ml_repo.run": record["id"]}}), **one),
+                    [InputTag("mlflow.data.context", "training")]) for one in new
+            ]
             self.client.log_inputs(progress.run, inputs)
             progress.data += new
 
@@ -277,7 +301,8 @@ class Store(_RunLookup):
             digest = "" if status == "RUNNING" else make_digest(record)
             if progress is None or not is_sure:
                 progress = _carry_on(progress, self.find(record))
-            if not force and digest and progress and progress.status == status and progress.tags.get("ml_repo.mirrored") == digest:
+            if not force and digest and progress and progress.status == status and progress.tags.get(
+                    "ml_repo.mirrored") == digest:
                 return record, progress, False
             progress = self.begin(record, progress)
             self.push_metrics(record, progress)
@@ -288,7 +313,8 @@ class Store(_RunLookup):
             if progress.is_behind:
                 status = progress.status
             elif status != "RUNNING":
-                self.client.set_terminated(progress.run, status, to_ms(record["ended"] or record.get("seen") or utc_now()))
+                self.client.set_terminated(progress.run, status,
+                                           to_ms(record["ended"] or record.get("seen") or utc_now()))
                 self.client.set_tag(progress.run, "ml_repo.mirrored", digest)
                 progress.tags["ml_repo.mirrored"] = digest
             elif progress.status != "RUNNING":
@@ -346,5 +372,11 @@ def _carry_on(
 ) -> Progress | None:
     "Go on where we were, if it is the same run still: points that MLflow has taken once need not be sent again."
     if before and found and before.run == found.run:
-        return replace(found, offset=before.offset, steps=before.steps, usage=before.usage, is_behind=before.is_behind, files=before.files, data=before.data)
+        return replace(found,
+                       offset=before.offset,
+                       steps=before.steps,
+                       usage=before.usage,
+                       is_behind=before.is_behind,
+                       files=before.files,
+                       data=before.data)
     return found

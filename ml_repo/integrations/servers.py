@@ -39,7 +39,9 @@ def find_port(
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
             return probe.getsockname()[1]
-    raise ValueError(f"Port {wanted} is taken by another program, or not allowed. Give another --port, or none: then a free one is found.")
+    raise ValueError(
+        f"Port {wanted} is taken by another program, or not allowed. Give another --port, or none: then a free one is found."
+    )
 
 # %% ../../nbs/integrations/12_servers.ipynb #757238bb
 UPDATE_S = 5.0  # seconds from one update of the views to the next
@@ -108,7 +110,10 @@ def run_mlflow() -> None:
     port, uri, condition, *homes = sys.argv[1:]
     for home in homes:
         Store(uri, home)
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", port, "--workers", "1", *(["--app-name", "ml_repo"] if has_page() else []), "--backend-store-uri", uri]
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", port, "--workers", "1",
+        *(["--app-name", "ml_repo"] if has_page() else []), "--backend-store-uri", uri
+    ]
     server = subprocess.Popen(command)
     while server.poll() is None:
         since = time.monotonic()
@@ -156,11 +161,14 @@ def _optuna(
     if choice.condition:
         raise ValueError("Optuna's dashboard shows whole studies. Leave the filter out: ml-repo ui optuna")
     if not has_studies(choice.homes):
-        raise ValueError("There are no studies yet, so there is nothing to show. Begin with: ml-repo tune NOTEBOOK --vary NAME=VALUES --metric NAME --trials 20")
+        raise ValueError(
+            "There are no studies yet, so there is nothing to show. Begin with: ml-repo tune NOTEBOOK --vary NAME=VALUES --metric NAME --trials 20"
+        )
     return Server("optuna", "Optuna", 8080, "", lambda port: command_for(_DASHBOARD, port, *choice.homes))
 
 
-VIEWS: dict[str, Callable[..., Server]] = {"tensorboard": _tensorboard, "optuna": _optuna, "mlflow": _mlflow}  # the fast ones first
+VIEWS: dict[str, Callable[..., Server]] = {"tensorboard": _tensorboard, "optuna": _optuna,
+                                           "mlflow": _mlflow}  # the fast ones first
 
 # %% ../../nbs/integrations/12_servers.ipynb #9257b100
 def _await_answer(
@@ -223,7 +231,8 @@ def _start(
         server.sync()  # a browser that comes before the data would show an empty page until somebody reloads it
         if server.command:
             at, server.log = find_port(server.port, port), logs / f"{server.name}.txt"
-            server.process, server.link = guard.start(server.command(at), server.log, server.environment), f"http://127.0.0.1:{at}/{server.path}"
+            server.process, server.link = guard.start(server.command(at), server.log,
+                                                      server.environment), f"http://127.0.0.1:{at}/{server.path}"
     for server in servers:
         if server.process:
             _await_answer(server)
@@ -282,7 +291,8 @@ def _tile(
     **options: Any,  # of a server in jupyter-server-proxy
 ) -> dict[str, Any]:
     "Describe a tile of the launcher."
-    launcher = {"title": title, "icon_path": str(ICONS / f"{name}.svg"), "category": "Notebook"} | options.pop("launcher_entry", {})
+    launcher = {"title": title, "icon_path": str(ICONS / f"{name}.svg"), "category": "Notebook"} | options.pop(
+        "launcher_entry", {})
     command = command_for(_COMMANDS, "ui", name, "--port", "{port}", "--quiet")
     return {"command": command, "timeout": 120.0, "new_browser_tab": False, "launcher_entry": launcher,
             "request_headers_override": {"Host": "127.0.0.1:{port}"}} | options
@@ -305,4 +315,8 @@ def optuna_tile() -> dict[str, Any]:
 
 def results_tile() -> dict[str, Any]:
     "Describe the tile that opens the notebook of results, which needs no server."
-    return _tile("results", "Results", command=["true"], new_browser_tab=True, launcher_entry={"path_info": "lab/tree/nbs/results.ipynb"})
+    return _tile("results",
+                 "Results",
+                 command=["true"],
+                 new_browser_tab=True,
+                 launcher_entry={"path_info": "lab/tree/nbs/results.ipynb"})

@@ -112,8 +112,12 @@ def list_parameters(
 ) -> dict[str, float | str | bool]:  # by name
     "List the parameters that a run used, as TensorBoard takes them."
     used = {name: about.get("used", about.get("default")) for name, about in record["parameters"].items()}
-    return {name: value if isinstance(value, (bool, str)) else float(value) if isinstance(value, (int, float)) else dump_json(value)
-            for name, value in used.items() if value is not None}
+    return {
+        name: value if isinstance(value,
+                                  (bool, str)) else float(value) if isinstance(value,
+                                                                               (int, float)) else dump_json(value)
+        for name, value in used.items() if value is not None
+    }
 
 # %% ../../nbs/integrations/08_tensorboard_writer.ipynb #14d39dba
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -155,7 +159,8 @@ def find_graph(
     "Find the layers of the first Keras model among the artifacts of a run."
     for path in sorted(folder.glob("artifacts/**/*.keras")):
         with suppress(OSError, KeyError, ValueError, zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
-            if path.resolve().is_relative_to(folder.resolve()) and archive.getinfo("config.json").file_size < _GRAPH_LIMIT:
+            if path.resolve().is_relative_to(
+                    folder.resolve()) and archive.getinfo("config.json").file_size < _GRAPH_LIMIT:
                 return json.dumps(json.loads(archive.read("config.json")))
     return ""
 
@@ -200,7 +205,10 @@ class RunEvents:
     def _add_curves(self, begin_s: float) -> None:
         for line, name, value in list_values(self._new_lines()):
             if line.get("step") is not None:
-                self._file(_folder_name(line.get("split") or "run")).add(begin_s + float(line.get("time_s") or 0), line["step"], tag=name, simple_value=value)
+                self._file(_folder_name(line.get("split") or "run")).add(begin_s + float(line.get("time_s") or 0),
+                                                                         line["step"],
+                                                                         tag=name,
+                                                                         simple_value=value)
 
 # %% ../../nbs/integrations/08_tensorboard_writer.ipynb #c706437c
 def _parse_lines(

@@ -28,9 +28,12 @@ def read_cells(
 ) -> list[Cell]:  # without the cell of injected parameters
     "Read the cells of a notebook. Raises `ValueError` when `content` is no such notebook."
     try:
-        cells = [Cell(number, cell["cell_type"], "".join(cell["source"]), cell.get("outputs", []))
-                 for number, cell in enumerate((content if isinstance(content, Mapping) else json.loads(content))["cells"], 1)
-                 if "injected-parameters" not in cell.get("metadata", {}).get("tags", [])]
+        cells = [
+            Cell(number, cell["cell_type"], "".join(cell["source"]), cell.get("outputs", []))
+            for number, cell in enumerate((
+                content if isinstance(content, Mapping) else json.loads(content))["cells"], 1)
+            if "injected-parameters" not in cell.get("metadata", {}).get("tags", [])
+        ]
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise ValueError(f"This is not a notebook (version 4 of the format): {error!r}.") from None
     return [cell for cell in cells if cell.kind == "code" or not is_code_only]
@@ -45,12 +48,13 @@ def _ask_nbdime(
     from nbformat import from_dict
 
     def strip(cells: Sequence[Cell]) -> Any:  # without ids: nbdime would pair by them, and they say nothing
-        made = [{"cell_type": cell.kind, "source": cell.source, "metadata": {}} | ({"outputs": [], "execution_count": None} if cell.kind == "code" else {})
-                for cell in cells]
+        made = [{"cell_type": cell.kind, "source": cell.source, "metadata": {}} |
+                ({"outputs": [], "execution_count": None} if cell.kind == "code" else {}) for cell in cells]
         return from_dict({"cells": made, "metadata": {}, "nbformat": 4, "nbformat_minor": 4})
 
     pairs, at, to = [], 0, 0
-    for change in next((entry.diff for entry in diff_notebooks(strip(first), strip(second)) if entry.key == "cells"), []):
+    for change in next((entry.diff for entry in diff_notebooks(strip(first), strip(second)) if entry.key == "cells"),
+                       []):
         count = change.key - at
         pairs += zip(first[at:change.key], second[to:to + count])
         at, to = change.key, to + count
@@ -128,7 +132,10 @@ def _read_shown(
     texts, figures = [], []
     for output in cell.outputs:
         data = output.get("data", {})
-        figures += [sha256("".join(value).encode()).hexdigest() for kind, value in sorted(data.items()) if kind.startswith("image/")]
+        figures += [
+            sha256("".join(value).encode()).hexdigest() for kind, value in sorted(data.items())
+            if kind.startswith("image/")
+        ]
         error = f"{output['ename']}: {output.get('evalue', '')}" if "ename" in output else ""
         texts.append("".join(output.get("text", data.get("text/plain", error))).rstrip("\n"))
     text = re.sub(r"\x1b\[[\d;]*m|(?<= at )0x[0-9a-f]{6,16}", "", "\n".join(texts))

@@ -20,9 +20,13 @@ KNOWN = ("tensorflow", "keras", "numpy", "scipy", "sklearn", "pandas", "matplotl
 _LARGE = ("tensorflow", "keras")
 
 # %% ../../nbs/notebook/02_imports.ipynb #8f8d023c
-_FIXED = re.compile(r"(PYTHON|LD_|LC_|LANG|TZ$|MALLOC_|OMP_|KMP_|GOMP_|OPENBLAS_|GOTO_|MKL_|BLIS_|NUMEXPR_|NPY_|TF_|XLA_|KERAS_|JAX_|ABSL_|GRPC_|DNNL_|ONEDNN_|ARROW_)")
-_FREE = {"PATH", "TERM", "COLUMNS", "LINES", "USER", "LOGNAME", "TMPDIR", "TMP", "TEMP", "PWD", "ML_REPO_RUN", "JPY_PARENT_PID", "JPY_INTERRUPT_EVENT",
-         "JPY_SESSION_NAME", "PYTEST_CURRENT_TEST", "PYTHONUNBUFFERED"}
+_FIXED = re.compile(
+    r"(PYTHON|LD_|LC_|LANG|TZ$|MALLOC_|OMP_|KMP_|GOMP_|OPENBLAS_|GOTO_|MKL_|BLIS_|NUMEXPR_|NPY_|TF_|XLA_|KERAS_|JAX_|ABSL_|GRPC_|DNNL_|ONEDNN_|ARROW_)"
+)
+_FREE = {
+    "PATH", "TERM", "COLUMNS", "LINES", "USER", "LOGNAME", "TMPDIR", "TMP", "TEMP", "PWD", "ML_REPO_RUN",
+    "JPY_PARENT_PID", "JPY_INTERRUPT_EVENT", "JPY_SESSION_NAME", "PYTEST_CURRENT_TEST", "PYTHONUNBUFFERED"
+}
 
 
 def is_free(
@@ -49,7 +53,8 @@ def _read_settings(
     for one in ast.walk(node):
         targets = one.targets if isinstance(one, ast.Assign) else []
         for target in targets:
-            if isinstance(target, ast.Subscript) and ast.unparse(target.value).endswith("environ") and (name := read(target.slice)):
+            if isinstance(target, ast.Subscript) and ast.unparse(target.value).endswith("environ") and (name := read(
+                    target.slice)):
                 yield name, read(one.value)
         if not isinstance(one, ast.Call):
             continue
@@ -57,7 +62,9 @@ def _read_settings(
         if words.endswith(("environ.setdefault", "putenv")) and len(one.args) == 2 and (name := read(one.args[0])):
             yield name, read(one.args[1])
         elif words.endswith("environ.update"):
-            pairs = [pair for given in one.args if isinstance(given, ast.Dict) for pair in zip(given.keys, given.values)]
+            pairs = [
+                pair for given in one.args if isinstance(given, ast.Dict) for pair in zip(given.keys, given.values)
+            ]
             yield from ((name, read(value)) for key, value in pairs if (name := read(key)))
             yield from ((given.arg, read(given.value)) for given in one.keywords if given.arg)
 
@@ -69,7 +76,8 @@ def _list_statements(
     "List the statements of a module, and whether each runs when it is imported."
     for node in body:
         if hasattr(node, "body"):
-            blocks = [getattr(node, name, []) for name in ("body", "orelse", "finalbody")] + [one.body for one in getattr(node, "handlers", [])]
+            blocks = [getattr(node, name, []) for name in ("body", "orelse", "finalbody")
+                      ] + [one.body for one in getattr(node, "handlers", [])]
             for block in blocks:
                 is_later = share == "later" or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
                 is_same = isinstance(node, (ast.With, ast.ClassDef))
@@ -101,7 +109,10 @@ def _read_cells(
         text = "".join(cell.get("source", ""))
         if cell.get("cell_type") != "code" or text.lstrip().startswith("%%"):
             continue
-        text = re.sub(r"^%(?:set_)?env (\w+)[= ](.*)$", lambda found: f"os.environ[{found[1]!r}] = {found[2].strip()!r}", text, flags=re.M)
+        text = re.sub(r"^%(?:set_)?env (\w+)[= ](.*)$",
+                      lambda found: f"os.environ[{found[1]!r}] = {found[2].strip()!r}",
+                      text,
+                      flags=re.M)
         try:
             module.body += ast.parse(re.sub(r"^\s*[%!].*$", "", text, flags=re.M)).body
         except SyntaxError:
@@ -117,7 +128,10 @@ class Imports:
     unclear: list[str] = field(default_factory=list)  # those of them whose value only the run knows
 
 
-_READERS = {"TF_": {"tensorflow", "keras"}, "XLA_": {"tensorflow", "keras"}, "KERAS_": {"keras"}, "ABSL_": {"tensorflow", "keras"}}
+_READERS = {
+    "TF_": {"tensorflow", "keras"}, "XLA_": {"tensorflow", "keras"}, "KERAS_": {"keras"},
+    "ABSL_": {"tensorflow", "keras"}
+}
 
 
 def _is_late(
@@ -126,7 +140,8 @@ def _is_late(
 ) -> bool:
     "Say whether the library that reads a variable has been imported already."
     readers = next((readers for start, readers in _READERS.items() if name.startswith(start)), set(KNOWN))
-    return name.startswith(("PYTHON", "LD_")) or not readers.isdisjoint(one.partition(".")[0] for one in imports.modules)
+    return name.startswith(
+        ("PYTHON", "LD_")) or not readers.isdisjoint(one.partition(".")[0] for one in imports.modules)
 
 
 def _note_settings(

@@ -41,7 +41,8 @@ def _comments(
     return {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
 
 # %% ../../nbs/notebook/00_parameters.ipynb #1feac4ed
-_ANNOTATION = re.compile(r"(Optional\[)?((list\[)?(int|float|str|bool)|dict\[str, (int|float|str|bool)|list|dict)\]{0,2}")
+_ANNOTATION = re.compile(
+    r"(Optional\[)?((list\[)?(int|float|str|bool)|dict\[str, (int|float|str|bool)|list|dict)\]{0,2}")
 
 def _read_assignment(
     node: ast.stmt,  # a statement of the cell
@@ -53,8 +54,9 @@ def _read_assignment(
                              "such as: lr: float = 0.01  # step size, above 0")
     type_ = ast.unparse(node.annotation)
     if not _ANNOTATION.fullmatch(type_):
-        raise ParameterError(f"{line!r} has the type {type_}, which papermill cannot read. Use int, float, str or bool, "
-                             "list[...] or dict[str, ...] of one of them, or Optional[...] around it, imported in a cell above.")
+        raise ParameterError(
+            f"{line!r} has the type {type_}, which papermill cannot read. Use int, float, str or bool, "
+            "list[...] or dict[str, ...] of one of them, or Optional[...] around it, imported in a cell above.")
     try:
         return node.target.id, type_, ast.literal_eval(node.value)
     except ValueError:
@@ -129,7 +131,8 @@ def _check_item(
     choices = read_choices(help)
     same = (lambda choice: float(choice) == value) if is_number else (lambda choice: choice == str(value))
     if choices and not any(map(same, choices)):
-        raise ParameterError(f"{name} = {value!r} is not one of {', '.join(choices)}.{suggest_nearest(str(value), choices)}")
+        raise ParameterError(
+            f"{name} = {value!r} is not one of {', '.join(choices)}.{suggest_nearest(str(value), choices)}")
     ending = read_ending(help)
     if isinstance(value, str) and value and not value.endswith(ending):
         raise ParameterError(f"{name} = {value!r} does not end in {ending}. It means: {help}.")
@@ -142,8 +145,9 @@ def check_value(
     "Raise `ParameterError` unless `value` has the type of `parameter` and lies within its bounds."
     if not _has_type(value, parameter.type):
         meaning = f" It means: {parameter.help}." if parameter.help else ""
-        raise ParameterError(f"{parameter.name} = {value!r} is of type {type(value).__name__}, but {parameter.name} is of type "
-                             f"{parameter.type} (default {parameter.default!r}).{meaning}")
+        raise ParameterError(
+            f"{parameter.name} = {value!r} is of type {type(value).__name__}, but {parameter.name} is of type "
+            f"{parameter.type} (default {parameter.default!r}).{meaning}")
     for item in value if isinstance(value, list) else [value]:
         _check_item(parameter, item)
 
@@ -279,8 +283,9 @@ def check_parameters(
     parameters = parse_parameters(ran[declared[-1]], cells[declared[-1]])
     given = [name for number in injected if number > declared[-1] for name in written[number]]
     if injected and not given and injected[0] < declared[0]:
-        raise ParameterError("papermill's values came before the defaults, which have overwritten them. The cell with the "
-                             "defaults has lost its tag `parameters`: put it back, in JupyterLab with the gear icon.")
+        raise ParameterError(
+            "papermill's values came before the defaults, which have overwritten them. The cell with the "
+            "defaults has lost its tag `parameters`: put it back, in JupyterLab with the gear icon.")
     held = {name: namespace[name] for name in [*(one.name for one in parameters), *given] if name in namespace}
     if missing := [one.name for one in parameters if one.name not in held]:
         raise ParameterError(f"{', '.join(missing)} no longer has a value. Run the parameters cell again.")

@@ -29,19 +29,22 @@ def _check_split(
 ) -> None:
     "Raise `DataError` unless `images` and `labels` fit together."
     if images.ndim not in (3, 4) or 0 in images.shape:
-        raise DataError(f"The {which}images have shape {images.shape}; expected (n, height, width) or (n, height, width, "
-                        "channels), none of them 0.")
+        raise DataError(
+            f"The {which}images have shape {images.shape}; expected (n, height, width) or (n, height, width, "
+            "channels), none of them 0.")
     if len(images) != len(labels):
         raise DataError(f"There are {len(images)} {which}images but {len(labels)} {which}labels.")
     if images.dtype.kind not in "buif":
         raise DataError(f"The {which}images are of type {images.dtype}; expected whole or floating-point numbers.")
-    broken = np.flatnonzero(~np.isfinite(images.reshape(len(images), -1)).all(axis=1)) if images.dtype.kind == "f" else []
+    broken = np.flatnonzero(~np.isfinite(images.reshape(len(images), -1)).all(
+        axis=1)) if images.dtype.kind == "f" else []
     if len(broken):
         raise DataError(f"{len(broken)} {which}images hold NaN or infinite values, the first at position {broken[0]}.")
     if labels.ndim != 1 or labels.dtype.kind not in "ui" or labels.min() < 0 or labels.max() >= len(classes):
         found = f" from {labels.min()} to {labels.max()}" if labels.dtype.kind in "uif" else ""
-        raise DataError(f"The {which}labels are {labels.dtype}{found}; expected whole numbers from 0 to {len(classes) - 1}, "
-                        "one an image.")
+        raise DataError(
+            f"The {which}labels are {labels.dtype}{found}; expected whole numbers from 0 to {len(classes) - 1}, "
+            "one an image.")
 
 # %% ../../nbs/project/01_data.ipynb #6996abc2
 def check_data(
@@ -62,7 +65,8 @@ def check_data(
     if raw.test_images is not None:
         _check_split(raw.test_images, raw.test_labels, raw.classes, "test ")
         if raw.test_images.shape[1:] != raw.images.shape[1:]:
-            raise DataError(f"The images have shape {raw.images.shape[1:]}, the test images {raw.test_images.shape[1:]}.")
+            raise DataError(
+                f"The images have shape {raw.images.shape[1:]}, the test images {raw.test_images.shape[1:]}.")
 
 # %% ../../nbs/project/01_data.ipynb #f80ba37f
 class Split(NamedTuple):
@@ -122,7 +126,8 @@ class Dataset(Tabular):
         counts = {name: list(self.counts(split).values()) for name, split in splits.items()}
         few = len(self.classes) <= 20
         rows = [(name, len(split.images), split.images.shape[1:], split.images.dtype,
-                 *(counts[name] if few else [f"{min(counts[name])} to {max(counts[name])}"])) for name, split in splits.items()]
+                 *(counts[name] if few else [f"{min(counts[name])} to {max(counts[name])}"]))
+                for name, split in splits.items()]
         caption = f"{self.name}, stored as {self.stored_as}, fingerprint {self.fingerprint[:16]}"
         return ("split", "images", "shape", "type", *(self.classes if few else ["images a class"])), rows, caption + (
             "; the columns on the right count the images of each class" if few else "")

@@ -85,7 +85,8 @@ def _number_labels(
     classes: np.ndarray | None,  # names in the order of the numbers, or None
 ) -> tuple[np.ndarray, np.ndarray | None, list[str]]:  # both as numbers where they can be, and the names
     "Turn labels into numbers from 0; raises `DataError` where they cannot be counted."
-    labels, test_labels = (one[:, 0] if one is not None and one.shape[1:] == (1,) else one for one in (labels, test_labels))
+    labels, test_labels = (one[:, 0] if one is not None and one.shape[1:] == (1, ) else one
+                           for one in (labels, test_labels))
     for one in (labels, test_labels):
         if one is not None and one.ndim != 1:
             raise DataError(f"The labels have shape {one.shape}; expected one label an image. "
@@ -94,15 +95,18 @@ def _number_labels(
         names = np.unique(labels) if classes is None else np.asarray(classes)
         place = {str(name): number for number, name in enumerate(names)}
         try:
-            numbers = [None if one is None else np.array([place[str(label)] for label in one]) for one in (labels, test_labels)]
+            numbers = [
+                None if one is None else np.array([place[str(label)] for label in one]) for one in (labels, test_labels)
+            ]
         except KeyError as error:
             raise DataError(f"The label {error} is none of the classes {', '.join(place)}.") from None
         return *numbers, list(place)
     if labels.dtype.kind not in "ui":
         raise DataError(f"The labels are of type {labels.dtype}; expected whole numbers from 0, or texts.")
     if classes is None and labels.max(initial=0) >= max(len(labels), 1):
-        raise DataError(f"The labels go up to {labels.max()}, more than there are images ({len(labels)}); expected whole "
-                        "numbers from 0, one for each class.")
+        raise DataError(
+            f"The labels go up to {labels.max()}, more than there are images ({len(labels)}); expected whole "
+            "numbers from 0, one for each class.")
     names = range(labels.max(initial=-1) + 1) if classes is None else np.atleast_1d(classes)
     return labels, test_labels, [str(name) for name in names]
 
@@ -116,7 +120,8 @@ def read_npz(
             images, labels = _first_key(arrays, "images", "x_train", "x"), _first_key(arrays, "labels", "y_train", "y")
             tests, classes = (_first_key(arrays, "x_test"), _first_key(arrays, "y_test")), _first_key(arrays, "classes")
             found = ", ".join(arrays.files)
-    except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error, tokenize.TokenError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error,
+            tokenize.TokenError) as error:
         raise DataError(f"{path} cannot be read as an .npz file of plain arrays: {error}.") from None
     if images is None or labels is None or (tests[0] is None) != (tests[1] is None):
         raise DataError(f"{path} holds {found}, but needs `images` and `labels` (or `x_train` and `y_train`), and of "
@@ -145,21 +150,24 @@ def read_image_folder(
     folder: str | PathLike,  # one sub-folder a class
 ) -> RawData:  # classes in alphabetical order
     "Read a folder of images; raises `DataError` for an empty class, or images that differ in shape."
-    classes = sorted(path for path in Path(folder).iterdir() if path.is_dir() and path.name[0] != "." and path.name != "__MACOSX")
+    classes = sorted(path for path in Path(folder).iterdir()
+                     if path.is_dir() and path.name[0] != "." and path.name != "__MACOSX")
     files = [sorted(path for path in one.iterdir() if path.suffix.lower() in IMAGE_ENDINGS and path.name[0] != ".")
              for one in classes]
     for one, inside in zip(classes, files):
         if nested := sorted(path.name for path in one.iterdir() if path.is_dir()) if not inside else []:
-            raise DataError(f"{one} holds folders ({', '.join(nested)}) instead of images. The sub-folders of {folder} are the "
-                            "classes; splits are made here, so put the images of each class into one folder.")
+            raise DataError(
+                f"{one} holds folders ({', '.join(nested)}) instead of images. The sub-folders of {folder} are the "
+                "classes; splits are made here, so put the images of each class into one folder.")
         if not inside:
             raise DataError(f"The class {one.name} is empty: {one} has no {', '.join(IMAGE_ENDINGS)} file. "
                             "Add images or remove the folder.")
     images = [_read_image(path) for inside in files for path in inside]
     for image, path in zip(images, (path for inside in files for path in inside)):
         if (image.shape, image.dtype) != (images[0].shape, images[0].dtype):
-            raise DataError(f"All images must have one shape and type, but {files[0][0]} has {images[0].shape} {images[0].dtype} "
-                            f"and {path} has {image.shape} {image.dtype}. Bring them to one size and colour mode first.")
+            raise DataError(
+                f"All images must have one shape and type, but {files[0][0]} has {images[0].shape} {images[0].dtype} "
+                f"and {path} has {image.shape} {image.dtype}. Bring them to one size and colour mode first.")
     labels = np.repeat(np.arange(len(classes)), [len(inside) for inside in files])
     return RawData(np.array(images), labels, [one.name for one in classes])
 
@@ -179,12 +187,14 @@ def _find_own_data(
     "Find the data set `name` in `folder`; raises `DataError` when it is not there."
     own = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     if name not in own:
-        raise DataError(f"There is no data set {name!r}.{suggest_nearest(name, [*READERS, *own])} Built in: {', '.join(READERS)}. "
-                        f"In {folder}: {', '.join(own) or 'none'}. For data of your own, make {folder}/NAME with one "
-                        ".npz file or one sub-folder of images a class.")
+        raise DataError(
+            f"There is no data set {name!r}.{suggest_nearest(name, [*READERS, *own])} Built in: {', '.join(READERS)}. "
+            f"In {folder}: {', '.join(own) or 'none'}. For data of your own, make {folder}/NAME with one "
+            ".npz file or one sub-folder of images a class.")
     files = sorted((folder / name).glob("*.npz"))
     if len(files) > 1:
-        raise DataError(f"{folder / name} holds {len(files)} .npz files ({', '.join(file.name for file in files)}); keep one.")
+        raise DataError(
+            f"{folder / name} holds {len(files)} .npz files ({', '.join(file.name for file in files)}); keep one.")
     if not files and not any(path.is_dir() for path in (folder / name).iterdir()):
         raise DataError(f"{folder / name} holds neither an .npz file nor sub-folders with the images of each class.")
     return files[0] if files else folder / name

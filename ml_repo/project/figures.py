@@ -52,7 +52,8 @@ def paste_samples(
     "Paste the images at `places` into one, with gaps."
     _, height, width, channels = images.shape
     tall, wide = height + max(1, round(gap * height)), width + max(1, round(gap * width))
-    sheet = np.full((places.shape[0] * tall, places.shape[1] * wide, channels), 0 if channels not in (3, 4) else 1, "float32")
+    sheet = np.full((places.shape[0] * tall, places.shape[1] * wide, channels), 0 if channels not in (3, 4) else 1,
+                    "float32")
     for (row, column), place in np.ndenumerate(places):
         if place >= 0:
             sheet[row * tall:row * tall + height, column * wide:column * wide + width] = images[place]

@@ -122,7 +122,8 @@ def _tensorflow_batches(
     "Give shuffled batches by `tf.data`, epoch after epoch."
     import tensorflow as tf
 
-    count, images, labels, plainly = len(labels), tf.constant(images), tf.constant(labels), tf.autograph.experimental.do_not_convert
+    count, images, labels, plainly = len(labels), tf.constant(images), tf.constant(
+        labels), tf.autograph.experimental.do_not_convert
 
     def one_epoch(number):
         order = tf.numpy_function(lambda epoch: shuffled_order(count, seed, int(epoch)), [number], tf.int64)
@@ -142,7 +143,8 @@ def _in_order(
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        return _without_tuning(tf.data.Dataset.from_tensor_slices(arrays if len(arrays) > 1 else arrays[0]).batch(_MANY))
+        return _without_tuning(
+            tf.data.Dataset.from_tensor_slices(arrays if len(arrays) > 1 else arrays[0]).batch(_MANY))
     return arrays if len(arrays) > 1 else arrays[0]
 
 
@@ -181,8 +183,9 @@ class ProgressLines(keras.callbacks.Callback):
         each = (now - self.since) / (done - self.done)
         self.since, self.done = now, done
         values = "  ".join(f"{name} {value:.4f}" for name, value in (logs or {}).items())
-        print(f"epoch {done:>{len(str(total))}}/{total}  {values}  {each:.2f} s/epoch, {each * (total - done):.0f} s left",
-              flush=True)
+        print(
+            f"epoch {done:>{len(str(total))}}/{total}  {values}  {each:.2f} s/epoch, {each * (total - done):.0f} s left",
+            flush=True)
 
 # %% ../../nbs/project/03_training.ipynb #7d006636
 def _with_shift(
@@ -214,8 +217,10 @@ def train_model(
     images, labels = dataset.train
     steps = -(-len(labels) // batch_size) * epochs
     if steps < MINIMUM_STEPS:
-        warnings.warn(f"{epochs} epochs of {len(labels)} images in batches of {batch_size} are only {steps} steps, too few for the "
-                      f"averages of batch normalisation. Give a smaller batch_size or more epochs: {MINIMUM_STEPS} steps or more.")
+        warnings.warn(
+            f"{epochs} epochs of {len(labels)} images in batches of {batch_size} are only {steps} steps, too few for the "
+            f"averages of batch normalisation. Give a smaller batch_size or more epochs: {MINIMUM_STEPS} steps or more."
+        )
     learner = _with_shift(model, shift)
     learner.compile(
         optimizer=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(lr, steps)),
@@ -225,9 +230,12 @@ def train_model(
     )
     learner.optimizer.build(learner.trainable_variables)
     watched = is_watched()
-    history = learner.fit(
-        **make_batches(images, labels, batch_size, seed), epochs=epochs, validation_data=_in_order(*dataset.validation),
-        validation_batch_size=_MANY, verbose=1 if watched else 0, callbacks=[*callbacks, *([] if watched else [ProgressLines()])])
+    history = learner.fit(**make_batches(images, labels, batch_size, seed),
+                          epochs=epochs,
+                          validation_data=_in_order(*dataset.validation),
+                          validation_batch_size=_MANY,
+                          verbose=1 if watched else 0,
+                          callbacks=[*callbacks, *([] if watched else [ProgressLines()])])
     return history.history
 
 # %% ../../nbs/project/03_training.ipynb #b816292d

@@ -37,7 +37,10 @@ def ask_git(
     environment = {name: value for name, value in os.environ.items() if name not in _ELSEWHERE}
     environment |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"} | variables
     settings = [word for setting in _SETTINGS for word in ("-c", setting)]
-    return subprocess.run(["git", *settings, "-C", str(folder), *arguments], input=given, capture_output=True, check=True,
+    return subprocess.run(["git", *settings, "-C", str(folder), *arguments],
+                          input=given,
+                          capture_output=True,
+                          check=True,
                           env=environment).stdout
 
 # %% ../../nbs/provenance/01_git.ipynb #8ec6aab7
@@ -80,8 +83,9 @@ def _read_status(
     untracked: str = "all",  # how to list what git does not track: all, or normal, which stops at folders
 ) -> tuple[dict[str, str], list[_Change]]:  # facts such as `branch.head`, the changed files
     "Read what was changed outside of the records."
-    answer = ask_git(folder, "status", "--porcelain=v2", "--branch", "--no-ahead-behind", "-z", "--no-renames", "--ignore-submodules=none",
-                  f"--untracked-files={untracked}", "--", ":/", *_find_records(folder, "exclude"))
+    answer = ask_git(folder, "status", "--porcelain=v2", "--branch", "--no-ahead-behind", "-z", "--no-renames",
+                     "--ignore-submodules=none", f"--untracked-files={untracked}", "--", ":/",
+                     *_find_records(folder, "exclude"))
     facts, changes = {}, []
     for kind, _, rest in (entry.partition(" ") for entry in os.fsdecode(answer).split("\0")):
         if kind == "#":
@@ -179,9 +183,13 @@ def _sort_out(
     names = os.fsencode("".join(f"{change.path}\0" for change in changes))
     keepers = os.fsdecode(ask_git(top, "check-attr", "-z", "--stdin", "filter", given=names)).split("\0")[2::3]
     blobs = [change.blob for change in changes if change.blob.strip("0") and change.mode != "160000"]
-    sizes = ask_git(top, "cat-file", "--batch-check=%(objectsize)", given="".join(f"{blob}\n" for blob in blobs).encode()).split(b"\n")
+    sizes = ask_git(top,
+                    "cat-file",
+                    "--batch-check=%(objectsize)",
+                    given="".join(f"{blob}\n" for blob in blobs).encode()).split(b"\n")
     before = {blob: int(size) for blob, size in zip(blobs, sizes) if size.isdigit()}
-    sized = [(max(before.get(change.blob, 0), _size(Path(top, change.path))), change, keeper) for change, keeper in zip(changes, keepers)]
+    sized = [(max(before.get(change.blob, 0), _size(Path(top, change.path))), change, keeper)
+             for change, keeper in zip(changes, keepers)]
     taken, left, total = [], [], 0
     for size, change, keeper in sorted(sized):
         reason = _find_obstacle(Path(top, change.path), change, keeper)
@@ -222,9 +230,13 @@ def _unstage(
 ) -> None:
     "Put `changes` and the records back to what the commit has."
     entries = [(change.mode, change.blob, change.path) for change in changes if change.blob]
-    raw = os.fsdecode(ask("diff-index", "--cached", "-z", "--no-renames", "--no-abbrev", base, "--", *records)).split("\0") if records else []
+    raw = os.fsdecode(ask("diff-index", "--cached", "-z", "--no-renames", "--no-abbrev", base, "--", *
+                          records)).split("\0") if records else []
     entries += [(facts[1:].split(" ")[0], facts.split(" ")[2], path) for facts, path in zip(raw[::2], raw[1::2])]
-    ask("update-index", "-z", "--index-info", given=os.fsencode("".join(f"{mode} {blob}\t{path}\0" for mode, blob, path in entries)))
+    ask("update-index",
+        "-z",
+        "--index-info",
+        given=os.fsencode("".join(f"{mode} {blob}\t{path}\0" for mode, blob, path in entries)))
 
 # %% ../../nbs/provenance/01_git.ipynb #84662426
 def _list_left_out(
@@ -237,7 +249,10 @@ def _list_left_out(
     rows, rest = (rows, []) if len(rows) <= limit else (rows[:limit - 1], rows[limit - 1:])
     if rest:
         folder = os.path.commonpath([os.path.dirname(row["path"]) for row in rest]) or "."
-        rows.append({"path": folder + "/", "size_bytes": sum(row["size_bytes"] for row in rest), "reason": f"{len(rest):,} more files"})
+        rows.append({
+            "path": folder + "/", "size_bytes": sum(row["size_bytes"] for row in rest),
+            "reason": f"{len(rest):,} more files"
+        })
     return rows
 
 # %% ../../nbs/provenance/01_git.ipynb #1d3e764a
@@ -254,8 +269,9 @@ def make_patch(
     base = None if facts["branch.oid"] == "(initial)" else facts["branch.oid"]
     if base and not changes:
         return Patch(tree=_git(folder, "rev-parse", f"{base}^{{tree}}"), base=base)
-    top, index, objects = os.fsdecode(ask_git(folder, "rev-parse", "--path-format=absolute", "--show-toplevel", "--git-path", "index",
-                                           "--git-path", "objects")).splitlines()
+    top, index, objects = os.fsdecode(
+        ask_git(folder, "rev-parse", "--path-format=absolute", "--show-toplevel", "--git-path", "index", "--git-path",
+                "objects")).splitlines()
     taken, left = _sort_out(top, changes, file_limit, total_limit)
     records = _find_records(folder)
     with tempfile.TemporaryDirectory() as temporary:
@@ -265,13 +281,19 @@ def make_patch(
             shutil.copy2(index, Path(temporary, "index"))
 
         def ask(*arguments, given=b""):
-            return ask_git(top, *arguments, given=given, GIT_INDEX_FILE=f"{temporary}/index", GIT_OBJECT_DIRECTORY=temporary)
+            return ask_git(top,
+                           *arguments,
+                           given=given,
+                           GIT_INDEX_FILE=f"{temporary}/index",
+                           GIT_OBJECT_DIRECTORY=temporary)
 
         start = base or ask("mktree").decode().strip()
         _unstage(ask, start, [change for change, *_ in left], records)
         refused = _stage(ask, taken)
         _unstage(ask, start, refused, records)
         tree = ask("write-tree", "--missing-ok").decode().strip()
-        data = ask("diff-tree", "-r", "-p", "-M", "--binary", "--full-index", "--no-ext-diff", "--no-textconv", "--no-color", f"-O{os.devnull}",
-                   "--src-prefix=a/", "--dst-prefix=b/", start, tree)
-    return Patch(data, tree, base, _list_left_out(left + [(change, _size(Path(top, change.path)), "git cannot stage it") for change in refused]))
+        data = ask("diff-tree", "-r", "-p", "-M", "--binary", "--full-index", "--no-ext-diff", "--no-textconv",
+                   "--no-color", f"-O{os.devnull}", "--src-prefix=a/", "--dst-prefix=b/", start, tree)
+    return Patch(
+        data, tree, base,
+        _list_left_out(left + [(change, _size(Path(top, change.path)), "git cannot stage it") for change in refused]))

@@ -53,11 +53,13 @@ def list_gpus(
     if backend == "tensorflow":
         import tensorflow
 
-        return Sight(backend, [gpu.name for gpu in tensorflow.config.list_physical_devices("GPU")], tensorflow.__version__)
+        return Sight(backend, [gpu.name for gpu in tensorflow.config.list_physical_devices("GPU")],
+                     tensorflow.__version__)
     if backend == "torch":
         import torch
 
-        return Sight(backend, [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())], torch.__version__)
+        return Sight(backend, [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())],
+                     torch.__version__)
     import jax
 
     return Sight(backend, [str(device) for device in jax.devices() if device.platform != "cpu"], jax.__version__)
@@ -104,8 +106,10 @@ def check_gpu(
     if not sight.gpus:
         hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
         why = f" ({sight.problem})" if sight.problem else f" (CUDA_VISIBLE_DEVICES is {hidden!r})" if hidden is not None else ""
-        raise NoGPU(f"This run asks for a GPU, but {backend}{f' {sight.version}' if sight.version else ''} sees none{why}. "
-                    "`ml-repo doctor` says what is missing; without --require-gpu, require_gpu=True and ML_REPO_REQUIRE_GPU it runs on the processor.")
+        raise NoGPU(
+            f"This run asks for a GPU, but {backend}{f' {sight.version}' if sight.version else ''} sees none{why}. "
+            "`ml-repo doctor` says what is missing; without --require-gpu, require_gpu=True and ML_REPO_REQUIRE_GPU it runs on the processor."
+        )
     return sight
 
 

@@ -14,7 +14,8 @@ from os import PathLike
 from pathlib import Path
 
 # %% ../../nbs/provenance/04_library_files.ipynb #1a913251
-_CACHE_OR_SETTINGS = re.compile(r"XDG_\w+_HOME|\w*CACHE(_?(DIR|HOME|PATH|ROOT))?|\w*CONFIG_?(DIR|HOME|PATH)|IPYTHONDIR|JUPYTER_\w+_DIR")
+_CACHE_OR_SETTINGS = re.compile(
+    r"XDG_\w+_HOME|\w*CACHE(_?(DIR|HOME|PATH|ROOT))?|\w*CONFIG_?(DIR|HOME|PATH)|IPYTHONDIR|JUPYTER_\w+_DIR")
 _PURPOSE = re.compile(r"_?(HOME|ROOT|(\w+_)?(DATA|DIR|PATH|FOLDER|DATA_?(HOME|DIR|PATH)))")
 _ABBREVIATED = ("HF", "HUGGINGFACE", "MPL", "SCIKIT_LEARN", "TF", "TFDS", "TFHUB", "WANDB", "MLFLOW", "PIP", "UV")
 
@@ -29,8 +30,10 @@ def is_library_variable(
         name.startswith(owner) and _PURPOSE.fullmatch(name.removeprefix(owner)) for owner in owners)
 
 # %% ../../nbs/provenance/04_library_files.ipynb #4b4566fe
-_VISIBLE = ("nltk_data", "scikit_learn_data", "tensorflow_datasets", "gensim-data", "seaborn-data", "stanza_resources", "Library")  # in the home
-_NUMBERED = re.compile(r"pytest-of-|pip-|torchinductor_|matplotlib-|ray$|tfhub_modules$")  # beginnings of folders in a temporary folder
+_VISIBLE = ("nltk_data", "scikit_learn_data", "tensorflow_datasets", "gensim-data", "seaborn-data", "stanza_resources",
+            "Library")  # in the home
+_NUMBERED = re.compile(
+    r"pytest-of-|pip-|torchinductor_|matplotlib-|ray$|tfhub_modules$")  # beginnings of folders in a temporary folder
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,9 @@ class LibraryFolders:
         "Find the folders of libraries on this machine."
         root, imported = root.resolve(), list(imported)
         home = Path(variables.get("HOME") or Path.home()).resolve()
-        temporary = tuple({Path(path).resolve() for path in (variables.get("TMPDIR") or "/tmp", "/tmp", "/var/tmp", "/dev/shm")})
+        temporary = tuple(
+            {Path(path).resolve()
+             for path in (variables.get("TMPDIR") or "/tmp", "/tmp", "/var/tmp", "/dev/shm")})
         named = {name: Path(value).resolve() for name, value in variables.items()
                  if value.startswith("/") and is_library_variable(name, imported)}
         wide = {folder for place in (root, home) for folder in (place, *place.parents)} | set(temporary)
@@ -71,13 +76,15 @@ class LibraryFolders:
             first, *rest = path.relative_to(self.home).parts
             if first.startswith(".") or (first in _VISIBLE and rest):
                 holders.append((self.home / first, f"~/{path.relative_to(self.home).as_posix()}"))
-        holders += [(folder, f"${name}/{path.relative_to(folder).as_posix()}") for name, folder in self.named.items() if path.is_relative_to(folder)]
+        holders += [(folder, f"${name}/{path.relative_to(folder).as_posix()}") for name, folder in self.named.items()
+                    if path.is_relative_to(folder)]
         for folder in self.temporary:
             if path.is_relative_to(folder) and path != folder and _NUMBERED.match(path.relative_to(folder).parts[0]):
                 numbered = folder / path.relative_to(folder).parts[0]
                 if not self.home.is_relative_to(numbered) and not self.root.is_relative_to(numbered):  # else a test plays a user
                     holders.append((numbered, f"$TMPDIR/{path.relative_to(folder).as_posix()}"))
-        holders += [(drawn, f"$TMPDIR/{path.relative_to(drawn.parent).as_posix()}") for drawn in self.drawn if path.is_relative_to(drawn)]
+        holders += [(drawn, f"$TMPDIR/{path.relative_to(drawn.parent).as_posix()}") for drawn in self.drawn
+                    if path.is_relative_to(drawn)]
         return holders
 
     def name(

@@ -38,7 +38,8 @@ def _read_processor(
     except OSError:
         return platform.processor() or None, None
     flags = facts.get("flags") or facts.get("Features")
-    model = facts.get("model name") or " ".join(facts[name] for name in ("CPU implementer", "CPU part") if name in facts)
+    model = facts.get("model name") or " ".join(facts[name]
+                                                for name in ("CPU implementer", "CPU part") if name in facts)
     return model or None, flags and " ".join(sorted(filter(_FLAGS.match, flags.split())))
 
 # %% ../../nbs/provenance/02_machine.ipynb #77e5f7bc
@@ -64,7 +65,8 @@ def _read_limits(
     memory, processors = [], []
     for kinds, path in (line.split(":", 2)[1:] for line in lines if line.count(":") >= 2):
         base = Path(groups, kinds)  # the second version has no kinds
-        for folder in (base, *(base / path[:match.start()].strip("/") for match in re.finditer(r"/|$", path) if match.start())):
+        for folder in (base, *(base / path[:match.start()].strip("/")
+                               for match in re.finditer(r"/|$", path) if match.start())):
             memory += [_first_number(folder / name) for name in ("memory.max", "memory.limit_in_bytes")]
             quota, period = _first_number(folder / "cpu.cfs_quota_us"), _first_number(folder / "cpu.cfs_period_us")
             if (number := _first_number(folder / "cpu.max")) is not None:
@@ -108,7 +110,8 @@ def _read_gpu(
         return answer.decode() if isinstance(answer, bytes) else answer
 
     gpu = nvml.nvmlDeviceGetHandleByIndex(index)
-    memory, capability, cuda = ask("nvmlDeviceGetMemoryInfo", gpu), ask("nvmlDeviceGetCudaComputeCapability", gpu), ask("nvmlSystemGetCudaDriverVersion")
+    memory, capability, cuda = ask("nvmlDeviceGetMemoryInfo", gpu), ask("nvmlDeviceGetCudaComputeCapability",
+                                                                        gpu), ask("nvmlSystemGetCudaDriverVersion")
     modes = {name: ask(f"nvmlDeviceGet{name}Mode", gpu) for name in ("Ecc", "Mig", "Persistence")}
     modes = {name: mode[0] if isinstance(mode, (list, tuple)) else mode for name, mode in modes.items()}
     return Facts(
@@ -147,8 +150,13 @@ def read_cuda(
     "Read which versions of the GPU libraries are installed, without loading them."
     packages = list_packages() if packages is None else packages
     names = {"cuda": "nvidia-cuda-runtime", "cudnn": "nvidia-cudnn", "cublas": "nvidia-cublas", "nccl": "nvidia-nccl"}
-    return Facts({short: next((number for name, number in sorted(packages.items(), reverse=True) if re.fullmatch(rf"{long}(-cu\d+)?", name)), None)
-                  for short, long in names.items()})
+    return Facts({
+        short: next(
+            (number
+             for name, number in sorted(packages.items(), reverse=True) if re.fullmatch(rf"{long}(-cu\d+)?", name)),
+            None)
+        for short, long in names.items()
+    })
 
 # %% ../../nbs/provenance/02_machine.ipynb #d1896639
 def read_image(
@@ -178,9 +186,11 @@ def read_image(
     )
 
 # %% ../../nbs/provenance/02_machine.ipynb #370c9f78
-VARIABLES = ("BLIS_*", "CUBLAS_*", "CUDA_*", "CUDNN_*", "DNNL_*", "GOMP_*", "GOTO_*", "HIP_*", "JAX_*", "KERAS_*", "KMP_*", "LANG", "LC_*", "LD_LIBRARY_PATH", "LD_PRELOAD",
-             "MALLOC_*", "MIOPEN_*", "MKL_*", "NCCL_*", "NPY_*", "NUMEXPR_*", "NVIDIA_*", "OMP_*", "ONEDNN_*", "OPENBLAS_*", "PYTHONHASHSEED", "PYTHONOPTIMIZE", "PYTHONPATH", "PYTHONUTF8",
-             "PYTORCH_*", "TF2_*", "TF_*", "TORCH*", "TZ", "VECLIB_*", "XLA_*")  # a star stands for any ending
+VARIABLES = (
+    "BLIS_*", "CUBLAS_*", "CUDA_*", "CUDNN_*", "DNNL_*", "GOMP_*", "GOTO_*", "HIP_*", "JAX_*", "KERAS_*", "KMP_*",
+    "LANG", "LC_*", "LD_LIBRARY_PATH", "LD_PRELOAD", "MALLOC_*", "MIOPEN_*", "MKL_*", "NCCL_*", "NPY_*", "NUMEXPR_*",
+    "NVIDIA_*", "OMP_*", "ONEDNN_*", "OPENBLAS_*", "PYTHONHASHSEED", "PYTHONOPTIMIZE", "PYTHONPATH", "PYTHONUTF8",
+    "PYTORCH_*", "TF2_*", "TF_*", "TORCH*", "TZ", "VECLIB_*", "XLA_*")  # a star stands for any ending
 _VARIABLE = re.compile("|".join(name.replace("*", r"\w*") for name in VARIABLES))
 
 

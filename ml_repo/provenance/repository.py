@@ -56,7 +56,8 @@ def find_project(
 ) -> Path:  # `start` itself where there is none
     "Find the nearest folder from `start` upwards that has a settings.ini or records. Never that of the library: whoever lists or edits runs means those that are near."
     start = Path(start).resolve()
-    return next((folder for folder in (start, *start.parents) if (folder / "settings.ini").is_file() or (folder / "experiments").is_dir()), start)
+    return next((folder for folder in (start, *start.parents)
+                 if (folder / "settings.ini").is_file() or (folder / "experiments").is_dir()), start)
 
 
 def find_records_folders(
@@ -68,10 +69,15 @@ def find_records_folders(
     Raises `FileNotFoundError` for a given one that does not exist."""
     if folders := [Path(folder).resolve() for folder in given]:
         if missing := [str(folder) for folder in folders if not folder.is_dir()]:
-            raise FileNotFoundError(f"There is no folder {missing[0]}. Give the folder that the records lie in, such as --records experiments")
+            raise FileNotFoundError(
+                f"There is no folder {missing[0]}. Give the folder that the records lie in, such as --records experiments"
+            )
         return folders
     named = [name for name in os.environ.get("ML_REPO_RECORDS", "").split(os.pathsep) if name]
-    return [Path(root, name).expanduser().resolve() for name in named or [read_settings(root).get("records") or "experiments"]]
+    return [
+        Path(root, name).expanduser().resolve()
+        for name in named or [read_settings(root).get("records") or "experiments"]
+    ]
 
 # %% ../../nbs/provenance/00_repository.ipynb #66961784
 def read_packages(
@@ -160,8 +166,13 @@ def compare_with_lock(
     if not files or not all(file.is_file() for file in files):
         return Facts(matches=None, differ=[], missing=[], extra=[])
     pins = {name: number for file in files for name, number in _read_lock(file).items()}
-    differ = [f"{name} {packages[name]}, locked {number}" for name, number in sorted(pins.items()) if packages.get(name, number) != number]
+    differ = [
+        f"{name} {packages[name]}, locked {number}" for name, number in sorted(pins.items())
+        if packages.get(name, number) != number
+    ]
     missing = [f"{name} {number}" for name, number in sorted(pins.items()) if name not in packages]
-    extra = [f"{name} {number}" for name, number in sorted(packages.items()) if name not in pins and name not in _INSTALLERS]
+    extra = [
+        f"{name} {number}" for name, number in sorted(packages.items()) if name not in pins and name not in _INSTALLERS
+    ]
     extra = extra[:limit] + [f"{len(extra) - limit} more"] * (len(extra) > limit)
     return Facts(matches=not differ and not missing, differ=differ, missing=missing, extra=extra)

@@ -77,7 +77,8 @@ def _measure_run(
     if not os.path.islink(folder):
         with os.scandir(folder) as entries:
             for entry in entries:
-                kind = "artifacts" if entry.name == "artifacts" else "notebook" if entry.name.endswith(".ipynb") else "texts"
+                kind = "artifacts" if entry.name == "artifacts" else "notebook" if entry.name.endswith(
+                    ".ipynb") else "texts"
                 setattr(use, kind, getattr(use, kind) + measure_path(entry.path, seen))
     return use
 
@@ -113,7 +114,8 @@ class DiskUse(Tabular):
     def rows(self) -> list[tuple[str, int, int, int, int]]:  # name, notebook, texts, artifacts, all; bytes
         "List runs or experiments, then what belongs to none, then the sum."
         rows = [(use.name, use.notebook, use.texts, use.artifacts, use.total) for use in self.uses]
-        rows += [(name, 0, size, 0, size) for name, size in ((".store", self.store), (".bin", self.bin), (".index", self.index), ("other", self.other))]
+        rows += [(name, 0, size, 0, size) for name, size in ((".store", self.store), (".bin", self.bin),
+                                                             (".index", self.index), ("other", self.other))]
         return [*rows, ("total", *(sum(row[column] for row in rows) for column in range(1, 5)))]
 
     def table(self) -> tuple[tuple[str, ...], list[tuple], str]:  # header, rows, caption
@@ -132,7 +134,8 @@ def measure_disk(
     home, seen, uses = Path(experiments), set(), {}
     found = DiskUse(home, by, other=os.stat(home).st_blocks * 512)
     for path in sorted(home.iterdir()):
-        place = {".store": "store", ".bin": "bin"}.get(path.name, "index" if path.name.startswith(".index") else "other")
+        place = {".store": "store", ".bin": "bin"}.get(path.name,
+                                                       "index" if path.name.startswith(".index") else "other")
         if path.name.startswith(".") or not path.is_dir():
             setattr(found, place, getattr(found, place) + measure_path(path, seen))
             continue

@@ -26,11 +26,13 @@ def check_tag(
     tag: str,  # a word to find runs by
 ) -> str:  # the same
     "Check that `tag` can be one. Raises `ValueError` where it cannot."
-    problem = ("it is empty" if not tag else f"it has {len(tag)} characters" if len(tag) > 40
-               else "it has white space or characters that cannot be printed" if any(letter.isspace() or not letter.isprintable() for letter in tag)
-               else "it has a comma" if "," in tag else "it begins with a minus, as options do" if tag[0] == "-"
-               else "this word names a run by what it is" if tag in ("latest", "last") or tag.startswith("best:")
-               else "it looks like the id of a run" if _RUN_ID.fullmatch(tag) else "")
+    problem = (
+        "it is empty" if not tag else f"it has {len(tag)} characters"
+        if len(tag) > 40 else "it has white space or characters that cannot be printed" if any(
+            letter.isspace() or not letter.isprintable() for letter in tag) else "it has a comma" if "," in tag else
+        "it begins with a minus, as options do" if tag[0] == "-" else "this word names a run by what it is" if tag in (
+            "latest",
+            "last") or tag.startswith("best:") else "it looks like the id of a run" if _RUN_ID.fullmatch(tag) else "")
     if problem:
         raise ValueError(f"{tag!r} cannot be a tag: {problem}. {_TAG_RULE}.")
     return tag
@@ -51,8 +53,13 @@ def make_edit(
 
     if isinstance(add_tags, str) or isinstance(remove_tags, str):
         raise ValueError("Tags are given as a list of words, such as [\"baseline\"], and this is a text.")
-    edit = {"note": note, "append": append, "add_tags": [check_tag(tag) for tag in add_tags], "remove_tags": list(remove_tags), "archived": archived}
-    return {"edit": secrets.token_hex(6)} | {name: value for name, value in edit.items() if value not in (None, [], False)}
+    edit = {
+        "note": note, "append": append, "add_tags": [check_tag(tag) for tag in add_tags],
+        "remove_tags": list(remove_tags), "archived": archived
+    }
+    return {"edit": secrets.token_hex(6)
+            } | {name: value
+                 for name, value in edit.items() if value not in (None, [], False)}
 
 
 def apply_edit(

@@ -50,8 +50,11 @@ def edit_record(
         add_edit(folder, edit)
         _settle(folder)
     except OSError as error:
-        is_kept = (folder / EDITS).exists() and edit["edit"] in (folder / EDITS).read_text(encoding="utf-8", errors="replace")
+        is_kept = (folder / EDITS).exists() and edit["edit"] in (folder / EDITS).read_text(encoding="utf-8",
+                                                                                           errors="replace")
         what = "The change is noted, and is taken over once this is mended" if is_kept else "Nothing was changed"
-        raise type(error)(error.errno, f"The record of {folder.name} cannot be changed: {error.strerror}. {what}. It needs a place that can be "
-                          "written and locked", str(error.filename or folder)) from None
+        raise type(error)(
+            error.errno,
+            f"The record of {folder.name} cannot be changed: {error.strerror}. {what}. It needs a place that can be "
+            "written and locked", str(error.filename or folder)) from None
     return read_record(folder)

@@ -62,8 +62,10 @@ class Garbage(Tabular, list):
 
     def table(self) -> tuple[tuple[str, ...], list[tuple], str]:  # header, rows, caption
         "Say what is in the table."
-        rows = [(waste.kind, waste.name if len(waste.name) < 60 else f"{waste.name[:16]}…", format_bytes(waste.size_bytes), waste.problem) for waste in self]
-        return ("what", "name", "size", ""), rows, f"{len(self)} in all, {format_bytes(self.size_bytes)} ({self.size_bytes} bytes)"
+        rows = [(waste.kind, waste.name if len(waste.name) < 60 else f"{waste.name[:16]}…",
+                 format_bytes(waste.size_bytes), waste.problem) for waste in self]
+        return ("what", "name", "size",
+                ""), rows, f"{len(self)} in all, {format_bytes(self.size_bytes)} ({self.size_bytes} bytes)"
 
 # %% ../../nbs/records/09_garbage_collection.ipynb #2853a236
 _HASH = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
@@ -110,7 +112,8 @@ def _find_texts(
         return  # who cannot read a record does not know what it names
     with os.scandir(store) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
-            if re.fullmatch(r"[0-9a-f]{64}\.txt", entry.name) and entry.name[:64] not in names and entry.stat(follow_symlinks=False).st_mtime < since:
+            if re.fullmatch(r"[0-9a-f]{64}\.txt", entry.name) and entry.name[:64] not in names and entry.stat(
+                    follow_symlinks=False).st_mtime < since:
                 yield Waste("shared text", entry.name, Path(entry.path))
 
 # %% ../../nbs/records/09_garbage_collection.ipynb #04983b2d
@@ -123,7 +126,10 @@ def _find_rest(
         if folder.is_symlink() or not folder.is_dir():
             continue
         with os.scandir(folder) as entries:
-            rest = [entry for entry in entries if entry.name.startswith(".") and (entry.name.endswith(".tmp") or entry.name == ".reserve")]
+            rest = [
+                entry for entry in entries
+                if entry.name.startswith(".") and (entry.name.endswith(".tmp") or entry.name == ".reserve")
+            ]
         for entry in rest:
             with suppress(FileNotFoundError):
                 is_old = entry.stat(follow_symlinks=False).st_mtime < time.time() - _HOUR
@@ -136,7 +142,8 @@ def _is_over(
 ) -> bool:
     "Say whether the run has ended for certain."
     try:
-        return is_held(folder / ".lock") is False and not _is_alive(folder, json.loads((folder / "record.json").read_bytes()))
+        return is_held(
+            folder / ".lock") is False and not _is_alive(folder, json.loads((folder / "record.json").read_bytes()))
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

@@ -32,7 +32,8 @@ def _last_seen(
     for path in folder.iterdir():
         with suppress(FileNotFoundError):  # a temporary file that has just taken its name
             times += [path.stat().st_mtime] if path.name not in (".lock", EDITS, "artifacts") else []
-    return datetime.fromtimestamp(max(times, default=0), timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return datetime.fromtimestamp(max(times, default=0),
+                                  timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _await_last_line(
@@ -57,7 +58,8 @@ def mark_cells(
         about = cell.get("metadata", {}).get("papermill", {})
         if about.get("status") == "running":
             about |= {"status": "killed", "exception": True}
-            cell.setdefault("outputs", []).append({"output_type": "error", "ename": "Killed", "evalue": text, "traceback": [text]})
+            cell.setdefault("outputs",
+                            []).append({"output_type": "error", "ename": "Killed", "evalue": text, "traceback": [text]})
     content["metadata"].setdefault("papermill", {})["exception"] = True
     write_atomic(notebook, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
@@ -71,12 +73,15 @@ def _repair(
         if facts["state"] != "running":
             return  # another reader was faster
         seen = _await_last_line(folder)
-        text = (f"The process that kept this record (process {facts['host']['pid']} on {facts['host']['name']}) ended without a word, "
-                f"by SIGKILL, a crash or a power cut. Its last sign of life was at {seen}.")
+        text = (
+            f"The process that kept this record (process {facts['host']['pid']} on {facts['host']['name']}) ended without a word, "
+            f"by SIGKILL, a crash or a power cut. Its last sign of life was at {seen}.")
         lived = (datetime.fromisoformat(seen) - datetime.fromisoformat(facts["started"])).total_seconds()
         metrics = summarize_metrics(read_lines(folder / "metrics.jsonl"))
-        facts |= read_told(folder) | {"state": "killed", "cause": {"kind": "supervisor gone", "text": text}, "ended": seen,
-                                      "duration_s": round(max(lived, 0), 3), "metrics": metrics, "repaired": utc_now()}
+        facts |= read_told(folder) | {
+            "state": "killed", "cause": {"kind": "supervisor gone", "text": text}, "ended": seen, "duration_s": round(
+                max(lived, 0), 3), "metrics": metrics, "repaired": utc_now()
+        }
         for notebook in folder.glob("*.ipynb"):
             with suppress(ValueError, KeyError, TypeError):  # no notebook of a run
                 mark_cells(notebook, text)
@@ -123,9 +128,10 @@ class Record(Tabular, dict):
     def table(self) -> tuple[tuple[str, ...], list[tuple], str]:  # header, rows, caption
         "Say what is in the table: the fields that one asks for first."
         cause = (self["cause"] or {}).get("text", "")
-        rows = [("run", self["id"]), ("state", self["state"]), ("why", cause), ("experiment", self["experiment"]), ("started", self["started"]),
-                ("duration", "" if self["duration_s"] is None else f"{self['duration_s']:.1f} s"), ("note", self["note"]),
-                ("tags", ", ".join(self["tags"])), ("archived", self.get("archived", ""))]
+        rows = [("run", self["id"]), ("state", self["state"]), ("why", cause), ("experiment", self["experiment"]),
+                ("started", self["started"]),
+                ("duration", "" if self["duration_s"] is None else f"{self['duration_s']:.1f} s"),
+                ("note", self["note"]), ("tags", ", ".join(self["tags"])), ("archived", self.get("archived", ""))]
         if self.get("elsewhere"):
             rows.insert(2, ("last seen", f"{self['seen']}, in a copy; it runs, or ran, on {self['host']['name']}"))
         return ("", ""), [row for row in rows if row[1]], str(self.folder)
@@ -140,7 +146,8 @@ def read_record(
     folder = Path(folder)
     file = folder / "record.json"
     if not file.is_file():
-        raise FileNotFoundError(f"{folder} holds no record.json, so it is no record of a run. Records lie in experiments/.")
+        raise FileNotFoundError(
+            f"{folder} holds no record.json, so it is no record of a run. Records lie in experiments/.")
     fields = parse_record(file)
     if fields["state"] == "running":
         fields = _look_after(folder, fields)
@@ -179,7 +186,9 @@ def parse_record(
         what = f"it has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise ValueError(f"{file} is not a record: {what}.") from None
     if name != SCHEMA.rpartition("/")[0] or number > int(SCHEMA.rpartition("/")[2]):
-        raise ValueError(f"{file} has the schema {fields['schema']}, and this library reads up to {SCHEMA}. Install a newer ml_repo.")
+        raise ValueError(
+            f"{file} has the schema {fields['schema']}, and this library reads up to {SCHEMA}. Install a newer ml_repo."
+        )
     if fault := find_fault(fields):
         raise ValueError(f"{file} is not a record as it should be: {fault}.")
     return fields
@@ -190,7 +199,8 @@ def is_from_here(
 ) -> bool:  # False for a copy, and for a run on another machine that shares the folder
     "Say whether a run was started on this machine, so that its lock can be asked."
     host, here = fields["host"], read_host()
-    return host["boot"] == here["boot"] or (host["name"] == here["name"] and host.get("machine") == here["machine"] and host["boot"] is not None)
+    return host["boot"] == here["boot"] or (host["name"] == here["name"] and host.get("machine") == here["machine"]
+                                            and host["boot"] is not None)
 
 
 def _look_after(
@@ -203,8 +213,12 @@ def _look_after(
             _repair(folder)
             fields = parse_record(folder / "record.json")
         except OSError as error:
-            return fields | {"state": "killed", "cause": {"kind": "supervisor gone", "text": f"Its process is gone. This could not be "
-                             f"written into the record: {error}."}}
+            return fields | {
+                "state": "killed", "cause": {
+                    "kind": "supervisor gone", "text": f"Its process is gone. This could not be "
+                    f"written into the record: {error}."
+                }
+            }
     return fields if fields["state"] != "running" else fields | {"seen": _last_seen(folder), "elsewhere": not is_here}
 
 # %% ../../nbs/records/04_reader.ipynb #3edced93

@@ -77,7 +77,9 @@ def _shorten_values(
     "Put long values into the store."
     def shorten(value: Any) -> Any:
         text = dump_json(value)
-        return value if len(text) <= VALUE_LIMIT else {"stored": store_text(experiments, text), "size_bytes": len(text.encode())}
+        return value if len(text) <= VALUE_LIMIT else {
+            "stored": store_text(experiments, text), "size_bytes": len(text.encode())
+        }
 
     return {name: {key: shorten(value) for key, value in about.items()} for name, about in parameters.items()}
 
@@ -125,8 +127,10 @@ class OpenRecord:
         lock: Lock | None = None,  # of the folder, where this process holds it already
     ):
         lock = lock or _lock_folder(folder)
-        age = datetime.now(timezone.utc) - datetime.fromisoformat(facts["started"])  # of a claim that another process has made
-        self.folder, self.facts, self._lock, self._clock = folder, facts, lock, time.monotonic() - max(0.0, age.total_seconds())
+        age = datetime.now(timezone.utc) - datetime.fromisoformat(
+            facts["started"])  # of a claim that another process has made
+        self.folder, self.facts, self._lock, self._clock = folder, facts, lock, time.monotonic() - max(
+            0.0, age.total_seconds())
         self.save()
         self._reserve = _reserve_space(folder / ".reserve")
 
@@ -151,7 +155,11 @@ class OpenRecord:
         "Write the end of the run and give the lock back. Raises `OSError` when the end could not be written."
         if state not in STATES[1:]:
             raise ValueError(f"A run cannot end as {state!r}. It ends as one of {', '.join(STATES[1:])}.")
-        self.facts.update(facts, state=state, cause=cause, ended=utc_now(), duration_s=round(time.monotonic() - self._clock, 3))
+        self.facts.update(facts,
+                          state=state,
+                          cause=cause,
+                          ended=utc_now(),
+                          duration_s=round(time.monotonic() - self._clock, 3))
         try:
             self._reserve.unlink(missing_ok=True)
             self.save()
@@ -185,7 +193,8 @@ class Claim:
         lock: Lock,  # that this process holds, or will hand over
         started: str | None = None,  # time in UTC; now without it
     ):
-        self.folder, self.notebook, self.lock, self.started, self.is_open = folder, notebook, lock, started or utc_now(), False
+        self.folder, self.notebook, self.lock, self.started, self.is_open = folder, notebook, lock, started or utc_now(
+        ), False
 
     def announce(
         self,
@@ -196,9 +205,11 @@ class Claim:
 
     def start(self) -> dict[str, Any]:
         "Give the fields of a record at its start."
-        return {"schema": SCHEMA, "id": self.folder.name, "experiment": Path(self.notebook).stem, "notebook": self.notebook, "state": "running",
-                "cause": None, "started": self.started, "ended": None, "duration_s": None, "host": read_host(),
-                "note": "", "tags": [], "parents": [], "parameters": {}, "metrics": [], "warnings": []}
+        return {
+            "schema": SCHEMA, "id": self.folder.name, "experiment": Path(self.notebook).stem, "notebook": self.notebook,
+            "state": "running", "cause": None, "started": self.started, "ended": None, "duration_s": None,
+            "host": read_host(), "note": "", "tags": [], "parents": [], "parameters": {}, "metrics": [], "warnings": []
+        }
 
 # %% ../../nbs/records/01_record.ipynb #faec7ccb
 def claim_record(

@@ -66,7 +66,10 @@ def _keep_packages(
 ) -> dict[str, Any]:  # list and lock as names in the store, count, matches_lock, differ
     "Keep the list of installed packages and the lock file."
     packages = list_packages(places)
-    facts: dict[str, Any] = {"list": store_text(folder.parent, "".join(f"{name}=={version}\n" for name, version in packages.items())), "count": len(packages)}
+    facts: dict[str, Any] = {
+        "list": store_text(folder.parent, "".join(f"{name}=={version}\n" for name, version in packages.items())),
+        "count": len(packages)
+    }
     if (lock := root / "docker" / "requirements.txt").is_file():
         has_cuda = any(name.startswith("nvidia-cu") for name in packages)
         others = [lock.with_name("uv.txt"), *([lock.with_name("requirements-cuda.txt")] if has_cuda else [])]
@@ -107,7 +110,8 @@ def gather_facts(
     _attempt("cuda", lambda: {name: version for name, version in read_cuda().items() if version}, facts)
     _attempt("environment", lambda: dict(read_environment()), facts)
     if not facts.get("code", {}).get("commit"):
-        facts.setdefault("warnings", []).append("There is no commit, so the record does not say which code ran besides the notebook. Begin with: git init")
+        facts.setdefault("warnings", []).append(
+            "There is no commit, so the record does not say which code ran besides the notebook. Begin with: git init")
     return redactor.redact_tree(facts)
 
 # %% ../../nbs/records/02_snapshot.ipynb #b8071de7
@@ -135,7 +139,8 @@ def compare_used(
         about["used"], expected = used[name], about.get("given", about["default"])
         if not _is_same(about["used"], expected) and about["used"] != repr(expected)[:500]:  # as the kernel tells what JSON does not know
             origin = "was given as" if "given" in about else "has the default"
-            values = "one secret, but held another" if is_secret_name(name) else f"{repr(expected)[:200]}, but held {repr(about['used'])[:200]}"
+            values = "one secret, but held another" if is_secret_name(
+                name) else f"{repr(expected)[:200]}, but held {repr(about['used'])[:200]}"
             warnings.append(f"{name} {origin} {values} at the end: a cell below the parameters has overwritten it.")
             about["overwritten"] = True
     return complete, warnings
@@ -175,7 +180,10 @@ def _shorten(
     if len(files) <= LISTED:
         return {"files": files}
     whole = store_text(experiments, "".join(dump_json(one) + "\n" for one in files))
-    return {"files": files[:LISTED], "count": len(files), "size_bytes": sum(one["size_bytes"] for one in files), "list": whole}
+    return {
+        "files": files[:LISTED], "count": len(files), "size_bytes": sum(one["size_bytes"] for one in files),
+        "list": whole
+    }
 
 # %% ../../nbs/records/02_snapshot.ipynb #b7f12e74
 SEARCHES = (".keras_tuner", ".studies")  # folders beside the records, where searches keep what they need to go on
@@ -203,8 +211,11 @@ def _skip_records(
 ) -> list[Path]:  # without this record, the locks of runs that it started, and the records of its parts
     "Leave out what this library opened itself. A file that is reached through a link in the repository has its name there."
     places = {Path(path).resolve(): Path(path) for path in paths}
-    return [path if path.is_relative_to(root) else place for place, path in places.items() if not place.is_relative_to(folder)
-            and not (place.parent.parent == folder.parent and place.name.startswith(".")) and not _is_ours(place, folder)]
+    return [
+        path if path.is_relative_to(root) else place for place, path in places.items()
+        if not place.is_relative_to(folder)
+        and not (place.parent.parent == folder.parent and place.name.startswith(".")) and not _is_ours(place, folder)
+    ]
 
 # %% ../../nbs/records/02_snapshot.ipynb #dbf4f014
 def _sort_files(
@@ -213,7 +224,10 @@ def _sort_files(
     answer: Mapping[str, Any],  # what the kernel held: `read`, `written`, `folders`, `drawn`, `imported`
 ) -> dict[str, list[dict[str, Any]]]:  # outputs, inputs, library_files: path, size_bytes, sha256
     "Tell what a run read and wrote from what libraries keep for themselves."
-    imported = [name for name in answer.get("imported", []) if not (root / name).exists() and not (root / f"{name}.py").exists()]
+    imported = [
+        name for name in answer.get("imported", [])
+        if not (root / name).exists() and not (root / f"{name}.py").exists()
+    ]
     libraries = LibraryFolders.find(root, answer.get("folders") or os.environ, imported, answer.get("drawn", []))
     files: dict[str, list[dict[str, Any]]] = {"outputs": [], "inputs": [], "library_files": []}
     for way, field in (("read", "inputs"), ("written", "outputs")):
@@ -247,14 +261,21 @@ def gather_results(
     waiting = answer.get("waiting", [])
     found: dict[str, Any] = {"metrics": summarize_metrics([*read_lines(folder / "metrics.jsonl"), *waiting])}
     parameters, warnings = compare_used(facts.get("parameters", {}), answer.get("parameters"))
-    warnings += [f"{len(waiting)} lines of metrics.jsonl could not be written; the last values are kept here."] if waiting else []
-    warnings += [f"The notebook has set {name}, which the warm process had read before; with --cold it may have another effect." for name in answer.get("late", [])]
+    warnings += [f"{len(waiting)} lines of metrics.jsonl could not be written; the last values are kept here."
+                 ] if waiting else []
+    warnings += [
+        f"The notebook has set {name}, which the warm process had read before; with --cold it may have another effect."
+        for name in answer.get("late", [])
+    ]
     warnings += [f"The metric {one['name']} ({one['split'] or 'no split'}) was not finite {one['not_finite']} time(s)."
                  for one in found["metrics"] if one.get("not_finite")]
-    found |= {"parameters": parameters, "data": told.pop("data", {}), "determinism": answer.get("determinism", {}) | told.pop("determinism", {}),
-              "weights": answer.get("weights", {}) | told.pop("weights", {}), "libraries": answer.get("loaded", {}), "build": answer.get("build", {}),
-              "places": {"root": str(root), "prefix": answer.get("prefix", prefix)},
-              "kernel": dict(facts.get("kernel", {})) | ({"python": answer["python"]} if "python" in answer else {})}
+    found |= {
+        "parameters": parameters, "data": told.pop(
+            "data", {}), "determinism": answer.get("determinism", {}) | told.pop("determinism", {}),
+        "weights": answer.get("weights", {}) | told.pop("weights", {}), "libraries": answer.get("loaded", {}),
+        "build": answer.get("build", {}), "places": {"root": str(root), "prefix": answer.get("prefix", prefix)},
+        "kernel": dict(facts.get("kernel", {})) | ({"python": answer["python"]} if "python" in answer else {})
+    }
     found |= told
     try:
         files = _sort_files(root, folder, answer)
@@ -264,11 +285,18 @@ def gather_results(
         warnings.append(f"The files that were read and written could not be listed: {type(error).__name__}: {error}")
     if answer.get("prefix", prefix) != prefix:
         _attempt("packages", lambda: _keep_packages(root, folder, Redactor(), answer["places"]), found)
-        warnings.append(f"The kernel runs in another environment than papermill ({answer['prefix']}); the packages are those of the kernel.")
+        warnings.append(
+            f"The kernel runs in another environment than papermill ({answer['prefix']}); the packages are those of the kernel."
+        )
     if answer.get("modules"):
-        _attempt("code", lambda: dict(facts.get("code", {})) | {"modules": _name_modules(root, answer["modules"], folder.parent)}, found)
+        _attempt(
+            "code",
+            lambda: dict(facts.get("code", {})) | {"modules": _name_modules(root, answer["modules"], folder.parent)},
+            found)
     if answer.get("imported"):
         kept = found.get("packages", facts.get("packages", {}))
-        _attempt("packages", lambda: dict(kept) | {"loaded": store_text(folder.parent, "".join(f"{name}\n" for name in answer["imported"]))}, found)
+        _attempt(
+            "packages", lambda: dict(kept) |
+            {"loaded": store_text(folder.parent, "".join(f"{name}\n" for name in answer["imported"]))}, found)
     found["warnings"] = [*facts.get("warnings", []), *found.pop("warnings", []), *warnings]
     return found

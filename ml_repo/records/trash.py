@@ -30,18 +30,22 @@ def _check_removable(
     folder: Path,  # of a record
 ) -> None:
     "Raise `ValueError` where `folder` is no record in a folder of records, or its run goes on."
-    if folder.name.startswith(".") or folder.parent.name == BIN or not (folder / "record.json").is_file() and not folder.is_symlink():
+    if folder.name.startswith(
+            ".") or folder.parent.name == BIN or not (folder / "record.json").is_file() and not folder.is_symlink():
         raise ValueError(f"{folder} is not the record of a run, so it is not removed. `ml-repo ls` lists the runs.")
     if folder.is_symlink():
         return
     if is_held(folder / ".lock") and _read_state(folder) in ("running", ""):
-        raise ValueError(f"{folder.name} is running (its lock is held), so it is not removed. Wait for its end, or stop it first.")
+        raise ValueError(
+            f"{folder.name} is running (its lock is held), so it is not removed. Wait for its end, or stop it first.")
     try:
         fields = read_record(folder)
     except ValueError:
         return  # damaged, which may be why it is removed
     if fields["state"] == "running" and _is_recent(fields["seen"]):
-        raise ValueError(f"{folder.name} was seen running at {fields['seen']} on {fields['host']['name']}, so it is not removed. Wait for its end, or stop it first.")
+        raise ValueError(
+            f"{folder.name} was seen running at {fields['seen']} on {fields['host']['name']}, so it is not removed. Wait for its end, or stop it first."
+        )
 
 
 def _read_state(
@@ -77,7 +81,9 @@ def open_bin(
 ) -> Path:  # the folder of the bin
     "Make the bin, if there is none. Raises `ValueError` for one that is a link, since it leads out of the records."
     if (experiments / BIN).is_symlink():
-        raise ValueError(f"{experiments / BIN} is a link to {os.readlink(experiments / BIN)}, which leads out of the records. Remove the link and try again.")
+        raise ValueError(
+            f"{experiments / BIN} is a link to {os.readlink(experiments / BIN)}, which leads out of the records. Remove the link and try again."
+        )
     (experiments / BIN).mkdir(exist_ok=True)
     return experiments / BIN
 
@@ -105,8 +111,11 @@ def _move(
         os.rename(folder, target)
         return target
     except OSError as error:
-        raise type(error)(error.errno, f"{folder.name} cannot be removed: {error.strerror}. It stays as it was. Its folder and the one of all records must be writable",
-                          str(folder.parent)) from None
+        raise type(
+            error
+        )(error.errno,
+          f"{folder.name} cannot be removed: {error.strerror}. It stays as it was. Its folder and the one of all records must be writable",
+          str(folder.parent)) from None
     finally:
         lock.release()
 
@@ -139,7 +148,9 @@ def read_removed(
         about = json.loads((folder / REMOVED).read_bytes())
         return str(about["run"]), str(about["removed"])
     except (OSError, ValueError, KeyError, TypeError):  # someone moved it by hand
-        return folder.name, datetime.fromtimestamp(os.lstat(folder).st_ctime, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return folder.name, datetime.fromtimestamp(os.lstat(folder).st_ctime,
+                                                   timezone.utc).isoformat(timespec="milliseconds").replace(
+                                                       "+00:00", "Z")
 
 
 def list_bin(
@@ -147,8 +158,14 @@ def list_bin(
 ) -> list[Removed]:  # the last removed first
     "List what is in the bin."
     bin = Path(experiments) / BIN
-    folders = [path for path in (bin.iterdir() if bin.is_dir() else ()) if (path / "record.json").is_file() and not path.is_symlink()]
-    found = [Removed(run, folder, removed, measure_path(folder)) for folder in folders for run, removed in [read_removed(folder)]]
+    folders = [
+        path for path in (bin.iterdir() if bin.is_dir() else ())
+        if (path / "record.json").is_file() and not path.is_symlink()
+    ]
+    found = [
+        Removed(run, folder, removed, measure_path(folder)) for folder in folders
+        for run, removed in [read_removed(folder)]
+    ]
     return sorted(found, key=lambda one: one.removed, reverse=True)
 
 
@@ -158,10 +175,15 @@ def find_removed(
 ) -> Path:  # the folder in the bin
     "Find one run in the bin. Raises `FileNotFoundError` when there is none or more than one."
     names = {one.folder.name: one for one in list_bin(experiments)}
-    matches = [name] if name in names else [key for key, one in names.items() if name and (key.startswith(name) or one.run.startswith(name) or one.run.endswith(name))]
+    matches = [name] if name in names else [
+        key for key, one in names.items()
+        if name and (key.startswith(name) or one.run.startswith(name) or one.run.endswith(name))
+    ]
     if len(matches) != 1:
         which = f"{len(matches)} match: {', '.join(sorted(matches)[:5])}" if matches else "There is no such run"
-        raise FileNotFoundError(f"{name!r} does not name one run in the bin. {which}.{suggest_nearest(name, names)} `ml-repo bin` lists them.")
+        raise FileNotFoundError(
+            f"{name!r} does not name one run in the bin. {which}.{suggest_nearest(name, names)} `ml-repo bin` lists them."
+        )
     return names[matches[0]].folder
 
 # %% ../../nbs/records/08_trash.ipynb #e0c3af6c
@@ -175,7 +197,9 @@ def restore_run(
         run = read_removed(folder)[0]
         target = Path(experiments) / (run if run == Path(run).name and not run.startswith(".") else folder.name)
         if os.path.lexists(target):
-            raise FileExistsError(f"There is a run {target.name} already, so the one from the bin is not brought back. Move the other one away first.")
+            raise FileExistsError(
+                f"There is a run {target.name} already, so the one from the bin is not brought back. Move the other one away first."
+            )
         os.rename(folder, target)
     (target / REMOVED).unlink(missing_ok=True)
     return target

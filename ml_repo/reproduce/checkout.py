@@ -48,9 +48,11 @@ def find_clone(
     for clone in clones:
         if _has_commit(clone, code["commit"]):
             return clone
-    origin = f"git fetch {code['remote']} {code['commit']}" if code.get("remote") else "git fetch --all, or a fetch from the machine that made the run"
+    origin = f"git fetch {code['remote']} {code['commit']}" if code.get(
+        "remote") else "git fetch --all, or a fetch from the machine that made the run"
     where = f"which is not in {', '.join(map(str, clones))}" if clones else "and there is no git repository here"
-    raise ValueError(f"The run {record['id']} was made with the commit {code['commit'][:12]}, {where}. Fetch it first: {origin}")
+    raise ValueError(
+        f"The run {record['id']} was made with the commit {code['commit'][:12]}, {where}. Fetch it first: {origin}")
 
 # %% ../../nbs/reproduce/02_checkout.ipynb #d69fbf4d
 def locate_project(
@@ -95,7 +97,8 @@ class Checkout:
     notebook: Path  # as it was run
     tree: str | None = None  # the hash of what git has in the folder, None without git
     doubts: list[str] = field(default_factory=list)  # why it is not exactly what ran; sentences
-    beside: list[str] = field(default_factory=list)  # what lies there and is not in the tree: links to data, a notebook from elsewhere
+    beside: list[str] = field(
+        default_factory=list)  # what lies there and is not in the tree: links to data, a notebook from elsewhere
 
     @property
     def is_exact(self) -> bool:
@@ -133,7 +136,9 @@ def _fill_submodules(
             with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
                 archive.extractall(target / path, filter="data")
         except (OSError, subprocess.CalledProcessError, tarfile.TarError):
-            doubts.append(f"The submodule {path} is not here with the commit {about.split()[1][:12]}. Fetch it first: git submodule update --init")
+            doubts.append(
+                f"The submodule {path} is not here with the commit {about.split()[1][:12]}. Fetch it first: git submodule update --init"
+            )
     return doubts
 
 # %% ../../nbs/reproduce/02_checkout.ipynb #f83081cd
@@ -144,7 +149,8 @@ def _make_tree(
 ) -> tuple[str, list[str]]:  # the hash of the tree, doubts
     "Make the worktree of a run. Raises `ValueError` when git cannot."
     code, name, doubts = record["code"], record["id"], []
-    _call(f"No worktree can be made in {target}.", clone, "worktree", "add", "--detach", "--no-checkout", "--quiet", str(target), code["commit"])
+    _call(f"No worktree can be made in {target}.", clone, "worktree", "add", "--detach", "--no-checkout", "--quiet",
+          str(target), code["commit"])
     _call(f"The commit {code['commit'][:12]} cannot be read.", target, "read-tree", code["commit"])
     if code.get("patch"):
         file = record.folder / Path(code["patch"]).name
@@ -175,13 +181,18 @@ def hide_beside(
     if checkout.tree is None:
         return {}
     names = [Path(os.path.relpath(checkout.project / name, checkout.folder)).as_posix() for name in checkout.beside]
-    folder = Path(_call("The checkout is no worktree.", checkout.folder, "rev-parse", "--path-format=absolute", "--git-dir"))
+    folder = Path(
+        _call("The checkout is no worktree.", checkout.folder, "rev-parse", "--path-format=absolute", "--git-dir"))
     listed = folder / "ml_repo-beside"
     listed.write_text("".join("/" + re.sub(r"([\\*?\[\] ])", r"\\\1", name) + "\n" for name in names), encoding="utf-8")
-    tracked = ask_git(checkout.folder, "ls-files", "-z", "--", *(f":(top,literal){name}" for name in names)) if names else b""
+    tracked = ask_git(checkout.folder, "ls-files", "-z", "--", *(f":(top,literal){name}"
+                                                                 for name in names)) if names else b""
     ask_git(checkout.folder, "update-index", "-z", "--skip-worktree", "--stdin", given=tracked) if tracked else None
     count = int(os.environ.get("GIT_CONFIG_COUNT") or 0)
-    return {"GIT_CONFIG_COUNT": str(count + 1), f"GIT_CONFIG_KEY_{count}": "core.excludesFile", f"GIT_CONFIG_VALUE_{count}": str(listed)}
+    return {
+        "GIT_CONFIG_COUNT": str(count + 1), f"GIT_CONFIG_KEY_{count}": "core.excludesFile",
+        f"GIT_CONFIG_VALUE_{count}": str(listed)
+    }
 
 # %% ../../nbs/reproduce/02_checkout.ipynb #4992624f
 def checkout_run(
@@ -199,7 +210,9 @@ def checkout_run(
         target.mkdir(parents=True, exist_ok=True)
         notebook, _, doubts = place_notebook(record, target)
         links = link_inputs(record, record.folder.resolve().parent.parent, target)
-        return Checkout(target, target, notebook, None, ["It cannot be exact: the record names no commit, so only the notebook is here.", *doubts], links)
+        return Checkout(target, target, notebook, None,
+                        ["It cannot be exact: the record names no commit, so only the notebook is here.", *doubts],
+                        links)
     clone = find_clone(record, repository)
     try:
         tree, doubts = _make_tree(record, clone, target)
@@ -225,7 +238,8 @@ def remove_checkout(
     common = None
     if (folder / ".git").is_file():
         try:
-            common = os.fsdecode(ask_git(folder, "rev-parse", "--path-format=absolute", "--git-common-dir")).rstrip("\n")
+            common = os.fsdecode(ask_git(folder, "rev-parse", "--path-format=absolute",
+                                         "--git-common-dir")).rstrip("\n")
             ask_git(common, "worktree", "remove", "--force", "--force", str(folder.resolve()))
         except (OSError, subprocess.CalledProcessError):
             pass  # the repository is gone or damaged: the files go, an entry without files is pruned by git itself

@@ -74,12 +74,14 @@ def _compare_machines(
 ) -> list[EnvironmentDifference]:
     "List what differs in processor, threads, GPU, driver and CUDA."
     before, now = dict(record.get("machine") or {}), dict(read_machine())
-    rows = [(name, before.get(name), now.get(name)) for name in ("cpu", "cpu_flags", "threads", "cpu_limit") if name in before]
+    rows = [(name, before.get(name), now.get(name)) for name in ("cpu", "cpu_flags", "threads", "cpu_limit")
+            if name in before]
     gpus = [[one.get("model") for one in found] for found in (record.get("gpus") or [], read_gpus())]
     drivers = [next((one.get("driver") for one in found), None) for found in (record.get("gpus") or [], read_gpus())]
     rows += [("gpu", *gpus), ("driver", *drivers)] if "gpus" in record else []
     cuda, present = dict(record.get("cuda") or {}), {name: version for name, version in read_cuda().items() if version}
-    rows += [(name, cuda.get(name), present.get(name)) for name in sorted(cuda.keys() | present.keys())] if "cuda" in record else []
+    rows += [(name, cuda.get(name), present.get(name))
+             for name in sorted(cuda.keys() | present.keys())] if "cuda" in record else []
     return [EnvironmentDifference(name, *pair) for name, *pair in rows if pair[0] != pair[1]]
 
 # %% ../../nbs/reproduce/03_environments.ipynb #4a23cd7f
@@ -90,9 +92,11 @@ def compare_environment(
 ) -> list[EnvironmentDifference]:  # those that decide come first
     "Compare the environment of a run with that of this process."
     found = _compare_packages(record, list_packages() if packages is None else packages)
-    before, now = (record.get("kernel") or {}).get("python") or (record.get("machine") or {}).get("python"), platform.python_version()
+    before, now = (record.get("kernel") or {}).get("python") or (record.get("machine")
+                                                                 or {}).get("python"), platform.python_version()
     if before and before != now:
-        found.append(EnvironmentDifference("python", before, now, "python", before.split(".")[:2] != now.split(".")[:2]))
+        found.append(EnvironmentDifference("python", before, now, "python",
+                                           before.split(".")[:2] != now.split(".")[:2]))
     locked = record.get("packages", {}).get("lock")
     present = hashlib.sha256(Path(lock).read_bytes()).hexdigest() if lock and Path(lock).is_file() else None
     if lock and locked != present:
@@ -108,7 +112,9 @@ def _find_uv() -> str:
     beside = Path(sys.executable).with_name("uv")
     if found := str(beside) if beside.is_file() else shutil.which("uv"):
         return found
-    raise ValueError("An environment is made by uv, which is not installed. Install it with: pip install --require-hashes -r docker/uv.txt")
+    raise ValueError(
+        "An environment is made by uv, which is not installed. Install it with: pip install --require-hashes -r docker/uv.txt"
+    )
 
 
 def _ask_uv(
@@ -116,8 +122,14 @@ def _ask_uv(
     *arguments: str,  # of uv
 ) -> str:  # what it printed
     "Let uv do something. Raises `ValueError` with what it says."
-    variables = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
-    done = subprocess.run([_find_uv(), *arguments, "--no-progress", "--no-config"], env=variables, capture_output=True, text=True)
+    variables = {
+        name: value
+        for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+    }
+    done = subprocess.run([_find_uv(), *arguments, "--no-progress", "--no-config"],
+                          env=variables,
+                          capture_output=True,
+                          text=True)
     if done.returncode:
         raise ValueError(f"{problem} uv says: {done.stderr.strip()[-1500:]}")
     return done.stdout.strip()
@@ -133,8 +145,9 @@ def _find_python(
     try:
         return _ask_uv("", "python", "find", version, "--no-python-downloads", "--system")
     except ValueError:
-        return _ask_uv(f"The run had Python {version}, and no Python {minor} is on this machine. Install it with: uv python install {version}",
-                       "python", "find", minor, "--no-python-downloads", "--system")
+        return _ask_uv(
+            f"The run had Python {version}, and no Python {minor} is on this machine. Install it with: uv python install {version}",
+            "python", "find", minor, "--no-python-downloads", "--system")
 
 # %% ../../nbs/reproduce/03_environments.ipynb #99fb50da
 def make_venv(
@@ -147,13 +160,19 @@ def make_venv(
     Writes into `cache`. Raises `ValueError` when the record has no lock, or it cannot be installed with all hashes right."""
     name = record.get("packages", {}).get("lock")
     if not name:
-        raise ValueError(f"The run {record['id']} had no lock (docker/requirements.txt), so its environment cannot be made again. Use --image or --anyway.")
+        raise ValueError(
+            f"The run {record['id']} had no lock (docker/requirements.txt), so its environment cannot be made again. Use --image or --anyway."
+        )
     texts = [read_text(record.folder.parent, name), *(Path(one).read_text(encoding="utf-8") for one in others)]
     if "[redacted" in texts[0]:
-        raise ValueError(f"The lock of {record['id']} held a secret, which was taken out, so it cannot be installed. Use --image or --anyway.")
-    python = _find_python((record.get("kernel") or {}).get("python") or (record.get("machine") or {}).get("python") or platform.python_version())
+        raise ValueError(
+            f"The lock of {record['id']} held a secret, which was taken out, so it cannot be installed. Use --image or --anyway."
+        )
+    python = _find_python((record.get("kernel") or {}).get("python") or (record.get("machine") or {}).get("python")
+                          or platform.python_version())
     cache = Path(cache or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ml_repo" / "venvs")
-    key = hashlib.sha256("\0".join([*texts, python, (record.get("kernel") or {}).get("python") or ""]).encode()).hexdigest()
+    key = hashlib.sha256("\0".join([*texts, python, (record.get("kernel") or {}).get("python")
+                                    or ""]).encode()).hexdigest()
     folder = cache / key[:32]
     folder.mkdir(parents=True, exist_ok=True)
     with hold_folder(folder):
@@ -173,8 +192,8 @@ def _install(
     files = [folder / f"lock-{number}.txt" for number in range(len(texts))]
     for file, text in zip(files, texts):
         file.write_text(text, encoding="utf-8")
-    _ask_uv("The recorded lock cannot be installed.", "pip", "sync", "--quiet", "--require-hashes", "--python", str(folder / "venv" / "bin" / "python"),
-            *map(str, files))
+    _ask_uv("The recorded lock cannot be installed.", "pip", "sync", "--quiet", "--require-hashes", "--python",
+            str(folder / "venv" / "bin" / "python"), *map(str, files))
     write_atomic(folder / "complete", "\n")
 
 # %% ../../nbs/reproduce/03_environments.ipynb #dfef25a0
@@ -211,5 +230,6 @@ def choose_environment(
     if anyway:
         return Environment("anyway", differences=found)
     listed = "\n  ".join(map(str, decisive[:12])) + (f"\n  and {len(decisive) - 12} more" if len(decisive) > 12 else "")
-    raise EnvironmentDiffers(f"This environment is not that of {record['id']}:\n  {listed}\nMake the old one with --venv, "
-                             "run in its container with --image, or go on with --anyway.")
+    raise EnvironmentDiffers(
+        f"This environment is not that of {record['id']}:\n  {listed}\nMake the old one with --venv, "
+        "run in its container with --image, or go on with --anyway.")

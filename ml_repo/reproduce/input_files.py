@@ -28,7 +28,10 @@ def list_inputs(
     files = inputs.get("files", [])
     if "list" in inputs:
         files = [json.loads(line) for line in read_text(record.folder.parent, inputs["list"]).splitlines() if line]
-    return [one for one in files if not Path(one["path"]).name.startswith(".index.sqlite") and one["path"] != record.get("notebook")]
+    return [
+        one for one in files
+        if not Path(one["path"]).name.startswith(".index.sqlite") and one["path"] != record.get("notebook")
+    ]
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ def check_inputs(
     for one in list_inputs(record):
         place = find_input(one["path"], Path(folder))
         if not place.is_file():
-            changes.append(ChangedInput(one["path"], "missing", not (is_library_name(one["path"]) or name_recorded(one["path"]))))
+            changes.append(
+                ChangedInput(one["path"], "missing", not (is_library_name(one["path"]) or name_recorded(one["path"]))))
         elif place.stat().st_size != one["size_bytes"] or one["sha256"] and _hash(place) != one["sha256"]:
             changes.append(ChangedInput(one["path"], "changed"))
     return changes
@@ -87,7 +91,8 @@ def link_inputs(
     for path in [one["path"] for one in list_inputs(record)]:
         name = Path(path)
         if name.is_absolute():  # through a link of the repository, as older records name it
-            name = next((Path(one.name) for one in source.iterdir() if one.is_symlink() and one.is_dir() and name.is_relative_to(one.resolve())), None)
+            name = next((Path(one.name) for one in source.iterdir()
+                         if one.is_symlink() and one.is_dir() and name.is_relative_to(one.resolve())), None)
         if name is None or (project / name).exists():
             continue
         place = (project / name).resolve()  # the tree may hold a link to a folder that it does not hold
@@ -111,7 +116,8 @@ def _is_as_read(
     one: Mapping[str, Any],  # path, size_bytes and sha256 of an input
 ) -> bool:
     "Say whether a file is what a run read."
-    return file.is_file() and file.stat().st_size == one["size_bytes"] and (not one["sha256"] or _hash(file) == one["sha256"])
+    return file.is_file() and file.stat().st_size == one["size_bytes"] and (not one["sha256"]
+                                                                            or _hash(file) == one["sha256"])
 
 
 def _turn_line_ends(
@@ -122,7 +128,9 @@ def _turn_line_ends(
     if not one["sha256"] or file.stat().st_size > _COPIED_BYTES:
         return None
     text = file.read_bytes().replace(b"\r\n", b"\n")
-    return next((other for other in (text, text.replace(b"\n", b"\r\n")) if hashlib.sha256(other).hexdigest() == one["sha256"]), None)
+    return next(
+        (other for other in (text, text.replace(b"\n", b"\r\n")) if hashlib.sha256(other).hexdigest() == one["sha256"]),
+        None)
 
 
 def restore_inputs(
@@ -134,7 +142,8 @@ def restore_inputs(
     restored = []
     for one in list_inputs(record):
         place, present = project / one["path"], source / one["path"]
-        if place.is_symlink() or not place.is_file() or not place.resolve().is_relative_to(project) or _is_as_read(place, one):
+        if place.is_symlink() or not place.is_file() or not place.resolve().is_relative_to(project) or _is_as_read(
+                place, one):
             continue
         is_here = _is_as_read(present, one)
         text = None if is_here else _turn_line_ends(place, one)

@@ -27,14 +27,21 @@ def strip_notebook(
     "Take out of a notebook what a run has put in."
     cells = []
     for cell in content["cells"]:
-        metadata = {key: value for key, value in cell.get("metadata", {}).items() if key not in ("papermill", "execution")}
+        metadata = {
+            key: value
+            for key, value in cell.get("metadata", {}).items() if key not in ("papermill", "execution")
+        }
         if _OF_A_RUN & set(metadata.get("tags", [])):
             continue
         fresh = {"execution_count": None, "outputs": []} if cell["cell_type"] == "code" else {}
         cells.append({**cell, "metadata": metadata} | fresh)
     if names and not any("parameters" in cell["metadata"].get("tags", []) for cell in cells):
         _tag_parameters(cells, set(names))
-    return {**content, "cells": cells, "metadata": {key: value for key, value in content["metadata"].items() if key not in ("papermill", "ml_repo")}}
+    return {
+        **content, "cells": cells,
+        "metadata": {key: value
+                     for key, value in content["metadata"].items() if key not in ("papermill", "ml_repo")}
+    }
 
 
 def _tag_parameters(
@@ -87,19 +94,30 @@ def place_notebook(
     "Put the notebook that ran at its place. Raises `ValueError` when there is none."
     place = (project / record["notebook"]).resolve()
     if not place.is_relative_to(project.resolve()):
-        raise ValueError(f"The record {record['id']} names the notebook {record['notebook']}, which lies outside of the repository.")
+        raise ValueError(
+            f"The record {record['id']} names the notebook {record['notebook']}, which lies outside of the repository.")
     executed = _read_notebook(lambda: record.executed)
     present = _read_notebook(lambda: json.loads(place.read_bytes()))
     if present and _is_same(record, present, executed):
         ran = [source for source in _read_sources(executed or present) if source in _read_sources(present)]
-        is_ordered = record.get("door") != "interactive" or ran == [source for source in _read_sources(present) if source in ran]
-        return place, False, [] if is_ordered else ["The cells ran in another order by hand, or not all of them ran; here they are in the order of the notebook."]
+        is_ordered = record.get("door") != "interactive" or ran == [
+            source for source in _read_sources(present) if source in ran
+        ]
+        return place, False, [] if is_ordered else [
+            "The cells ran in another order by hand, or not all of them ran; here they are in the order of the notebook."
+        ]
     if executed is None:
-        raise ValueError(f"The notebook of {record['id']} is not in its commit as it ran, and the record holds no executed copy to make it from.")
+        raise ValueError(
+            f"The notebook of {record['id']} is not in its commit as it ran, and the record holds no executed copy to make it from."
+        )
     content = strip_notebook(executed, record.get("parameters", {}))
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if record.get("door") == "interactive":
-        return place, True, ["The notebook was not saved as it ran; it is made of the cells in the order in which they ran."]
+        return place, True, [
+            "The notebook was not saved as it ran; it is made of the cells in the order in which they ran."
+        ]
     is_exact = hash_source(content["cells"]) == record.get("source_sha256")
-    return place, True, [] if is_exact else ["The notebook is made from the executed copy, and its cells are not exactly those that ran: secrets were taken out, or a cell wrote into it."]
+    return place, True, [] if is_exact else [
+        "The notebook is made from the executed copy, and its cells are not exactly those that ran: secrets were taken out, or a cell wrote into it."
+    ]

@@ -49,7 +49,8 @@ def read_given(
         if isinstance(value, dict) and value.keys() == {"stored", "size_bytes"}:
             value = json.loads(read_text(record.folder.parent, value["stored"]))
         if "[redacted" in json.dumps(value):
-            raise ValueError(f"The run was given a secret as {name}, which its record does not hold. Give it again: -p {name} VALUE")
+            raise ValueError(
+                f"The run was given a secret as {name}, which its record does not hold. Give it again: -p {name} VALUE")
         given[name] = value
     return given | dict(changed)
 
@@ -88,7 +89,11 @@ def _write_kernel(
             words, language, variables = found.argv, found.language, found.env | variables
     if "words" not in locals():
         return  # the engine says that it is not installed
-    about = {"argv": words, "display_name": task["kernel"], "language": language, "env": {name: value.replace("$", "$$") for name, value in variables.items()}}
+    about = {
+        "argv": words, "display_name": task["kernel"], "language": language,
+        "env": {name: value.replace("$", "$$")
+                for name, value in variables.items()}
+    }
     (folder / "kernels" / task["kernel"].lower()).mkdir(parents=True)
     (folder / "kernels" / task["kernel"].lower() / "kernel.json").write_text(json.dumps(about))
 
@@ -103,7 +108,10 @@ def _set_up(
         for name in read_environment():
             os.environ.pop(name, None)
         os.environ.update({name: value for name, value in task["variables"].items() if "[redacted" not in value})
-        doubts += [f"The variable {name} held a secret and is not set." for name, value in task["variables"].items() if "[redacted" in value]
+        doubts += [
+            f"The variable {name} held a secret and is not set." for name, value in task["variables"].items()
+            if "[redacted" in value
+        ]
     if task["threads"] and hasattr(os, "sched_setaffinity"):
         free = sorted(os.sched_getaffinity(0))
         if len(free) > task["threads"]:
@@ -129,13 +137,21 @@ def supervise_task() -> None:
         doubts = _set_up(task)
         _write_kernel(task, Path(folder))
         before = os.environ.get("JUPYTER_PATH")
-        os.environ |= task["hide"] | {"ML_REPO_RECORDS": task["records"], "ML_REPO_MIRROR": "0", "JUPYTER_PATH": os.pathsep.join(filter(None, [folder, before]))}
+        os.environ |= task["hide"] | {
+            "ML_REPO_RECORDS": task["records"], "ML_REPO_MIRROR": "0", "JUPYTER_PATH": os.pathsep.join(
+                filter(None, [folder, before]))
+        }
         sys.argv = task["command"]
         os.chdir(task["project"])
         tell = lambda **facts: (answer.write(json.dumps(facts) + "\n"), answer.flush())
         try:
-            run_notebook(task["notebook"], task["parameters"], kernel=task["kernel"], quiet=task["quiet"], folder=task["folder"],
-                         on_start=lambda record: tell(record=str(record)), **{**task["facts"], "warnings": task["facts"]["warnings"] + doubts})
+            run_notebook(task["notebook"],
+                         task["parameters"],
+                         kernel=task["kernel"],
+                         quiet=task["quiet"],
+                         folder=task["folder"],
+                         on_start=lambda record: tell(record=str(record)),
+                         **{**task["facts"], "warnings": task["facts"]["warnings"] + doubts})
         except KeyboardInterrupt:
             tell(stopped=True)
         except (ValueError, OSError, RuntimeError) as error:
@@ -216,7 +232,10 @@ def _make_task(
     folder = (checkout.project / find_folder(record)).resolve()
     folder.mkdir(parents=True, exist_ok=True) if folder.is_relative_to(checkout.folder) else None
     folder = folder if folder.is_dir() else checkout.project
-    path = [folder, checkout.project, *(Path(one) for one in (recorded or {}).get("PYTHONPATH", "").split(os.pathsep) if one)]
+    path = [
+        folder, checkout.project,
+        *(Path(one) for one in (recorded or {}).get("PYTHONPATH", "").split(os.pathsep) if one)
+    ]
     path = [checkout.project / one.relative_to(root) if one.is_relative_to(root) else one for one in path]
     hide = hide_beside(checkout)
     return {"notebook": str(checkout.notebook), "project": str(checkout.project), "folder": str(folder),
@@ -237,7 +256,10 @@ def _find_mounts(
         if (link := checkout.project / name).is_symlink():
             folders.setdefault(link.resolve(), False)
     if checkout.tree:
-        folders.setdefault(Path(os.fsdecode(ask_git(checkout.folder, "rev-parse", "--path-format=absolute", "--git-common-dir")).rstrip("\n")), True)
+        folders.setdefault(
+            Path(
+                os.fsdecode(ask_git(checkout.folder, "rev-parse", "--path-format=absolute",
+                                    "--git-common-dir")).rstrip("\n")), True)
     for one in list_inputs(record):
         place = find_input(one["path"], Path())
         if place.is_absolute() and place.exists():
@@ -265,10 +287,16 @@ def _run_task(
         if process is not None and process.poll() is None:
             process.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
 
-    shown = None if not task["quiet"] or sys.stderr.isatty() else tempfile.TemporaryFile("w+")  # a progress bar is for a terminal
+    shown = None if not task["quiet"] or sys.stderr.isatty() else tempfile.TemporaryFile(
+        "w+")  # a progress bar is for a terminal
     with catch_signals(stop):
-        process = subprocess.Popen(wrap([sys.executable, "-c", program]), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=shown, text=True,
-                                   start_new_session=True, pass_fds=[lock._descriptor])
+        process = subprocess.Popen(wrap([sys.executable, "-c", program]),
+                                   stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE,
+                                   stderr=shown,
+                                   text=True,
+                                   start_new_session=True,
+                                   pass_fds=[lock._descriptor])
         if stopped:
             process.send_signal(stopped[0])
         with suppress(BrokenPipeError):
@@ -304,7 +332,8 @@ def _check_data(
     needed = [one for one in changes if one.is_needed]
     if needed and not anyway:
         listed = "\n  ".join(map(str, needed[:12])) + (f"\n  and {len(needed) - 12} more" if len(needed) > 12 else "")
-        raise ValueError(f"The data is not that of {record['id']}:\n  {listed}\nBring the files back, or go on with --anyway.")
+        raise ValueError(
+            f"The data is not that of {record['id']}:\n  {listed}\nBring the files back, or go on with --anyway.")
     return [f"The input {one}." for one in changes]
 
 # %% ../../nbs/reproduce/04_rerun.ipynb #c25aa6f7
@@ -335,7 +364,8 @@ def _wrap(
         for folder, can_write in mounts.items():
             if can_write and folder != record.folder.resolve().parent:
                 _hand_over(folder, owner)
-    return container_command(environment.engine, environment.image, ["python", *command[1:]], mounts, owner, bool(record.get("gpus")))
+    return container_command(environment.engine, environment.image, ["python", *command[1:]], mounts, owner,
+                             bool(record.get("gpus")))
 
 # %% ../../nbs/reproduce/04_rerun.ipynb #041d703a
 def rerun_run(
@@ -358,24 +388,47 @@ def rerun_run(
     Raises `ValueError` before anything starts when code, data, environment or values cannot be as they were; `KeyboardInterrupt` when it was stopped."""
     record, tags = as_record(run), [check_tag(tag) for tag in tags]
     if record.get("door") == "within":
-        raise ValueError(f"{record['id']} is a part of the run {record['parents'][0]} and has no notebook of its own. Run that again: ml-repo rerun {record['parents'][0]}")
+        raise ValueError(
+            f"{record['id']} is a part of the run {record['parents'][0]} and has no notebook of its own. Run that again: ml-repo rerun {record['parents'][0]}"
+        )
     target = Path(records or record.folder.parent).resolve()
     given = read_given(record, parameters)
     with open_place() as (place, lock):
         checkout = _take_today(record) if here else checkout_run(record, keep or place / "files", repository)
         doubts = checkout.doubts + _check_data(record, checkout.project, anyway)
-        others = [one for one in [checkout.project / "docker" / "requirements-cuda.txt"] if record.get("gpus") and one.is_file()]
+        others = [
+            one for one in [checkout.project / "docker" / "requirements-cuda.txt"]
+            if record.get("gpus") and one.is_file()
+        ]
         environment = choose_environment(record, venv, image, anyway, others)
-        doubts += [f"Another environment than recorded: {one}." for one in environment.differences if one.decides and environment.kind == "anyway"][:20]
-        about = {"of": record["id"], "code": "today's" if here else "recorded", "is_exact": checkout.is_exact, "environment": environment.kind, "changed": sorted(parameters)}
-        facts = {"experiment": record["experiment"], "note": note, "tags": tags, "parents": [record["id"]], "door": door, "rerun": about, "warnings": doubts}
-        task = _make_task(record, checkout, environment, records=str(target), scratch=None if environment.image else str(place), parameters=given, quiet=quiet, facts=facts)
+        doubts += [
+            f"Another environment than recorded: {one}." for one in environment.differences
+            if one.decides and environment.kind == "anyway"
+        ][:20]
+        about = {
+            "of": record["id"], "code": "today's" if here else "recorded", "is_exact": checkout.is_exact,
+            "environment": environment.kind, "changed": sorted(parameters)
+        }
+        facts = {
+            "experiment": record["experiment"], "note": note, "tags": tags, "parents": [record["id"]], "door": door,
+            "rerun": about, "warnings": doubts
+        }
+        task = _make_task(record,
+                          checkout,
+                          environment,
+                          records=str(target),
+                          scratch=None if environment.image else str(place),
+                          parameters=given,
+                          quiet=quiet,
+                          facts=facts)
         told, stopped = _run_task(task, partial(_wrap, record, checkout, environment, target), lock)
     if stopped is not None:
         signal.raise_signal(stopped)
         raise KeyboardInterrupt
     if "record" not in told:
-        raise ValueError(told.get("problem") or f"The process of the rerun ended with {told['exit']} before its record began. {told['words'] or ''}")
+        raise ValueError(
+            told.get("problem")
+            or f"The process of the rerun ended with {told['exit']} before its record began. {told['words'] or ''}")
     new = read_record(told["record"])
     if told.get("stopped") or new["state"] == "interrupted":
         raise KeyboardInterrupt

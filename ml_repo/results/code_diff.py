@@ -27,7 +27,9 @@ def _find_clones(
     clones = {}
     for folder in dict.fromkeys(folders):
         try:
-            answer = os.fsdecode(ask_git(folder, "rev-parse", "--path-format=absolute", "--git-path", "objects", "--show-toplevel")).split("\n")
+            answer = os.fsdecode(
+                ask_git(folder, "rev-parse", "--path-format=absolute", "--git-path", "objects",
+                        "--show-toplevel")).split("\n")
             clones[answer[0]] = answer[1]
         except (OSError, subprocess.CalledProcessError):
             continue
@@ -41,8 +43,11 @@ def _open_scratch(
 ) -> Iterator[Callable[..., bytes]]:  # asks git there; raises `subprocess.CalledProcessError`
     "Make an empty repository that borrows objects, for as long as it is needed."
     with tempfile.TemporaryDirectory() as folder:
-        variables = {"GIT_DIR": folder, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_ATTR_NOSYSTEM": "1",
-                     "GIT_CONFIG_COUNT": "0", "GIT_CONFIG_PARAMETERS": "", "GIT_NO_LAZY_FETCH": "1", "GIT_NO_REPLACE_OBJECTS": "1"}
+        variables = {
+            "GIT_DIR": folder, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_ATTR_NOSYSTEM": "1",
+            "GIT_CONFIG_COUNT": "0", "GIT_CONFIG_PARAMETERS": "", "GIT_NO_LAZY_FETCH": "1",
+            "GIT_NO_REPLACE_OBJECTS": "1"
+        }
 
         def ask(*arguments: str, given: bytes = b"") -> bytes:
             return ask_git(folder, *arguments, given=given, **variables)
@@ -110,8 +115,12 @@ def _read_changes(
         path = next(words) if status[0] in "RC" else old_path
         parts = hunks[place:place + (2 if status[0] == "T" else 1)]  # another type: the one is removed, the other added
         place += len(parts)
-        lines = [part[match.start():] for part in parts if (match := re.search(rb"^(@@|Binary files)", part, re.MULTILINE))]
-        changes.append(_Changed(status[0], path, old_path, (blob, new_blob), (mode, new_mode), b"".join(lines).decode(errors="replace").rstrip("\n")))
+        lines = [
+            part[match.start():] for part in parts if (match := re.search(rb"^(@@|Binary files)", part, re.MULTILINE))
+        ]
+        changes.append(
+            _Changed(status[0], path, old_path, (blob, new_blob), (mode, new_mode),
+                     b"".join(lines).decode(errors="replace").rstrip("\n")))
     return changes
 
 # %% ../../nbs/results/06_code_diff.ipynb #efc68167
@@ -131,7 +140,8 @@ def _show_change(
     outputs: bool,  # compare the outputs of notebooks, too
 ) -> list[dict[str, str]]:  # name, diff, and `change` for what is more than an edit
     "Show one changed file, and a notebook cell by cell."
-    name = _readable(change.path) if change.path == change.old_path else f"{_readable(change.old_path)} → {_readable(change.path)}"
+    name = _readable(
+        change.path) if change.path == change.old_path else f"{_readable(change.old_path)} → {_readable(change.path)}"
     about = {"change": _WORDS[change.status]} if change.status in _WORDS else {}
     if change.path.endswith(".ipynb") and change.blobs[0] != change.blobs[1]:
         try:
@@ -175,7 +185,10 @@ def _compare_patches(
         if part == other or any(name == path or name.startswith(f"{path}/") for path in skipped):
             continue
         is_long = max(len(part), len(other)) > TEXT_LIMIT
-        rows.append({"name": f"patch of {name}", "diff": "the patches differ" if is_long else diff_lines(part.rstrip("\n"), other.rstrip("\n"))})
+        rows.append({
+            "name": f"patch of {name}",
+            "diff": "the patches differ" if is_long else diff_lines(part.rstrip("\n"), other.rstrip("\n"))
+        })
     return rows
 
 # %% ../../nbs/results/06_code_diff.ipynb #c65c3cd9
@@ -184,8 +197,10 @@ def _find_doubts(
 ) -> list[str]:  # sentences
     "Say which files no patch holds."
     left = {record["id"]: [one["path"] for one in record.get("code", {}).get("left_out", [])] for record in records}
-    return [f"Not in the patch of {name}, and not compared: {', '.join(paths[:5])}{f' and {len(paths) - 5} more' if len(paths) > 5 else ''}."
-            for name, paths in left.items() if paths]
+    return [
+        f"Not in the patch of {name}, and not compared: {', '.join(paths[:5])}{f' and {len(paths) - 5} more' if len(paths) > 5 else ''}."
+        for name, paths in left.items() if paths
+    ]
 
 
 def _find_skipped(
@@ -194,12 +209,16 @@ def _find_skipped(
 ) -> list[str]:  # paths from the root of a clone
     "Say what is no code: the records, and the notebook that both ran where executed copies tell the same."
     notebook, skipped = records[0]["notebook"], ["experiments"]
-    is_told = notebook == records[1]["notebook"] and all((record.folder / Path(notebook).name).is_file() for record in records)
+    is_told = notebook == records[1]["notebook"] and all(
+        (record.folder / Path(notebook).name).is_file() for record in records)
     skipped += [notebook] if is_told else []
     for folder in (record.folder.resolve().parent for record in records):
         project = next((one for one in folder.parents if (one / "settings.ini").is_file()), folder.parent)
         for place in [folder, *([project / notebook] if is_told else [])]:
-            skipped += [str(place.relative_to(root)) for root in clones if root and place.is_relative_to(root) and str(place) != root]
+            skipped += [
+                str(place.relative_to(root)) for root in clones
+                if root and place.is_relative_to(root) and str(place) != root
+            ]
     return list(dict.fromkeys(skipped))
 
 # %% ../../nbs/results/06_code_diff.ipynb #4d109ac2
@@ -211,7 +230,10 @@ def diff_code(
     "Show which lines differ between the code of two runs, outside of the records and of the notebook that was run."
     records = (first, second)
     trees = [record.get("code", {}).get("tree") for record in records]
-    notes = [f"{record['id']} does not say which code it ran besides its notebook." for record, tree in zip(records, trees) if not tree]
+    notes = [
+        f"{record['id']} does not say which code it ran besides its notebook." for record, tree in zip(records, trees)
+        if not tree
+    ]
     if notes:
         return [], notes
     notes = _find_doubts(records)
@@ -224,7 +246,13 @@ def diff_code(
             (tree, problem), (other, problem_too) = (_rebuild(ask, record) for record in records)
             notes += [one for one in (problem, problem_too) if one]
             if tree and other:
-                return [row for change in _read_changes(ask, tree, other, skipped) for row in _show_change(ask, change, outputs)], notes
+                return [
+                    row for change in _read_changes(ask, tree, other, skipped)
+                    for row in _show_change(ask, change, outputs)
+                ], notes
     except (OSError, subprocess.CalledProcessError) as error:  # no git, or a clone without all objects
-        notes.append(f"Git could not compare the code: {(getattr(error, 'stderr', b'') or str(error).encode()).decode(errors='replace').strip()}.")
-    return _compare_patches(first, second, skipped), [*notes, "So the patches are compared as texts, and the commits are not."]
+        notes.append(
+            f"Git could not compare the code: {(getattr(error, 'stderr', b'') or str(error).encode()).decode(errors='replace').strip()}."
+        )
+    return _compare_patches(first, second,
+                            skipped), [*notes, "So the patches are compared as texts, and the commits are not."]

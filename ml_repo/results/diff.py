@@ -12,14 +12,19 @@ from os import PathLike
 from typing import Any
 
 from ..notebook.cell_diff import diff_cells
-from .record_diff import (Rows, compare_data, compare_machines, compare_metrics, compare_modules, compare_outputs, compare_packages,
-                               compare_parameters, compare_states, read_notebooks)
+from .record_diff import (Rows, compare_data, compare_machines, compare_metrics, compare_modules,
+                                         compare_outputs, compare_packages, compare_parameters, compare_states,
+                                         read_notebooks)
 from ..core.tables import Tabular, table_bundle, text_table
 from ..records.reader import Record, as_record
 from .code_diff import diff_code
 
 # %% ../../nbs/results/08_diff.ipynb #eff87044
-_UNSEEN = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)) if chr(code) not in "\n\t"}
+_UNSEEN = {
+    code: repr(chr(code))[1:-1]
+    for code in (*range(32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+    if chr(code) not in "\n\t"
+}
 WIDTH = 80  # characters of a value in a table
 
 
@@ -42,7 +47,9 @@ def _say_values(
         same = next((place for place, (one, other) in enumerate(zip(*values)) if one != other), min(map(len, values)))
         start = max(same - 20, 0)
         values = [f"{'…' if start else ''}{value[start:]}" for value in values]
-    return [_visible(value if len(value) <= WIDTH else f"{value[:WIDTH - 1]}…").replace("\n", "\\n") for value in values]
+    return [
+        _visible(value if len(value) <= WIDTH else f"{value[:WIDTH - 1]}…").replace("\n", "\\n") for value in values
+    ]
 
 # %% ../../nbs/results/08_diff.ipynb #54769e43
 _COLORS = {"+": ("32", "#1a7f37"), "-": ("31", "#cf222e"), "@": ("36", "#57606a")}  # for a terminal, for a page
@@ -59,9 +66,13 @@ def _table_of(
     lines = []
     for row in rows:
         better = names[row["better"] == "second"] if "better" in row else ""
-        values = [f"{row[side]:.6g}" if isinstance(row.get(side), float) else str(row.get(side, "")) for side in ("first", "second")]
+        values = [
+            f"{row[side]:.6g}" if isinstance(row.get(side), float) else str(row.get(side, ""))
+            for side in ("first", "second")
+        ]
         exact = [str(row.get(side, "")) for side in ("first", "second")]
-        lines.append((_visible(row["name"]), *map(_visible, exact if values[0] == values[1] else values), f"{row['difference']:+.3g}" if "difference" in row else "", better))
+        lines.append((_visible(row["name"]), *map(_visible, exact if values[0] == values[1] else values),
+                      f"{row['difference']:+.3g}" if "difference" in row else "", better))
     return (section, *names, "difference", "better"), lines
 
 
@@ -154,7 +165,8 @@ def _write_html(
         if values:
             parts.append(table_bundle(*_table_of(section, values, differences.names()))["text/html"])
         for title, lines in (_lines_of(row, 200) for row in rows if "diff" in row):
-            shown = "\n".join(f'<span style="color: {_COLORS[line[0]][1]}">{escape(line)}</span>' if line[:1] in _COLORS else escape(line) for line in lines)
+            shown = "\n".join(f'<span style="color: {_COLORS[line[0]][1]}">{escape(line)}</span>' if line[:1] in
+                              _COLORS else escape(line) for line in lines)
             parts.append(f"<p><b>{escape(section)}: {escape(title)}</b></p>" + (f"<pre>{shown}</pre>" if lines else ""))
     return "".join([*parts, *(f"<p><small>{escape(_visible(note))}</small></p>" for note in differences.notes)])
 
@@ -167,7 +179,8 @@ def compare_notebooks(
     "Compare the executed notebooks cell by cell."
     is_by_hand = "interactive" in (first.get("door"), second.get("door"))
     notebooks, faults = read_notebooks(first, second, is_code_only=is_by_hand)
-    return [{"note": f"{fault}, so the notebooks are not compared."} for fault in faults] or diff_cells(*notebooks, outputs=outputs)
+    return [{"note": f"{fault}, so the notebooks are not compared."}
+            for fault in faults] or diff_cells(*notebooks, outputs=outputs)
 
 # %% ../../nbs/results/08_diff.ipynb #81c1b24e
 def _compare_code(

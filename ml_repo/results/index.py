@@ -33,7 +33,8 @@ CREATE TABLE damaged (run TEXT PRIMARY KEY, stamp TEXT NOT NULL, problem TEXT NO
 CREATE TABLE seen (stamp TEXT NOT NULL);
 """
 _MEANING = 1  # raised when summaries are made in another way of the same records
-VERSION = int(hashlib.sha256(f"{_TABLES}{ATTRIBUTES}{_MEANING}{RECORD_SCHEMA}".encode()).hexdigest()[:7], 16)  # an index of another one is made again
+VERSION = int(hashlib.sha256(f"{_TABLES}{ATTRIBUTES}{_MEANING}{RECORD_SCHEMA}".encode()).hexdigest()[:7],
+              16)  # an index of another one is made again
 
 # %% ../../nbs/results/03_index.ipynb #ee14e359
 WAIT_S = 3  # how long another process may hold the index before we do without it, seconds
@@ -118,7 +119,8 @@ class _IndexFile:
     ):
         self.records, self._columns, self._progress = records, None, progress or (lambda names, count: names)
         stamps = read_stamps(records)
-        self._base = self._open() if stamps or (records / ".index.sqlite").exists() else _connect(":memory:")  # nothing to keep
+        self._base = self._open() if stamps or (records / ".index.sqlite").exists() else _connect(
+            ":memory:")  # nothing to keep
         try:
             self.refresh(stamps)
         except sqlite3.Error as error:
@@ -179,7 +181,8 @@ class _IndexFile:
     ) -> None:
         "Bring the index up to date. Raises `sqlite3.Error` where it cannot be written."
         stamps = read_stamps(self.records) if stamps is None else stamps
-        together = hashlib.sha256("\n".join(f"{run} {stamp}" for run, stamp in stamps.items()).encode("utf-8", "surrogateescape")).hexdigest()
+        together = hashlib.sha256("\n".join(f"{run} {stamp}" for run, stamp in stamps.items()).encode(
+            "utf-8", "surrogateescape")).hexdigest()
         going_on = [run for run, in self._base.execute("SELECT run FROM runs WHERE state = 'running'")]
         if not going_on and self._base.execute("SELECT 1 FROM seen WHERE stamp = ?", (together,)).fetchone():
             return
@@ -227,7 +230,8 @@ class _IndexFile:
         columns = [number for number, in self._base.execute("SELECT number FROM columns")]
         for run in runs:
             for number, in self._base.execute("SELECT number FROM runs WHERE run = ?", (run,)).fetchall():
-                self._base.executemany("DELETE FROM cells WHERE column = ? AND number = ?", [(column, number) for column in columns])
+                self._base.executemany("DELETE FROM cells WHERE column = ? AND number = ?",
+                                       [(column, number) for column in columns])
                 self._base.execute("DELETE FROM summaries WHERE number = ?", (number,))
                 self._base.execute("DELETE FROM runs WHERE number = ?", (number,))
             self._base.execute("DELETE FROM damaged WHERE run = ?", (run,))
@@ -245,14 +249,20 @@ class _IndexFile:
             if one is None:
                 damaged.append((run, stamps[run], problem))
                 continue
-            runs.append((number, stamps[run], *(f" {' '.join(one.tags)} " if name == "tags" else _plain(getattr(one, name)) for name in _COLUMNS)))
+            runs.append(
+                (number, stamps[run], *(f" {' '.join(one.tags)} " if name == "tags" else _plain(getattr(one, name))
+                                        for name in _COLUMNS)))
             texts.append((number, dump_summary(one)))
             directions |= {f"metrics.{key}": direction for key, direction in one.directions.items()}
             for kind, values in (("params", one.parameters), ("metrics", one.metrics)):
-                cells += [(columns.setdefault(f"{kind}.{name}", len(columns) + 1), number, _plain(value)) for name, value in values.items()]
+                cells += [(columns.setdefault(f"{kind}.{name}",
+                                              len(columns) + 1), number, _plain(value))
+                          for name, value in values.items()]
         marks = ", ".join("?" * (len(_COLUMNS) + 2))
-        self._base.executemany("INSERT OR IGNORE INTO columns VALUES (?, ?, '')", [(number, name) for name, number in columns.items()])
-        self._base.executemany("UPDATE columns SET direction = ? WHERE name = ?", [(direction, name) for name, direction in directions.items()])
+        self._base.executemany("INSERT OR IGNORE INTO columns VALUES (?, ?, '')",
+                               [(number, name) for name, number in columns.items()])
+        self._base.executemany("UPDATE columns SET direction = ? WHERE name = ?",
+                               [(direction, name) for name, direction in directions.items()])
         self._base.executemany(f"INSERT INTO runs VALUES ({marks})", runs)
         self._base.executemany("INSERT INTO summaries VALUES (?, ?)", texts)
         self._base.executemany("INSERT INTO cells VALUES (?, ?, ?)", sorted(cells, key=lambda cell: cell[:2]))
@@ -266,7 +276,9 @@ class Index(_IndexFile):
         "List what can be asked for."
         if self._columns is None:
             found = self._ask("SELECT name, number, direction FROM columns", [])
-            self._columns = {name: (0, "") for name in _COLUMNS} | {name: (number, direction) for name, number, direction in found}
+            self._columns = {name: (0, "")
+                             for name in _COLUMNS} | {name: (number, direction)
+                                                      for name, number, direction in found}
         return self._columns
 
     def _place(
@@ -286,7 +298,8 @@ class Index(_IndexFile):
         try:
             return self._base.execute(query, values).fetchall()
         except OverflowError:
-            raise ValueError("A number in the filter is too large; whole numbers go up to 9223372036854775807.") from None
+            raise ValueError(
+                "A number in the filter is too large; whole numbers go up to 9223372036854775807.") from None
         except sqlite3.DatabaseError as error:
             if "too large" in str(error) or "too many" in str(error):
                 raise ValueError("The filter is too long.") from None
@@ -318,7 +331,10 @@ class Index(_IndexFile):
         except (ValueError, TypeError, KeyError):  # a damaged page
             self._recover(sqlite3.DatabaseError("damaged"))
             self.refresh()
-            return [load_summary(text, self.records) for text, in self._ask(f"SELECT text FROM ({query}) JOIN summaries USING (number)", one.values)]
+            return [
+                load_summary(text, self.records)
+                for text, in self._ask(f"SELECT text FROM ({query}) JOIN summaries USING (number)", one.values)
+            ]
 
     def count(
         self,
@@ -329,8 +345,10 @@ class Index(_IndexFile):
         "Count runs. Raises `ValueError` for a filter that is not understood."
         one = Filter(condition, sorted({*self.columns(), *known}), self._place)
         tests = ([one.sql()] if condition.strip() else []) + ([] if archived else ["runs.archived = ''"])
-        return self._ask(f"SELECT count(*) FROM runs {'WHERE ' + ' AND '.join(tests) if tests else ''}", one.values)[0][0]
+        return self._ask(f"SELECT count(*) FROM runs {'WHERE ' + ' AND '.join(tests) if tests else ''}",
+                         one.values)[0][0]
 
     def damaged(self) -> list[tuple[Path, str]]:  # the folder of each record that could not be read, and why
         "List what could not be read."
-        return [(self.records / run, problem) for run, problem in self._ask("SELECT run, problem FROM damaged ORDER BY run", [])]
+        return [(self.records / run, problem)
+                for run, problem in self._ask("SELECT run, problem FROM damaged ORDER BY run", [])]

@@ -34,7 +34,9 @@ def collect_curves(
         for run in group.counted.values() or group:
             table = load_metrics(run)
             table = table[(table["metric"] == metric) & table["step"].notna()].drop_duplicates("step", keep="last")
-            tables.append(table.assign(group=place, label=name if len(name) <= 40 else group[0].run)[["group", "label", "step", "value"]])
+            tables.append(
+                table.assign(group=place,
+                             label=name if len(name) <= 40 else group[0].run)[["group", "label", "step", "value"]])
     every = pandas.concat(tables) if tables else pandas.DataFrame(columns=["group", "label", "step", "value"])
     rows = every.groupby(["group", "label", "step"])["value"].agg(mean="mean", low="min", high="max", n="size")
     return rows.reset_index().rename(columns={"label": "name"})
@@ -66,11 +68,18 @@ def plot_curves(
         colour, style = (COLOURS[place], _STYLES[place % 4]) if place < len(COLOURS) else ("0.7", "-")
         n, name = table["n"].max(), table["name"].iloc[0]
         steps = table["step"].astype(int)
-        axes.plot(steps, table["mean"], style, color=colour, marker="o" if len(table) == 1 else "", label=f"{name or 'run'}{f', n = {n}' if n > 1 else ''}" if place < 20 else None)
+        axes.plot(steps,
+                  table["mean"],
+                  style,
+                  color=colour,
+                  marker="o" if len(table) == 1 else "",
+                  label=f"{name or 'run'}{f', n = {n}' if n > 1 else ''}" if place < 20 else None)
         if n > 1:
             axes.fill_between(steps, table["low"], table["high"], color=colour, alpha=0.15, linewidth=0)
     several = len(curves) and curves["n"].max() > 1
-    axes.set(xlabel="step", ylabel=_label_metric(metric, comparison.directions), title=f"How {metric} went" + (" (mean, lowest and highest seed)" if several else ""))
+    axes.set(xlabel="step",
+             ylabel=_label_metric(metric, comparison.directions),
+             title=f"How {metric} went" + (" (mean, lowest and highest seed)" if several else ""))
     if len(curves):
         if legend:
             axes.legend(fontsize=8)
@@ -88,7 +97,9 @@ def pair_values(
     "Collect the values of a parameter and a metric. Raises `ValueError` for a name that no run has."
     columns = [name_column(name, list_columns(runs)) for name in (parameter, metric)]
     rows = [[run.value(column) for column in columns] for run in runs]
-    table = pandas.DataFrame([row for row in rows if row[0] is not None and row[1] is not None and math.isfinite(row[1])], columns=["parameter", "metric"])
+    table = pandas.DataFrame(
+        [row for row in rows if row[0] is not None and row[1] is not None and math.isfinite(row[1])],
+        columns=["parameter", "metric"])
     if not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in table["parameter"]):
         table["parameter"] = table["parameter"].map(str)
     return table.sort_values("parameter", kind="stable", ignore_index=True)
@@ -98,7 +109,8 @@ def _spans_decades(
     values: Sequence[Any],  # of an axis
 ) -> bool:
     "Say whether a logarithmic axis shows more."
-    return len(values) > 0 and all(isinstance(value, (int, float)) and value > 0 for value in values) and max(values) / min(values) > 9.99
+    return len(values) > 0 and all(isinstance(value, (int, float)) and value > 0
+                                   for value in values) and max(values) / min(values) > 9.99
 
 # %% ../../nbs/results/10_plots.ipynb #ef7c5783
 def plot_parameter(
@@ -114,7 +126,13 @@ def plot_parameter(
     axes.plot(table["parameter"], table["metric"], "o", color=COLOURS[0], alpha=0.5, markersize=5)
     is_number, repeats = table["parameter"].dtype != object, len(means) <= 0.6 * len(table)
     if repeats:
-        axes.plot(means.index, means, linestyle="-" if is_number else "none", marker="_", markersize=14, color=COLOURS[1], label="mean")
+        axes.plot(means.index,
+                  means,
+                  linestyle="-" if is_number else "none",
+                  marker="_",
+                  markersize=14,
+                  color=COLOURS[1],
+                  label="mean")
         axes.legend(fontsize=8)
     if _spans_decades(list(table["parameter"])):
         axes.set_xscale("log")
@@ -124,7 +142,9 @@ def plot_parameter(
     directions = {key: way for run in runs for key, way in run.directions.items()}
     key, name = (name_column(one, list_columns(runs)).rpartition(".")[2] for one in (metric, parameter))
     log = ", log scale" if axes.get_xscale() == "log" else ""
-    axes.set(xlabel=f"{name}{log}", ylabel=_label_metric(key, directions), title=f"{key} over {name}, {len(table)} runs")
+    axes.set(xlabel=f"{name}{log}",
+             ylabel=_label_metric(key, directions),
+             title=f"{key} over {name}, {len(table)} runs")
     return axes
 
 # %% ../../nbs/results/10_plots.ipynb #9d86a612
@@ -132,7 +152,9 @@ def scale_values(
     values: Sequence[Any],  # of a parameter or metric, one a run
 ) -> tuple[np.ndarray, list[tuple[float, str]]]:  # each between 0 and 1, nan where missing; places and texts of the ticks
     "Put values on an axis from 0 to 1: numbers by size, decades by their logarithm, texts in order."
-    known = [value for value in values if value is not None and not (isinstance(value, float) and not math.isfinite(value))]
+    known = [
+        value for value in values if value is not None and not (isinstance(value, float) and not math.isfinite(value))
+    ]
     if not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in known):
         texts = sorted({str(value) for value in known})
         place = {text: rank / max(1, len(texts) - 1) for rank, text in enumerate(texts)}
@@ -152,7 +174,8 @@ def plot_parallel(
 ) -> Axes:  # the axes that were drawn on
     "Draw each run as a line through its parameters to its metric. Raises `ValueError` for a name that no run has."
     every = list_columns(runs)
-    chosen = [name_column(name, every) for name in parameters] or [one for one in choose_columns(runs) if one.startswith("params.") and one != f"params.{SEED}"]
+    chosen = [name_column(name, every) for name in parameters
+              ] or [one for one in choose_columns(runs) if one.startswith("params.") and one != f"params.{SEED}"]
     columns = [*chosen, name_column(metric, every)]
     axes = axes or plt.subplots(figsize=(max(5, 1.6 * len(columns)), 3.8), layout="constrained")[1]
     scaled, ticks = zip(*(scale_values([run.value(column) for run in runs]) for column in columns))
@@ -160,12 +183,22 @@ def plot_parallel(
     directions = {name: way for run in runs for name, way in run.directions.items()}
     good = 1 - scaled[-1] if directions.get(key) == "lower" else scaled[-1]
     for line, shade in sorted(zip(zip(*scaled), good), key=lambda one: -1 if np.isnan(one[1]) else one[1]):
-        axes.plot(range(len(columns)), line, color=plt.cm.viridis_r(shade) if not np.isnan(shade) else "0.8", alpha=0.8, linewidth=1.5)
+        axes.plot(range(len(columns)),
+                  line,
+                  color=plt.cm.viridis_r(shade) if not np.isnan(shade) else "0.8",
+                  alpha=0.8,
+                  linewidth=1.5)
     for place, marks in enumerate(ticks):
         axes.axvline(place, color="0.6", linewidth=0.8, zorder=0)
         for height, text in marks:
-            axes.annotate(text[:16], (place, height), xytext=(3, 2), textcoords="offset points", fontsize=8, bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5})
-    axes.set_xticks(range(len(columns)), [column.partition(".")[2] for column in columns[:-1]] + [_label_metric(key, directions).replace(" (", "\n(")])
+            axes.annotate(text[:16], (place, height),
+                          xytext=(3, 2),
+                          textcoords="offset points",
+                          fontsize=8,
+                          bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5})
+    axes.set_xticks(range(len(columns)),
+                    [column.partition(".")[2]
+                     for column in columns[:-1]] + [_label_metric(key, directions).replace(" (", "\n(")])
     axes.set_yticks([])
     axes.set(title=f"{len(runs)} runs, dark is good", xlim=(-0.1, len(columns) - 0.6))
     axes.spines[:].set_visible(False)
@@ -179,10 +212,18 @@ def plot_comparison(
     "Draw the curves of a comparison, a pair of axes a metric."
     counts = [load_metrics(run).groupby("metric")["step"].nunique() for group in comparison.groups for run in group]
     logged = {name for count in counts for name in count[count > 1].index}
-    chosen = list(metrics) or [one for one in dict.fromkeys([comparison.metric, "val_loss", "train_loss", *sorted(logged & set(comparison.directions))]) if one in logged][:4]
+    chosen = list(metrics) or [
+        one for one in dict.fromkeys(
+            [comparison.metric, "val_loss", "train_loss", *sorted(logged & set(comparison.directions))])
+        if one in logged
+    ][:4]
     chosen = chosen or [comparison.metric or "loss"]
     rows = math.ceil(len(chosen) / 2)
-    figure, grid = plt.subplots(rows, min(2, len(chosen)), figsize=(6 * min(2, len(chosen)), 3.8 * rows), squeeze=False, layout="constrained")
+    figure, grid = plt.subplots(rows,
+                                min(2, len(chosen)),
+                                figsize=(6 * min(2, len(chosen)), 3.8 * rows),
+                                squeeze=False,
+                                layout="constrained")
     for place, (metric, axes) in enumerate(zip(chosen, grid.flat)):
         plot_curves(comparison, metric, axes, legend=place == 0)
     for axes in grid.flat[len(chosen):]:

@@ -28,7 +28,10 @@ from .run_table import format_duration
 from .search import find_runs
 
 # %% ../../nbs/results/09_progress.ipynb #c7ef4e2c
-TOTALS = {"epoch": ("epochs", "max_epochs", "num_epochs", "n_epochs"), "step": ("steps", "max_steps", "num_steps", "n_steps", "iterations")}  # parameters by what they count
+TOTALS = {
+    "epoch": ("epochs", "max_epochs", "num_epochs", "n_epochs"),
+    "step": ("steps", "max_steps", "num_steps", "n_steps", "iterations")
+}  # parameters by what they count
 
 
 @dataclass
@@ -50,7 +53,8 @@ def measure_pace(
     seen: dict[int, float] = {}  # time by step, in the order of the log
     for line in lines:
         step, moment, values = line.get("step"), line.get("time_s"), line.get("values")
-        if type(step) is int and isinstance(moment, (int, float)) and isinstance(values, dict) and not all(name.startswith("batch_") for name in values):
+        if type(step) is int and isinstance(moment, (int, float)) and isinstance(
+                values, dict) and not all(name.startswith("batch_") for name in values):
             seen.setdefault(step, moment)
     if not seen:
         return None
@@ -82,7 +86,9 @@ def estimate_by_pace(
         return Estimate(None, f"no parameter says how many {pace.unit}s there will be")
     if pace.done >= pace.total:
         return Estimate(None, f"after the last {pace.unit}")
-    return Estimate(max(0.0, pace.each_s * (pace.total - pace.done) - silent_s), f"{pace.each_s:.3g} s each {pace.unit}" if pace.is_sure else f"by the first {pace.unit}")
+    return Estimate(max(0.0,
+                        pace.each_s * (pace.total - pace.done) - silent_s),
+                    f"{pace.each_s:.3g} s each {pace.unit}" if pace.is_sure else f"by the first {pace.unit}")
 
 
 def estimate_by_others(
@@ -92,7 +98,10 @@ def estimate_by_others(
 ) -> Estimate:
     "Estimate the rest of a run from what earlier ones took."
     counts = [name for names in TOTALS.values() for name in names if name in parameters]
-    alike = [run for run in others if all(run.parameters.get(name) == value for name, value in parameters.items() if name != SEED)]
+    alike = [
+        run for run in others if all(
+            run.parameters.get(name) == value for name, value in parameters.items() if name != SEED)
+    ]
     similar = [run for run in others if all(run.parameters.get(name) == parameters[name] for name in counts)]
     found = [run.duration_s for run in alike or similar if run.duration_s]
     if not found:
@@ -114,7 +123,8 @@ class RunProgress(Tabular):
     done: str = ""  # such as "epoch 3/20", "cell 4/9"
     metric: str = ""  # its name and its last value, such as "val_accuracy 0.973"
     left: Estimate = field(default_factory=lambda: Estimate(None, ""))
-    usage: dict[str, Any] = field(default_factory=dict)  # the last sample: memory_gb, cpu_percent, gpu_percent, gpu_memory_gb
+    usage: dict[str, Any] = field(
+        default_factory=dict)  # the last sample: memory_gb, cpu_percent, gpu_percent, gpu_memory_gb
     cause: str = ""  # why it did not complete
 
     def cells(self) -> tuple[str, ...]:
@@ -122,7 +132,8 @@ class RunProgress(Tabular):
         going = self.state.startswith("running")
         left = "" if not going else "unknown" if self.left.left_s is None else _round(self.left.left_s)
         memory = f"{self.usage['memory_gb']:.2f} GB" if "memory_gb" in self.usage else ""
-        gpus = " ".join(f"{load:.0f} %, {held:.1f} GB" for load, held in zip(self.usage.get("gpu_percent", []), self.usage.get("gpu_memory_gb", [])))
+        gpus = " ".join(f"{load:.0f} %, {held:.1f} GB"
+                        for load, held in zip(self.usage.get("gpu_percent", []), self.usage.get("gpu_memory_gb", [])))
         rest = (memory, gpus, self.left.basis) if going else ("", "", self.cause)
         return self.run, self.state, self.done, self.metric, left, format_duration(self.elapsed_s), *rest
 
@@ -161,7 +172,8 @@ def pick_metric(
     for one in summarize_metrics(dict(line) for line in lines):
         key = metric_key(one["split"], one["name"])
         direction = one["direction"] or find_direction(one["name"])
-        found.append((not direction, (*_SPLITS, one["split"]).index(one["split"]), direction != "higher", f"{key} {float(one['value']):.4g}"))
+        found.append((not direction, (*_SPLITS, one["split"]).index(one["split"]), direction
+                      != "higher", f"{key} {float(one['value']):.4g}"))
     return min(found)[-1] if found else ""
 
 
@@ -171,8 +183,14 @@ def count_cells(
     "Say which cell runs."
     for notebook in sorted(folder.glob("*.ipynb")):
         with suppress(OSError, ValueError, KeyError, TypeError):
-            cells = [cell for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
-            begun = [place for place, cell in enumerate(cells, 1) if cell["metadata"].get("papermill", {}).get("status") not in (None, "pending")]
+            cells = [
+                cell for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+                if cell["cell_type"] == "code"
+            ]
+            begun = [
+                place for place, cell in enumerate(cells, 1)
+                if cell["metadata"].get("papermill", {}).get("status") not in (None, "pending")
+            ]
             return f"cell {max(begun, default=0)}/{len(cells)}"
     return ""
 
@@ -211,9 +229,14 @@ def read_progress(
     if going:
         left = estimate_by_pace(pace, silent) if pace else left
         if pace is None or pace.total is None or not pace.is_sure:
-            others = estimate_by_others(_find_earlier(record["notebook"], record.folder.parent, record["host"]["name"], int(now // 60)), parameters, elapsed)
+            others = estimate_by_others(
+                _find_earlier(record["notebook"], record.folder.parent, record["host"]["name"], int(now // 60)),
+                parameters, elapsed)
             left = others if others.left_s is not None or left.left_s is None else left
-    done = f"{pace.unit} {pace.done}{f'/{pace.total}' if pace.total else ''}" if pace else count_cells(record.folder) if going else ""
-    state = f"running on {record['host']['name']}, seen {record['seen']}" if record.get("elsewhere") else record["state"]
+    done = f"{pace.unit} {pace.done}{f'/{pace.total}' if pace.total else ''}" if pace else count_cells(
+        record.folder) if going else ""
+    state = f"running on {record['host']['name']}, seen {record['seen']}" if record.get(
+        "elsewhere") else record["state"]
     usage = (read_lines(record.folder / "usage.jsonl") or [{}])[-1]
-    return RunProgress(record["id"], record.folder, state, elapsed, done, pick_metric(lines), left, usage, (record["cause"] or {}).get("text", ""))
+    return RunProgress(record["id"], record.folder, state, elapsed, done, pick_metric(lines), left, usage,
+                       (record["cause"] or {}).get("text", ""))

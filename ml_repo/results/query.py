@@ -17,7 +17,8 @@ from ..core.bounds import suggest_nearest
 from ..records.record import STATES
 
 # %% ../../nbs/results/02_query.ipynb #2d3e7f61
-_TOKEN = re.compile(r"""\s*(?:(?P<text>"[^"]*"|'[^']*')|(?P<sign><=|>=|==|!=|<>|[<>=~(),\[\]])|(?P<word>[^\s<>=!~(),\[\]"']+))""")
+_TOKEN = re.compile(
+    r"""\s*(?:(?P<text>"[^"]*"|'[^']*')|(?P<sign><=|>=|==|!=|<>|[<>=~(),\[\]])|(?P<word>[^\s<>=!~(),\[\]"']+))""")
 _SIGNS = {"=": "==", "<>": "!=", "~": "@"}
 
 
@@ -47,7 +48,9 @@ def _split(
     parts, words, place = [], [], 0
     while text[place:].strip():
         if not (found := _TOKEN.match(text, place)):
-            raise ValueError(f"The filter {text[:60]!r} cannot be read from {text[place:].strip()[:20]!r} on. A quote may be missing.")
+            raise ValueError(
+                f"The filter {text[:60]!r} cannot be read from {text[place:].strip()[:20]!r} on. A quote may be missing."
+            )
         place, word = found.end(), found["word"]
         if found["sign"]:
             parts.append(_SIGNS.get(found["sign"], found["sign"]))
@@ -60,7 +63,10 @@ def _split(
 
 # %% ../../nbs/results/02_query.ipynb #86cf37e8
 _KINDS = {"params": "params", "parameters": "params", "param": "params", "metrics": "metrics", "metric": "metrics"}
-ALIASES = {"id": "run", "name": "run", "date": "started", "time": "started", "start": "started", "duration": "duration_s", "tag": "tags", "status": "state", "machine": "host"}
+ALIASES = {
+    "id": "run", "name": "run", "date": "started", "time": "started", "start": "started", "duration": "duration_s",
+    "tag": "tags", "status": "state", "machine": "host"
+}
 
 
 def find_column(
@@ -80,9 +86,11 @@ def find_column(
     for column in (f"{kind}.{one}" for kind in kinds for one in (name, plain)):
         if column in known:
             return column
-    ends = sorted(column for column in known if column.startswith("metrics.") and re.fullmatch(rf"(train|val|test)_{re.escape(name)}", column[8:]))
+    ends = sorted(column for column in known
+                  if column.startswith("metrics.") and re.fullmatch(rf"(train|val|test)_{re.escape(name)}", column[8:]))
     if len(ends) > 1 and "metrics" in kinds:
-        raise ValueError(f"{name!r} was measured on several splits. Say which: {', '.join(column[8:] for column in ends)}.")
+        raise ValueError(
+            f"{name!r} was measured on several splits. Say which: {', '.join(column[8:] for column in ends)}.")
     return ends[0] if ends and "metrics" in kinds else None
 
 # %% ../../nbs/results/02_query.ipynb #2ac1f8e7
@@ -94,7 +102,10 @@ def name_column(
     known = list(known)
     if (column := find_column(name, known)) is None:
         kinds = ("metrics", "params")  # what one has logged is more often meant than what every record has
-        words = list(dict.fromkeys(one.partition(".")[2] or one for one in sorted(known, key=lambda one: (one.partition(".")[0] not in kinds, one))))
+        words = list(
+            dict.fromkeys(
+                one.partition(".")[2] or one
+                for one in sorted(known, key=lambda one: (one.partition(".")[0] not in kinds, one))))
         listed = ", ".join(words[:30]) + (", …" if len(words) > 30 else "")
         raise ValueError(f"No run has a {name!r}.{suggest_nearest(name, words)} There are: {listed}.")
     return column
@@ -190,15 +201,18 @@ def _check_value(
     right: Word,  # what it is compared with
 ) -> None:
     "Check that a comparison makes sense. Raises `ValueError`, since a filter that finds nothing by mistake looks like a result."
-    if column == "started" and not re.fullmatch(r"(\d{4}(-\d\d(-\d\d([T ]\d\d(:\d\d(:\d\d(\.\d+)?Z?)?)?)?)?)?)?", right.text):
-        raise ValueError(f"{right.text!r} is no date. Dates look like 2026-11-22, or '2026-11-22 09:00' in quotes, in UTC.")
+    if column == "started" and not re.fullmatch(r"(\d{4}(-\d\d(-\d\d([T ]\d\d(:\d\d(:\d\d(\.\d+)?Z?)?)?)?)?)?)?",
+                                                right.text):
+        raise ValueError(
+            f"{right.text!r} is no date. Dates look like 2026-11-22, or '2026-11-22 09:00' in quotes, in UTC.")
     if column == "started" and len(right.text) >= 7:
         try:
             datetime.fromisoformat(f"{right.text[:10]}{'-01' * (len(right.text) == 7)}")
         except ValueError:
             raise ValueError(f"{right.text!r} is no day that there is.") from None
     if column == "state" and operator in ("=", "!=") and right.text not in STATES:
-        raise ValueError(f"{right.text!r} is no state.{suggest_nearest(right.text, STATES)} There are: {', '.join(STATES)}.")
+        raise ValueError(
+            f"{right.text!r} is no state.{suggest_nearest(right.text, STATES)} There are: {', '.join(STATES)}.")
     if operator[0] in "<>" and column != "started" and not isinstance(right.value(), (int, float)):
         raise ValueError(f"{right.text!r} is no number, so nothing is {operator} it.")
 

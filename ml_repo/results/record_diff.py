@@ -74,7 +74,8 @@ def _identify_cause(
 ) -> str | None:  # None for a run that was completed
     "Say why a run ended, without what chance adds."
     cause = record.get("cause") or {}
-    known = [cause.get("text")] if cause.get("kind") in ("exception", "error", None) else [cause.get(key) for key in ("kind", "cell", "signal", "exit_status")]
+    known = [cause.get("text")] if cause.get("kind") in (
+        "exception", "error", None) else [cause.get(key) for key in ("kind", "cell", "signal", "exit_status")]
     return json.dumps(known) if cause else None
 
 
@@ -83,7 +84,8 @@ def compare_states(
     second: Record,  # of another
 ) -> Rows:
     "Compare what was run and how it ended."
-    sides = [{key: record.get(key) for key in ("experiment", "notebook", "state", "parents")} for record in (first, second)]
+    sides = [{key: record.get(key)
+              for key in ("experiment", "notebook", "state", "parents")} for record in (first, second)]
     rows = compare_values(*sides)
     if _identify_cause(first) != _identify_cause(second):
         texts = [(record.get("cause") or {}).get("text") for record in (first, second)]
@@ -140,7 +142,8 @@ def compare_modules(
     "Compare the modules that were loaded, where both runs loaded as many."
     sides = [(record.get("code") or {}).get("modules") or {} for record in (first, second)]
     is_same_set = sides[0].get("count") == sides[1].get("count")
-    return compare_values(*({"loaded modules": one["sha256"]} for one in sides)) if is_same_set and all("sha256" in one for one in sides) else []
+    return compare_values(*({"loaded modules": one["sha256"]}
+                            for one in sides)) if is_same_set and all("sha256" in one for one in sides) else []
 
 # %% ../../nbs/results/07_record_diff.ipynb #4e1bd8b5
 def _number(
@@ -160,7 +163,11 @@ def compare_metrics(
     "Compare the last value of each metric."
     both = [{(one.get("split", ""), one["name"]): one for one in record["metrics"]} for record in (first, second)]
     values = [{metric_key(*key): one["value"] for key, one in metrics.items()} for metrics in both]
-    about = {metric_key(*key): (key, one.get("direction") or find_direction(one["name"])) for metrics in both for key, one in metrics.items()}
+    about = {
+        metric_key(*key): (key, one.get("direction") or find_direction(one["name"]))
+        for metrics in both
+        for key, one in metrics.items()
+    }
     rows = compare_values(*values)
     for row in rows:
         (row["split"], row["metric"]), direction = about[row["name"]]
@@ -194,7 +201,8 @@ def compare_packages(
     return (rows if notes else compare_values(*lists) + rows) + notes
 
 # %% ../../nbs/results/07_record_diff.ipynb #98e0f2f5
-MACHINE = ("machine", "gpus", "cuda", "image", "environment", "determinism", "kernel", "libraries", "build")  # fields that decide bits
+MACHINE = ("machine", "gpus", "cuda", "image", "environment", "determinism", "kernel", "libraries", "build"
+           )  # fields that decide bits
 
 
 def _is_known(
@@ -211,13 +219,20 @@ def compare_machines(
 ) -> Rows:  # names such as "machine.cpu"
     "Compare machine, GPUs, container, variables and libraries."
     fields = [field for field in MACHINE if _is_known(first, field) and _is_known(second, field)]
-    sides = [{name: value for field in fields for name, value in _flatten(record[field], field)} for record in (first, second)]
+    sides = [{name: value
+              for field in fields
+              for name, value in _flatten(record[field], field)} for record in (first, second)]
     if all((record.get("image") or {}).get("is_container") for record in (first, second)):
         sides = [{name: value for name, value in side.items() if name != "machine.hostname"} for side in sides]
     rows = [row for row in compare_values(*sides) if not row["name"].startswith("kernel.") or len(row) == 3]
-    missing = {record["id"]: [field for field in MACHINE if not _is_known(record, field) and _is_known(other, field) and other[field]]
-               for record, other in ((first, second), (second, first))}
-    return rows + [{"note": f"{name} does not say, so this is not compared: {', '.join(fields)}."} for name, fields in missing.items() if fields]
+    missing = {
+        record["id"]: [
+            field for field in MACHINE if not _is_known(record, field) and _is_known(other, field) and other[field]
+        ]
+        for record, other in ((first, second), (second, first))
+    }
+    return rows + [{"note": f"{name} does not say, so this is not compared: {', '.join(fields)}."}
+                   for name, fields in missing.items() if fields]
 
 # %% ../../nbs/results/07_record_diff.ipynb #7af9d5c8
 def _read_list(
@@ -283,7 +298,10 @@ def _compare_files(
                          for own, other, known in ((files, others, kept[0]), (others, files, kept[1])))
     rows = compare_values(files, others)
     if not (tells_library_files(first) and tells_library_files(second)):
-        rows = [row for row in rows if len(row) == 3 or not row["name"].startswith((tempfile.gettempdir(), "/tmp/", "/dev/shm/"))]
+        rows = [
+            row for row in rows
+            if len(row) == 3 or not row["name"].startswith((tempfile.gettempdir(), "/tmp/", "/dev/shm/"))
+        ]
     return rows + notes + more
 
 
@@ -292,7 +310,8 @@ def compare_data(
     second: Record,  # of another
 ) -> Rows:
     "Compare fingerprints of data, and the files that were read."
-    return compare_values(*(dict(_flatten(record.get("data") or {})) for record in (first, second))) + _compare_files(first, second, "inputs")
+    return compare_values(*(dict(_flatten(record.get("data") or {}))
+                            for record in (first, second))) + _compare_files(first, second, "inputs")
 
 # %% ../../nbs/results/07_record_diff.ipynb #4eb0677d
 _DATED = (".keras", ".h5", ".hdf5", ".zip", ".gz", ".tgz", ".pdf", ".svg")
@@ -303,7 +322,8 @@ def compare_outputs(
     second: Record,  # of another
 ) -> Rows:
     "Compare weights and the files that were written."
-    weights = [{f"weights of {name}": value for name, value in (record.get("weights") or {}).items()} for record in (first, second)]
+    weights = [{f"weights of {name}": value
+                for name, value in (record.get("weights") or {}).items()} for record in (first, second)]
     files = [row for row in _compare_files(first, second, "outputs") if "note" in row or not (
         "tfevents" in row["name"] or (len(row) == 3 and row["name"].endswith(_DATED)))]
     same = [{"note": "The weights are the same bits."}] if weights[0] and weights[0] == weights[1] and all(

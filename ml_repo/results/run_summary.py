@@ -52,7 +52,8 @@ class RunSummary(Tabular):
 
     def table(self) -> tuple[tuple[str, ...], list[tuple], str]:  # header, rows, caption
         "Say what is in the table: what the run is, its parameters, its metrics."
-        about = [("run", self.run), ("state", self.state), ("why", self.cause), ("experiment", self.experiment), ("tags", ", ".join(self.tags)), ("note", self.note)]
+        about = [("run", self.run), ("state", self.state), ("why", self.cause), ("experiment", self.experiment),
+                 ("tags", ", ".join(self.tags)), ("note", self.note)]
         values = [*self.parameters.items(), *((key, f"{value:.6g}") for key, value in self.metrics.items())]
         return ("", ""), [row for row in about if row[1]] + values, str(self.folder)
 
@@ -69,7 +70,8 @@ class RunSummary(Tabular):
         return self.metrics.get(name) if kind != "params" else None
 
 # %% ../../nbs/results/00_run_summary.ipynb #03f2585d
-ATTRIBUTES = tuple(one.name for one in dataclasses.fields(RunSummary) if one.name not in ("parameters", "metrics", "directions"))
+ATTRIBUTES = tuple(one.name for one in dataclasses.fields(RunSummary)
+                   if one.name not in ("parameters", "metrics", "directions"))
 
 # %% ../../nbs/results/00_run_summary.ipynb #db084816
 def _read_metrics(
@@ -77,7 +79,10 @@ def _read_metrics(
 ) -> tuple[dict[str, float], dict[str, str]]:  # value by key, direction by key
     "Read the last values of a record."
     values = {metric_key(one.get("split", ""), one["name"]): float(one["value"]) for one in metrics}
-    directions = {metric_key(one.get("split", ""), one["name"]): one.get("direction") or find_direction(one["name"]) for one in metrics}
+    directions = {
+        metric_key(one.get("split", ""), one["name"]): one.get("direction") or find_direction(one["name"])
+        for one in metrics
+    }
     return values, {key: direction for key, direction in directions.items() if direction}
 
 # %% ../../nbs/results/00_run_summary.ipynb #50b9efbd
@@ -90,9 +95,12 @@ def _name_repetition(
 ) -> str:  # a word
     "Name what runs share that differ in the seed only."
     code = fields.get("code", {})
-    others = {name: int(value) if isinstance(value, float) and value.is_integer() else value for name, value in parameters.items() if name != SEED}
-    facts = (fields["experiment"], fields["notebook"], fields.get("source_sha256"), (code.get("modules") or {}).get("sha256") or code.get("tree"),
-             fields.get("data"), others)
+    others = {
+        name: int(value) if isinstance(value, float) and value.is_integer() else value
+        for name, value in parameters.items() if name != SEED
+    }
+    facts = (fields["experiment"], fields["notebook"], fields.get("source_sha256"),
+             (code.get("modules") or {}).get("sha256") or code.get("tree"), fields.get("data"), others)
     return hash_bytes(json.dumps(facts, sort_keys=True, default=str).encode("utf-8", "surrogatepass"))[:16]
 
 # %% ../../nbs/results/00_run_summary.ipynb #5658c367
@@ -101,13 +109,19 @@ def summarize_record(
     fields: dict[str, Any],  # of its record.json
 ) -> RunSummary:
     "Reduce a record to what a list shows."
-    parameters = {name: about.get("used", about.get("given", about.get("default"))) for name, about in fields["parameters"].items()}
+    parameters = {
+        name: about.get("used", about.get("given", about.get("default")))
+        for name, about in fields["parameters"].items()
+    }
     metrics, directions = _read_metrics(fields["metrics"])
     code, cause = fields.get("code", {}), fields["cause"] or {}
-    return RunSummary(
-        folder.name, folder, fields["experiment"], fields["notebook"], fields["state"], fields["started"], fields.get("duration_s"), cause.get("text", ""),
-        parameters, metrics, directions, fields["tags"], fields["note"], code.get("commit") or "", code.get("branch") or "",
-        str(fields["host"].get("name") or ""), str(fields.get("archived") or ""), str(fields.get("seen") or ""), _name_repetition(fields, parameters))
+    return RunSummary(folder.name, folder, fields["experiment"], fields["notebook"], fields["state"], fields["started"],
+                      fields.get("duration_s"), cause.get("text", ""), parameters, metrics, directions, fields["tags"],
+                      fields["note"],
+                      code.get("commit") or "",
+                      code.get("branch") or "", str(fields["host"].get("name")
+                                                    or ""), str(fields.get("archived") or ""),
+                      str(fields.get("seen") or ""), _name_repetition(fields, parameters))
 
 # %% ../../nbs/results/00_run_summary.ipynb #8492e226
 def summarize_folder(
@@ -121,7 +135,8 @@ def summarize_folder(
         fields = read_record(folder)
         if fields["state"] == "running":
             fields = fields | {"metrics": summarize_metrics(read_lines(folder / "metrics.jsonl"))}
-    if fields["state"] in ("completed", "failed") and fields.get("door") not in ("import", "within") and not any(name.endswith(".ipynb") for name in os.listdir(folder)):
+    if fields["state"] in ("completed", "failed") and fields.get("door") not in ("import", "within") and not any(
+            name.endswith(".ipynb") for name in os.listdir(folder)):
         raise ValueError("the executed notebook is missing")
     return dataclasses.replace(summarize_record(folder, fields), verified=read_verdict(folder).get("verdict", ""))
 
@@ -130,7 +145,10 @@ def dump_summary(
     summary: RunSummary,  # of a run
 ) -> str:  # JSON, without the folder
     "Write a summary as text."
-    return json.dumps({one.name: getattr(summary, one.name) for one in dataclasses.fields(RunSummary) if one.name != "folder"}, ensure_ascii=False)
+    return json.dumps(
+        {one.name: getattr(summary, one.name)
+         for one in dataclasses.fields(RunSummary) if one.name != "folder"},
+        ensure_ascii=False)
 
 
 def load_summary(

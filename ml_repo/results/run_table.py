@@ -42,7 +42,10 @@ def list_columns(
     for run in runs:
         parameters |= dict.fromkeys(run.parameters)
         metrics |= dict.fromkeys(run.metrics)
-    return [*ATTRIBUTES, *(f"params.{name}" for name in parameters), *(f"metrics.{key}" for key in sorted(metrics, key=_rank))]
+    return [
+        *ATTRIBUTES, *(f"params.{name}" for name in parameters),
+        *(f"metrics.{key}" for key in sorted(metrics, key=_rank))
+    ]
 
 
 def name_columns(
@@ -152,10 +155,16 @@ class Runs(Tabular, list[RunSummary]):
         columns: Sequence[str] = (),  # those that are shown
     ) -> str:  # a line
         "Say how many there are, in which order, and what is the same in all."
-        count = f"{len(self)} of {self.total:,} runs" if self.total > len(self) else f"{len(self)} run{'s' * (len(self) != 1)}"
+        count = f"{len(self)} of {self.total:,} runs" if self.total > len(
+            self) else f"{len(self)} run{'s' * (len(self) != 1)}"
         same = [column for column in list_columns(self) if column.startswith("params.") and column not in columns]
-        said = ", ".join(f"{column[7:]} {format_value(column, self[0].value(column))}" for column in same if self[0].value(column) is not None and not _differs(self, column)) if self else ""
-        return ". ".join(filter(None, [f"{count}, {self.order}" if self.order else count, f"The same in all: {said}" if said and len(self) > 1 else ""]))
+        said = ", ".join(f"{column[7:]} {format_value(column, self[0].value(column))}" for column in same
+                         if self[0].value(column) is not None and not _differs(self, column)) if self else ""
+        return ". ".join(
+            filter(None, [
+                f"{count}, {self.order}" if self.order else count,
+                f"The same in all: {said}" if said and len(self) > 1 else ""
+            ]))
 
     def table(self) -> tuple[list[str], list[list[str]], str]:  # header, rows, caption
         "Say what is in the table: what differs."
@@ -167,13 +176,17 @@ class Runs(Tabular, list[RunSummary]):
         import pandas
 
         columns = list_columns(self)
-        table = pandas.DataFrame({name: [run.value(column) for run in self] for name, column in zip(name_columns(columns), columns)})
+        table = pandas.DataFrame(
+            {name: [run.value(column) for run in self]
+             for name, column in zip(name_columns(columns), columns)})
         table["started"] = pandas.to_datetime(table["started"], utc=True, errors="coerce", format="ISO8601")
         return table.assign(folder=table["folder"].astype(str), tags=[" ".join(run.tags) for run in self])
 
     def to_rows(self) -> list[dict[str, Any]]:  # one a run
         "Give all that is known of each run as plain values, for JSON."
-        return [{name: getattr(run, name) for name in ATTRIBUTES} | {"folder": str(run.folder), "parameters": run.parameters, "metrics": run.metrics} for run in self]
+        return [{name: getattr(run, name)
+                 for name in ATTRIBUTES}
+                | {"folder": str(run.folder), "parameters": run.parameters, "metrics": run.metrics} for run in self]
 
     def to_csv(
         self,
@@ -186,8 +199,10 @@ class Runs(Tabular, list[RunSummary]):
         writer.writerow(name_columns(columns))
         for run in self:
             values = (run.value(column) for column in columns)
-            writer.writerow([" ".join(value) if column == "tags" else json.dumps(value) if isinstance(value, (list, dict)) else value
-                             for column, value in zip(columns, values)])
+            writer.writerow([
+                " ".join(value) if column == "tags" else json.dumps(value) if isinstance(value, (list, dict)) else value
+                for column, value in zip(columns, values)
+            ])
         return file.getvalue()
 
     def save(
@@ -205,7 +220,9 @@ class Runs(Tabular, list[RunSummary]):
             _one_type(self.frame()).to_parquet(file, index=False)
             write_atomic(path, file.getvalue())
         else:
-            raise ValueError(f"{path} has an ending that is not known.{suggest_nearest(path.suffix, ['.csv', '.json', '.parquet'])} There are .csv, .json and .parquet.")
+            raise ValueError(
+                f"{path} has an ending that is not known.{suggest_nearest(path.suffix, ['.csv', '.json', '.parquet'])} There are .csv, .json and .parquet."
+            )
         return path
 
 # %% ../../nbs/results/01_run_table.ipynb #5d387530

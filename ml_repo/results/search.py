@@ -63,7 +63,11 @@ def _order(
 ) -> tuple[str, bool, str]:  # the column, whether the largest comes first, and this in words
     "Understand how to sort. Raises `ValueError` for an unknown column."
     name = sort.removeprefix("-")
-    columns = {name: direction for index in indexes for name, (_, direction) in sorted(index.columns().items(), key=lambda one: one[1][1])}
+    columns = {
+        name: direction
+        for index in indexes
+        for name, (_, direction) in sorted(index.columns().items(), key=lambda one: one[1][1])
+    }
     column = name_column(name, columns)
     better = direction or columns[column] or (find_direction(column) if column.startswith("metrics.") else "")
     largest = better == "higher" or column == "started"
@@ -141,9 +145,12 @@ def best_run(
         raise ValueError(f"direction is {direction!r}, not higher or lower.")
     runs = find_runs(condition, metric, 1, records, direction=direction)
     if not runs:
-        raise ValueError(f"No run matches {condition!r}." if condition else "There are no runs yet. Begin with: ml-repo run NOTEBOOK")
+        raise ValueError(f"No run matches {condition!r}."
+                         if condition else "There are no runs yet. Begin with: ml-repo run NOTEBOOK")
     if "best" not in runs.order:
-        raise ValueError(f"Is more or less {metric} better? Say direction=\"higher\" or direction=\"lower\" (on the command line: --direction higher).")
+        raise ValueError(
+            f"Is more or less {metric} better? Say direction=\"higher\" or direction=\"lower\" (on the command line: --direction higher)."
+        )
     value = runs[0].value(name_column(metric, list_columns(runs)))
     if value is None or math.isnan(value):
         raise ValueError(f"No run{f' that matches {condition!r}' if condition else ''} has a value of {metric}.")
@@ -184,7 +191,10 @@ def find_run(
     homes = find_homes(records)
     if name in ("latest", "last") or name.startswith("best:"):
         return _find_special(name, homes)
-    if exact := [home / name for home in homes if name[:1] != "." and os.sep not in name and (home / name / "record.json").is_file()]:
+    if exact := [
+            home / name for home in homes
+            if name[:1] != "." and os.sep not in name and (home / name / "record.json").is_file()
+    ]:
         return exact[0]
     names = list_names(homes)
     matches = [one for one in names if name and (one.startswith(name) or one.endswith(name))]
@@ -194,9 +204,12 @@ def find_run(
         return names[matches[0]] / matches[0]
     where = f" in {', '.join(map(str, homes))}" if homes else ", since there are no records yet"
     if not matches:
-        raise ValueError(f"No run is named {name!r}{where}.{suggest_nearest(name, [*names, *(one.rpartition('-')[2] for one in names)])} `ml-repo ls` lists the runs.")
+        raise ValueError(
+            f"No run is named {name!r}{where}.{suggest_nearest(name, [*names, *(one.rpartition('-')[2] for one in names)])} `ml-repo ls` lists the runs."
+        )
     listed = "\n  ".join(sorted(matches)[-10:])
-    raise ValueError(f"{name!r} names {len(matches)} runs, and one is needed. Give more of its name:\n  {listed}" + ("\n  …" if len(matches) > 10 else ""))
+    raise ValueError(f"{name!r} names {len(matches)} runs, and one is needed. Give more of its name:\n  {listed}" +
+                     ("\n  …" if len(matches) > 10 else ""))
 
 # %% ../../nbs/results/04_search.ipynb #d5f6c5fc
 def _find_special(
@@ -229,7 +242,8 @@ def load_metrics(
     import pandas
 
     folder = run.folder if isinstance(run, RunSummary) else find_run(run, records)
-    rows = [(line.get("time_s"), line.get("step"), line.get("split", ""), name, metric_key(line.get("split", ""), name), value)
+    rows = [(line.get("time_s"), line.get("step"), line.get("split", ""), name, metric_key(line.get("split", ""),
+                                                                                           name), value)
             for line, name, value in list_values(read_lines(folder / "metrics.jsonl"))]
     table = pandas.DataFrame(rows, columns=["time_s", "step", "split", "name", "metric", "value"])
     return table.astype({"time_s": "float64", "step": "Int64", "value": "float64"})
@@ -245,7 +259,10 @@ def load_model(
     Raises `FileNotFoundError` when its file is not here, `ValueError` when it is not the one that the run made or holds code."""
     folder = run.folder if isinstance(run, RunSummary) else find_run(run, records)
     outputs = read_record(folder).get("outputs", {}).get("files", [])
-    made = {Path(one["path"]).name: one for one in outputs if one["path"].endswith(".keras") and one["path"].startswith("artifacts/")}
+    made = {
+        Path(one["path"]).name: one
+        for one in outputs if one["path"].endswith(".keras") and one["path"].startswith("artifacts/")
+    }
     if not name and len(made) != 1:
         found = f"made {len(made)} models. Say which: {', '.join(made)}" if made else "made no model (an artifact that ends in .keras)"
         raise ValueError(f"The run {folder.name} {found}.")
@@ -254,9 +271,12 @@ def load_model(
         raise ValueError(f"The run {folder.name} made no model {name!r}.{suggest_nearest(name, made)}")
     file = (folder / about["path"]).resolve()
     if not file.is_file():
-        raise FileNotFoundError(f"{folder / about['path']} is not here; artifacts are not kept in git. Copy it from where the run was made, or run it again.")
+        raise FileNotFoundError(
+            f"{folder / about['path']} is not here; artifacts are not kept in git. Copy it from where the run was made, or run it again."
+        )
     if not file.is_relative_to(folder.resolve()) or hash_file(file) != about["sha256"]:
-        raise ValueError(f"{file} is not the file that the run {folder.name} made: its SHA-256 is another one than in the record.")
+        raise ValueError(
+            f"{file} is not the file that the run {folder.name} made: its SHA-256 is another one than in the record.")
     import keras
 
     return keras.models.load_model(file, safe_mode=True)

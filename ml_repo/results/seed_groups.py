@@ -73,7 +73,8 @@ class SeedGroup(list[RunSummary]):
         column: str,  # such as "metrics.val_accuracy" or "params.lr"
     ) -> str:
         "Write a column of a table of settings."
-        return str(self.spread(column[8:]) or "") if column.startswith("metrics.") else format_value(column, self[0].value(column))
+        return str(self.spread(column[8:]) or "") if column.startswith("metrics.") else format_value(
+            column, self[0].value(column))
 
 
 def group_runs(
@@ -93,7 +94,10 @@ def rank_groups(
 ) -> list[SeedGroup]:  # sorted by the mean
     "Sort groups by the mean of a metric."
     means = [(group, spread.mean if (spread := group.spread(metric)) else math.nan) for group in groups]
-    return [group for group, mean in sorted(means, key=lambda one: (math.isnan(one[1]), 0 if math.isnan(one[1]) else -one[1] if largest else one[1]))]
+    return [
+        group for group, mean in sorted(
+            means, key=lambda one: (math.isnan(one[1]), 0 if math.isnan(one[1]) else -one[1] if largest else one[1]))
+    ]
 
 # %% ../../nbs/results/05_seed_groups.ipynb #69118107
 @dataclass(frozen=True)
@@ -143,7 +147,8 @@ def _measure_difference(
         return statistics.stdev(two[seed] - one[seed] for seed in one) / math.sqrt(len(one)), len(one) - 1
     parts = [(statistics.variance(values.values()) / len(values), len(values) - 1) for values in (one, two)]
     total = sum(part for part, _ in parts)
-    return math.sqrt(total), total**2 / sum(part**2 / count for part, count in parts) if total else min(count for _, count in parts)
+    return math.sqrt(total), total**2 / sum(part**2 / count
+                                            for part, count in parts) if total else min(count for _, count in parts)
 
 
 def compare_groups(
@@ -196,35 +201,52 @@ class Comparison(Tabular):
     ) -> str:  # the key of a metric, empty where there is none
         if metric and self.groups:
             if not (key := self.find_metric(metric)):
-                raise ValueError(f"None of these runs has a metric {metric!r}.{suggest_nearest(metric, self.metrics)} There are: {', '.join(self.metrics)}.")
+                raise ValueError(
+                    f"None of these runs has a metric {metric!r}.{suggest_nearest(metric, self.metrics)} There are: {', '.join(self.metrics)}."
+                )
             return key
-        directed = [key for key in self.metrics if key in self.directions and any(group.spread(key) for group in self.groups)]
+        directed = [
+            key for key in self.metrics if key in self.directions and any(group.spread(key) for group in self.groups)
+        ]
         return min(directed, key=lambda key: (not key.startswith("val_"), key), default="")
 
     def _find_best(self) -> SeedGroup | None:
         "Find the group with the best mean."
-        measured = [group for group in self.groups if self.metric and group.spread(self.metric) and math.isfinite(group.spread(self.metric).mean)]
+        measured = [
+            group for group in self.groups
+            if self.metric and group.spread(self.metric) and math.isfinite(group.spread(self.metric).mean)
+        ]
         sign = -1 if self.directions.get(self.metric) == "higher" else 1
-        return min(measured, key=lambda group: sign * group.spread(self.metric).mean) if measured and self.metric in self.directions else None
+        return min(measured, key=lambda group: sign * group.spread(self.metric).mean
+                   ) if measured and self.metric in self.directions else None
 
     def columns(self) -> list[str]:  # columns
         "Choose parameters that differ between the groups, and metrics that differ at all."
         firsts = [group[0] for group in self.groups]
-        fixed = [column for column in choose_columns(firsts) if column.startswith("params.") or column == "experiment"] if len(firsts) > 1 else []
+        fixed = [column for column in choose_columns(firsts)
+                 if column.startswith("params.") or column == "experiment"] if len(firsts) > 1 else []
         metrics = [column for column in choose_columns(self.runs) if column.startswith("metrics.")]
-        return [column for column in fixed if column != f"params.{SEED}"] + sorted(metrics, key=lambda column: column[8:] != self.metric)
+        return [column for column in fixed if column != f"params.{SEED}"] + sorted(
+            metrics, key=lambda column: column[8:] != self.metric)
 
     def differences(self) -> list[tuple[SeedGroup, Difference]]:  # of each other group to the best
         "Compare every group with the best."
-        others = [group for group in self.groups if group is not self.best and group.spread(self.metric)] if self.best is not None else []
+        others = [group for group in self.groups
+                  if group is not self.best and group.spread(self.metric)] if self.best is not None else []
         pairs = max(1, len(others) * (len(others) + 1) / 2)  # the best was chosen among all
         return [(group, compare_groups(self.best, group, self.metric, 1 - 0.05 / pairs)) for group in others]
 
     def name_groups(self) -> list[str]:  # such as "lr 0.01, epochs 5"
         "Name each group by what tells it from the others."
         columns = [column for column in self.columns() if not column.startswith("metrics.")]
-        names = [", ".join(f"{label} {format_value(column, group[0].value(column))}" for column, label in zip(columns, name_columns(columns))) for group in self.groups]
-        return [name if name and names.count(name) == 1 else ", ".join(filter(None, [name, group[0].run])) for name, group in zip(names, self.groups)]
+        names = [
+            ", ".join(f"{label} {format_value(column, group[0].value(column))}"
+                      for column, label in zip(columns, name_columns(columns))) for group in self.groups
+        ]
+        return [
+            name if name and names.count(name) == 1 else ", ".join(filter(None, [name, group[0].run]))
+            for name, group in zip(names, self.groups)
+        ]
 
     def table(self) -> tuple[list[str], list[list[str]], str]:  # header, rows, caption
         "Say what is in the table: a row a group."
@@ -233,20 +255,33 @@ class Comparison(Tabular):
         for group in self.groups:
             cells = [group.show(column) for column in columns]
             count, tried = len(group.counted), len({str(run.parameters.get(SEED, run.run)) for run in group})
-            seeds = " ".join(map(str, sorted((run.parameters.get(SEED, "") for run in group.counted.values()), key=lambda seed: (seed if isinstance(seed, (int, float)) else math.inf, str(seed)))))
-            rows.append([group[0].run if len(group) == 1 else f"{len(group)} runs", *cells, f"{count} of {tried}" if count < tried else str(count), seeds, "best" if group is self.best and len(self.groups) > 1 else ""])
+            seeds = " ".join(
+                map(
+                    str,
+                    sorted((run.parameters.get(SEED, "") for run in group.counted.values()),
+                           key=lambda seed: (seed if isinstance(seed, (int, float)) else math.inf, str(seed)))))
+            rows.append([
+                group[0].run if len(group) == 1 else f"{len(group)} runs", *cells,
+                f"{count} of {tried}" if count < tried else str(count), seeds,
+                "best" if group is self.best and len(self.groups) > 1 else ""
+            ])
         return ["run", *name_columns(columns), "n", "seeds", ""], rows, self.caption()
 
     def caption(self) -> str:  # lines
         "Say what the numbers are, and which differences are larger than the noise."
-        lines = ["Mean ± standard deviation over n seeds."] if any(len(group.counted) > 1 for group in self.groups) else []
+        lines = ["Mean ± standard deviation over n seeds."] if any(len(group.counted) > 1
+                                                                   for group in self.groups) else []
         names = {id(group): name for group, name in zip(self.groups, self.name_groups())}
         if self.best is not None and len(self.groups) > 1:
-            told = [(names[id(group)], difference) for group, difference in self.differences() if difference.verdict != "cannot be told"]
+            told = [(names[id(group)], difference) for group, difference in self.differences()
+                    if difference.verdict != "cannot be told"]
             untold = len(self.differences()) - len(told)
-            lines.append(f"Best {self.metric} ({self.directions[self.metric]} is better): {names[id(self.best)]}." + (" Against it, with 95 % confidence for all pairs together:" if told else ""))
+            lines.append(f"Best {self.metric} ({self.directions[self.metric]} is better): {names[id(self.best)]}." +
+                         (" Against it, with 95 % confidence for all pairs together:" if told else ""))
             lines += [f"  {name}: {difference}" for name, difference in told]
-            lines += [f"{'The others' if told else 'The differences'} cannot be told from noise: three seeds of each setting that show a spread are a good start."] if untold else []
+            lines += [
+                f"{'The others' if told else 'The differences'} cannot be told from noise: three seeds of each setting that show a spread are a good start."
+            ] if untold else []
         return "\n".join(lines)
 
     def to_rows(self) -> dict[str, Any]:  # groups and differences
@@ -255,9 +290,18 @@ class Comparison(Tabular):
         for group, name in zip(self.groups, self.name_groups()):
             spreads = {metric: asdict(spread) for metric in self.metrics if (spread := group.spread(metric))}
             parameters = {key: value for key, value in group[0].parameters.items() if key != SEED}
-            groups.append({"name": name, "runs": [run.run for run in group], "seeds": list(group.counted), "n": len(group.counted), "parameters": parameters, "metrics": spreads})
-        differences = [{"group": groups[self.groups.index(group)]["name"], **asdict(difference), "verdict": difference.verdict} for group, difference in self.differences()]
-        return {"metric": self.metric, "best": groups[self.groups.index(self.best)]["name"] if self.best is not None else None, "groups": groups, "differences": differences}
+            groups.append({
+                "name": name, "runs": [run.run for run in group], "seeds": list(group.counted), "n": len(group.counted),
+                "parameters": parameters, "metrics": spreads
+            })
+        differences = [{
+            "group": groups[self.groups.index(group)]["name"], **asdict(difference), "verdict": difference.verdict
+        } for group, difference in self.differences()]
+        return {
+            "metric": self.metric,
+            "best": groups[self.groups.index(self.best)]["name"] if self.best is not None else None, "groups": groups,
+            "differences": differences
+        }
 
 # %% ../../nbs/results/05_seed_groups.ipynb #59e08b71
 def compare_runs(

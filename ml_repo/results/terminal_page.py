@@ -22,7 +22,8 @@ def _describe_code(
     "Say which code ran."
     if not code.get("commit"):
         return "no commit"
-    changed = "with uncommitted changes" + (f" ({code['patch']})" if code.get("patch") else "") if code.get("is_dirty") else ""
+    changed = "with uncommitted changes" + (f" ({code['patch']})" if code.get("patch") else "") if code.get(
+        "is_dirty") else ""
     return " ".join(filter(None, [code["commit"][:10], f"on {code['branch']}" if code.get("branch") else "", changed]))
 
 
@@ -41,7 +42,8 @@ def _describe_packages(
     "Say whether the packages were those of the lock."
     if "matches_lock" not in packages:
         return ""
-    return "as locked" if packages["matches_lock"] else "not as locked: " + ", ".join(str(one) for name in ("differ", "missing", "extra") for one in packages.get(name, []))[:200]
+    return "as locked" if packages["matches_lock"] else "not as locked: " + ", ".join(
+        str(one) for name in ("differ", "missing", "extra") for one in packages.get(name, []))[:200]
 
 # %% ../../nbs/results/11_terminal_page.ipynb #360442db
 def _describe_verdict(
@@ -49,23 +51,35 @@ def _describe_verdict(
 ) -> list[tuple[str, str]]:  # what, and how it is; empty where nobody has verified it
     "Say what somebody found who ran it again."
     facts = read_verdict(record.folder)
-    apart = [str(one.get("name")) for one in facts.get("items") or [] if one.get("verdict") != "identical" and one.get("counts", True)]
-    causes = [f"{one.get('kind')}: {one.get('text')}" for one in (facts.get("causes") or [])[:1] if facts["verdict"] != "identical"]
+    apart = [
+        str(one.get("name")) for one in facts.get("items") or []
+        if one.get("verdict") != "identical" and one.get("counts", True)
+    ]
+    causes = [
+        f"{one.get('kind')}: {one.get('text')}" for one in (facts.get("causes") or [])[:1]
+        if facts["verdict"] != "identical"
+    ]
     return [("verified", ", ".join(str(facts[name]) for name in ("verdict", "when", "where") if facts.get(name))),
-            ("not the same", ", ".join(apart[:6]) + (f" and {len(apart) - 6} more" if apart[6:] else "")), ("likely cause", "".join(causes))]
+            ("not the same", ", ".join(apart[:6]) + (f" and {len(apart) - 6} more" if apart[6:] else "")),
+            ("likely cause", "".join(causes))]
 
 
 def _describe_end(
     record: Record,  # as `read_record` gives it
 ) -> list[tuple[str, str]]:  # what, and how it is
     "Say how the run ended and where it came from."
-    elsewhere = f"{record['seen']}, in a copy; it runs, or ran, on {record['host']['name']}" if record.get("elsewhere") else ""
+    elsewhere = f"{record['seen']}, in a copy; it runs, or ran, on {record['host']['name']}" if record.get(
+        "elsewhere") else ""
     duration = format_duration(record["duration_s"])
-    rows = [("run", record["id"]), ("state", record["state"] + (f" after {duration}" if duration else "")), ("why", (record["cause"] or {}).get("text", "")),
-            ("last seen", elsewhere), ("experiment", record["experiment"]), ("started", record["started"]), ("note", record["note"]), ("tags", " ".join(record["tags"])),
-            ("archived", record.get("archived") or ""), ("rerun of", (record.get("rerun") or {}).get("of", "")), *_describe_verdict(record), ("notebook", record["notebook"]), ("code", _describe_code(record.get("code") or {})),
+    rows = [("run", record["id"]), ("state", record["state"] + (f" after {duration}" if duration else "")),
+            ("why", (record["cause"] or {}).get("text", "")), ("last seen", elsewhere),
+            ("experiment", record["experiment"]), ("started", record["started"]), ("note", record["note"]),
+            ("tags", " ".join(record["tags"])), ("archived", record.get("archived") or ""),
+            ("rerun of", (record.get("rerun") or {}).get("of", "")), *_describe_verdict(record),
+            ("notebook", record["notebook"]), ("code", _describe_code(record.get("code") or {})),
             ("packages", _describe_packages(record.get("packages") or {})), ("machine", _describe_place(record)),
-            ("image", " ".join(str(value) for key in ("image", "image_digest") if (value := (record.get("image") or {}).get(key))))]
+            ("image", " ".join(
+                str(value) for key in ("image", "image_digest") if (value := (record.get("image") or {}).get(key))))]
     return [(name, str(value)) for name, value in rows if value]
 
 # %% ../../nbs/results/11_terminal_page.ipynb #61771330
@@ -77,7 +91,8 @@ def _describe_parameters(
     for name, about in record["parameters"].items():
         value = about.get("used", about.get("given", about.get("default")))
         if "given" in about or about.get("overwritten"):
-            rows.append((name, format_value(f"params.{name}", value), format_value(f"params.{name}", about.get("default"))))
+            rows.append((name, format_value(f"params.{name}",
+                                            value), format_value(f"params.{name}", about.get("default"))))
     return rows
 
 
@@ -88,9 +103,14 @@ def _describe_metrics(
     curves: dict[str, list[float]] = {}
     for line, name, value in list_values(read_lines(record.folder / "metrics.jsonl")):
         curves.setdefault(metric_key(line.get("split", ""), name), []).append(value)
-    last = {metric_key(one.get("split") or "", one["name"]): (float(one["value"]), one.get("direction") or find_direction(one["name"])) for one in record["metrics"]}
+    last = {
+        metric_key(one.get("split") or "", one["name"]): (float(one["value"]), one.get("direction")
+                                                          or find_direction(one["name"]))
+        for one in record["metrics"]
+    }
     last = last or {key: (values[-1], find_direction(key)) for key, values in curves.items()}  # it is still running
-    return [(key, f"{value:.6g}", direction, draw_line(curves.get(key, [])) if len(curves.get(key, [])) > 1 else "") for key, (value, direction) in last.items()]
+    return [(key, f"{value:.6g}", direction, draw_line(curves.get(key, [])) if len(curves.get(key, [])) > 1 else "")
+            for key, (value, direction) in last.items()]
 
 # %% ../../nbs/results/11_terminal_page.ipynb #fd664d06
 def describe_record(

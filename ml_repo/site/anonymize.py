@@ -12,7 +12,9 @@ from typing import Any
 
 # %% ../../nbs/site/02_anonymize.ipynb #6ce47c52
 _PRIVATE = ("host", "places", "command", "environment", "folder", "seen", "redacted", "inputs", "library_files")
-_PRIVATE_INSIDE = {"machine": ("hostname", "system"), "code": ("remote", "branch", "patch", "left_out"), "image": ("image",)}
+_PRIVATE_INSIDE = {
+    "machine": ("hostname", "system"), "code": ("remote", "branch", "patch", "left_out"), "image": ("image", )
+}
 
 
 def strip_record(
@@ -28,8 +30,11 @@ def strip_record(
     return kept
 
 # %% ../../nbs/site/02_anonymize.ipynb #5dba8311
-_COMMON = frozenset("root user admin ubuntu debian jovyan vscode runner home work workspace workspaces tmp mnt host linux node docker public shared".split())  # names that everybody has
-_WORDS = frozenset("localhost none default data train test model run seed in on of to as at it is".split())  # would make a page unreadable
+_COMMON = frozenset(
+    "root user admin ubuntu debian jovyan vscode runner home work workspace workspaces tmp mnt host linux node docker public shared"
+    .split())  # names that everybody has
+_WORDS = frozenset("localhost none default data train test model run seed in on of to as at it is".split()
+                   )  # would make a page unreadable
 _PATH = re.compile(r"(?<![\w/.<…\\-])(?:(?:file://)?/[\w.@+~-]+/|~[\w-]*[/\\]|[A-Za-z]:[/\\]+)(?:[\w.@+~-]+[/\\]+)*")
 _ADDRESS = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 
@@ -49,10 +54,16 @@ def find_names(
     fields: Mapping[str, Any],  # of a record
 ) -> list[str]:  # the longest first
     "List the names of machines and people that a record holds."
-    machines = {str((fields.get("host") or {}).get("name") or ""), str((fields.get("machine") or {}).get("hostname") or "")}
+    machines = {
+        str((fields.get("host") or {}).get("name") or ""),
+        str((fields.get("machine") or {}).get("hostname") or "")
+    }
     people = {name for text in _walk(fields) for name in re.findall(r"[/\\](?:home|Users)[/\\]([\w.@+-]+)", text)}
-    names = machines | {name.partition(".")[0] for name in machines} | {name for name in people if name.lower() not in _COMMON}
-    return sorted((name for name in names if len(name) > 1 and name.lower() not in _WORDS), key=lambda name: (-len(name), name))
+    names = machines | {name.partition(".")[0]
+                        for name in machines} | {name
+                                                 for name in people if name.lower() not in _COMMON}
+    return sorted((name for name in names if len(name) > 1 and name.lower() not in _WORDS),
+                  key=lambda name: (-len(name), name))
 
 # %% ../../nbs/site/02_anonymize.ipynb #12f7a571
 def make_veil(
@@ -61,7 +72,9 @@ def make_veil(
 ) -> Callable[[str], str]:
     "Make a function that covers paths, mail addresses and the names of machines and people in a text."
     known = find_names(fields)
-    names = "|".join(map(re.escape, [*known, *(name for name in more if len(name) > 1 and name.lower() not in _WORDS and name not in known)]))
+    names = "|".join(
+        map(re.escape,
+            [*known, *(name for name in more if len(name) > 1 and name.lower() not in _WORDS and name not in known)]))
     words = re.compile(rf"(?<![A-Za-z0-9])(?:{names})(?![A-Za-z0-9])") if names else None
 
     def veil(text: str) -> str:
@@ -80,8 +93,12 @@ def veil_tree(
         return veil(value)
     if isinstance(value, list):
         if value and all(isinstance(one, str) for one in value):
-            return veil("".join(value)).splitlines(keepends=True) if any("\n" in one for one in value) else [veil(one) for one in value]
+            return veil("".join(value)).splitlines(keepends=True) if any(
+                "\n" in one for one in value) else [veil(one) for one in value]
         return [veil_tree(one, veil) for one in value]
     if isinstance(value, dict):
-        return {key: one if str(key).startswith("image/") and key != "image/svg+xml" else veil_tree(one, veil) for key, one in value.items()}
+        return {
+            key: one if str(key).startswith("image/") and key != "image/svg+xml" else veil_tree(one, veil)
+            for key, one in value.items()
+        }
     return value

@@ -44,7 +44,8 @@ def make_stamp(
     "Name what a page is made of."
     if run.state == "running":
         return ""
-    files = sorted(file for file in run.folder.iterdir() if file.is_file() and file.name not in _UNSEEN and not file.name.startswith((".lock", ".facts")))
+    files = sorted(file for file in run.folder.iterdir()
+                   if file.is_file() and file.name not in _UNSEEN and not file.name.startswith((".lock", ".facts")))
     parts = [f"{file.name} {hash_file(file)}" for file in files]
     return sha256("\n".join([about, run.verified, *parts]).encode("utf-8", "surrogateescape")).hexdigest()
 
@@ -55,7 +56,8 @@ def _read_stamps(
     "Read what was made before. Raises `ValueError` for a folder that holds other pages."
     if not (folder / STAMPS).is_file():
         if (folder / "index.html").exists():
-            raise ValueError(f"{folder} holds an index.html that was not made by this command. Give another folder, or remove it.")
+            raise ValueError(
+                f"{folder} holds an index.html that was not made by this command. Give another folder, or remove it.")
         return {}
     try:
         known = json.loads((folder / STAMPS).read_bytes())
@@ -93,7 +95,9 @@ class Built:
     damaged: list[tuple[str, str]] = field(default_factory=list)  # name of a record, and why it cannot be shown
 
     def __str__(self) -> str:
-        parts = [f"{self.made:,} made", f"{self.kept:,} as before"] + ([f"{self.removed:,} removed"] if self.removed else []) + ([f"{len(self.damaged):,} that cannot be read"] if self.damaged else [])
+        parts = [f"{self.made:,} made", f"{self.kept:,} as before"
+                 ] + ([f"{self.removed:,} removed"] if self.removed else
+                      []) + ([f"{len(self.damaged):,} that cannot be read"] if self.damaged else [])
         return f"{self.folder / 'index.html'}: pages of runs: {', '.join(parts)}"
 
 # %% ../../nbs/site/11_builder.ipynb #f1e991e8
@@ -110,12 +114,17 @@ def _make_runs(
     for run in runs:
         try:
             if run.run in stamps:
-                raise ValueError(f"another run has the same name; this one is {run.folder}" if not public else "another run has the same name")
+                raise ValueError(f"another run has the same name; this one is {run.folder}"
+                                 if not public else "another run has the same name")
             study = studies.get(run.run, "")
             stamp = make_stamp(run, f"{about} {study}")
             before = known.get(run.run, {})
-            is_known = bool(stamp) and before.get("stamp") == stamp and (built.folder / "runs" / f"{run.run}.html").is_file() and all((built.folder / "figures" / name).is_file() for name in before["figures"])
-            stamps[run.run] = before if is_known else {"stamp": stamp, **_make_run(built.folder, run, public, links, study)}
+            is_known = bool(stamp) and before.get("stamp") == stamp and (
+                built.folder / "runs" / f"{run.run}.html").is_file() and all(
+                    (built.folder / "figures" / name).is_file() for name in before["figures"])
+            stamps[run.run] = before if is_known else {
+                "stamp": stamp, **_make_run(built.folder, run, public, links, study)
+            }
             built.kept, built.made = built.kept + is_known, built.made + (not is_known)
             shown.append(run)
         except Exception as error:  # whatever a record may hold
@@ -131,7 +140,9 @@ def _remove_rest(
     "Remove files that nobody needs any more, also those that an interrupted command has left."
     pages = {name: stamp for name, stamp in stamps.items() if not name.startswith(STUDY)}
     remove_others(built.folder / "runs", {f"{name}.{ending}" for name in pages for ending in ("html", "js")})
-    remove_others(built.folder / "studies", {f"{name.removeprefix(STUDY)}.html" for name in stamps.keys() - pages.keys()})
+    remove_others(built.folder / "studies",
+                  {f"{name.removeprefix(STUDY)}.html"
+                   for name in stamps.keys() - pages.keys()})
     remove_others(built.folder / "figures", {name for stamp in stamps.values() for name in stamp["figures"]})
     remove_others(built.folder / "data", {"runs.js", *(f"packages-{stamp['packages']}.js" for stamp in pages.values())})
     built.removed = sum(not name.startswith(STUDY) for name in known.keys() - stamps.keys())
@@ -146,7 +157,9 @@ def _list_studies(
     "Find the studies that runs are trials of."
     names, found = {run.run for run in runs}, {}
     for folder in find_studies(dict.fromkeys(run.folder.parent for run in runs)):
-        if (mine := [line["run"] for line in list_runs(folder) if line.get("run") in names]) and folder.name not in {one.name for one in found}:
+        if (mine := [line["run"] for line in list_runs(folder) if line.get("run") in names
+                     ]) and folder.name not in {one.name
+                                                for one in found}:
             found[folder] = mine
     return found
 
@@ -156,7 +169,9 @@ def _stamp_study(
     about: str,  # what else decides how its page looks
 ) -> str:  # SHA-256
     "Name what the page of a study is made of."
-    parts = [f"{name} {hash_file(folder / name)}" for name in ("study.yaml", "trials.jsonl") if (folder / name).is_file()]
+    parts = [
+        f"{name} {hash_file(folder / name)}" for name in ("study.yaml", "trials.jsonl") if (folder / name).is_file()
+    ]
     return sha256("\n".join([about, *parts]).encode("utf-8", "surrogateescape")).hexdigest()
 
 # %% ../../nbs/site/11_builder.ipynb #3252c370
@@ -166,9 +181,13 @@ def _sum_up_study(
 ) -> dict[str, Any]:  # name, notebook, trials, metric, result, best
     "Say in a line what a study found."
     best = find_best(page.trials, list(page.study.metrics.values()))
-    result = ", ".join(f"{name} {value:.6g}" for name, value in zip(page.study.metrics, best[0].objectives)) if len(best) == 1 else f"a front of {len(best)} trials" if best else ""
-    return {"name": page.study.name, "notebook": page.study.notebook, "trials": len(page.trials), "varied": ", ".join(page.study.vary), "result": result,
-            "best": next((run for one in best[:1] for run in one.runs if run in runs), "")}
+    result = ", ".join(f"{name} {value:.6g}" for name, value in zip(page.study.metrics, best[0].objectives)) if len(
+        best) == 1 else f"a front of {len(best)} trials" if best else ""
+    return {
+        "name": page.study.name, "notebook": page.study.notebook, "trials": len(page.trials),
+        "varied": ", ".join(page.study.vary), "result": result, "best": next(
+            (run for one in best[:1] for run in one.runs if run in runs), "")
+    }
 
 
 def _make_studies(
@@ -183,9 +202,11 @@ def _make_studies(
     runs, lines, stamps = {run.run: run for run in shown}, [], {}
     for folder, names in studies.items():
         verdicts = {name: runs[name].verified for name in names if name in runs}
-        stamp, key, file = _stamp_study(folder, f"{_find_version()} {public} {links} {verdicts}"), STUDY + folder.name, built.folder / "studies" / f"{folder.name}.html"
+        stamp, key, file = _stamp_study(folder, f"{_find_version()} {public} {links} {verdicts}"
+                                        ), STUDY + folder.name, built.folder / "studies" / f"{folder.name}.html"
         before = known.get(key, {})
-        if before.get("stamp") != stamp or not file.is_file() or not all((built.folder / "figures" / name).is_file() for name in before["figures"]):
+        if before.get("stamp") != stamp or not file.is_file() or not all(
+            (built.folder / "figures" / name).is_file() for name in before["figures"]):
             pictures = Pictures(built.folder / "figures", "../figures/")
             try:
                 page = read_study_page(folder, pictures, public, sorted({runs[name].host for name in verdicts}))
@@ -193,7 +214,10 @@ def _make_studies(
             except Exception as error:  # whatever a study may hold
                 built.damaged.append((key, type(error).__name__ if public else f"{type(error).__name__}: {error}"))
                 continue
-            before = {"stamp": stamp, "figures": sorted(set(pictures.names)), "packages": "", "line": _sum_up_study(page, runs)}
+            before = {
+                "stamp": stamp, "figures": sorted(set(pictures.names)), "packages": "",
+                "line": _sum_up_study(page, runs)
+            }
         stamps[key] = before
         lines.append(before["line"])
     return lines, stamps
@@ -210,11 +234,23 @@ def _make_tables(
     "Make the table of all runs and the page for comparisons."
     experiments = sum_up(runs)
     best = next((one for one in experiments if one["best"]), {"best": "", "name": ""})
-    values = {"experiments": experiments, "studies": studies, "count": len(runs), "condition": condition, "damaged": built.damaged, "best": best["best"], "best_experiment": best["name"],
-              "verified": sum(bool(run.verified) for run in runs), "identical": sum(run.verified == "identical" for run in runs)}
+    values = {
+        "experiments": experiments, "studies": studies, "count": len(runs), "condition": condition,
+        "damaged": built.damaged, "best": best["best"], "best_experiment": best["name"], "verified": sum(
+            bool(run.verified) for run in runs), "identical": sum(run.verified == "identical" for run in runs)
+    }
     write_changed(built.folder / "data" / "runs.js", write_script("ML_REPO_RUNS", list_rows(runs, public)))
-    write_changed(built.folder / "index.html", render_page("gallery.html", "Experiments", ["data/runs.js", "gallery.js"], links=[("compare.html", "Compare"), *links], **values))
-    write_changed(built.folder / "compare.html", render_page("compare.html", "Compare runs", ["data/runs.js", "compare.js"], links=[("index.html", "All runs"), *links]))
+    write_changed(
+        built.folder / "index.html",
+        render_page("gallery.html",
+                    "Experiments", ["data/runs.js", "gallery.js"],
+                    links=[("compare.html", "Compare"), *links],
+                    **values))
+    write_changed(
+        built.folder / "compare.html",
+        render_page("compare.html",
+                    "Compare runs", ["data/runs.js", "compare.js"],
+                    links=[("index.html", "All runs"), *links]))
     for name in ("site.css", "site.js", "gallery.js", "compare.js"):
         write_changed(built.folder / name, read_asset(name))
 
@@ -236,12 +272,17 @@ def build_gallery(
     guide = guide if guide is not None else "../index.html" if (folder.parent / "index.html").is_file() else ""
     links = [(guide, "Guide")] if guide else []
     built = Built(folder, damaged=[(damaged.name, "" if public else reason) for damaged, reason in runs.damaged])
-    inner = [("../index.html", "All runs"), ("../compare.html", "Compare"), *(((guide if "://" in guide else f"../{guide}"), "Guide") for _ in links)]
+    inner = [("../index.html", "All runs"), ("../compare.html", "Compare"),
+             *(((guide if "://" in guide else f"../{guide}"), "Guide") for _ in links)]
     studies = _list_studies(runs)
-    shown, stamps = _make_runs(built, show(runs), known, public, inner, {run: place.name for place, found in studies.items() for run in found})
+    shown, stamps = _make_runs(built, show(runs), known, public, inner,
+                               {run: place.name
+                                for place, found in studies.items()
+                                for run in found})
     searches, more = _make_studies(built, studies, shown, known, public, inner)
     stamps |= more
-    write_atomic(folder / STAMPS, json.dumps(known | stamps, ensure_ascii=False))  # so that what is interrupted here goes on from here
+    write_atomic(folder / STAMPS, json.dumps(known | stamps,
+                                             ensure_ascii=False))  # so that what is interrupted here goes on from here
     _make_tables(built, Runs(shown, runs.order, damaged=runs.damaged), public, condition, links, searches)
     _remove_rest(built, known, stamps)
     write_atomic(folder / STAMPS, json.dumps(stamps, ensure_ascii=False))

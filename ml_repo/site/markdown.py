@@ -18,9 +18,11 @@ if TYPE_CHECKING:  # pages are made seldom
     from xml.etree.ElementTree import Element
 
 # %% ../../nbs/site/01_markdown.ipynb #26bad9b6
-_MATH = frozenset("""math merror mfrac mi mmultiscripts mn mo mover mpadded mphantom mprescripts mroot mrow mspace msqrt mstyle msub msubsup msup mtable mtd mtext mtr
+_MATH = frozenset(
+    """math merror mfrac mi mmultiscripts mn mo mover mpadded mphantom mprescripts mroot mrow mspace msqrt mstyle msub msubsup msup mtable mtd mtext mtr
     munder munderover none menclose""".split())
-_MATH_ATTRIBUTES = frozenset("""accent columnalign columnlines columnspacing depth display displaystyle fence form height largeop linethickness lspace mathvariant maxsize minsize
+_MATH_ATTRIBUTES = frozenset(
+    """accent columnalign columnlines columnspacing depth display displaystyle fence form height largeop linethickness lspace mathvariant maxsize minsize
     movablelimits notation rowlines rowspacing rspace scriptlevel separator stretchy symmetric voffset width""".split())
 
 
@@ -28,10 +30,12 @@ def _write_math(
     element: "Element",  # of MathML
 ) -> str:  # HTML
     "Write the elements that are MathML, with attributes that only set type."
-    inner = escape(unescape(element.text or ""), quote=False) + "".join(_write_math(one) + escape(unescape(one.tail or ""), quote=False) for one in element)
+    inner = escape(unescape(element.text or ""), quote=False) + "".join(
+        _write_math(one) + escape(unescape(one.tail or ""), quote=False) for one in element)
     if element.tag not in _MATH:
         return inner
-    attributes = "".join(f' {name}="{escape(str(value))}"' for name, value in element.attrib.items() if name in _MATH_ATTRIBUTES)
+    attributes = "".join(f' {name}="{escape(str(value))}"' for name, value in element.attrib.items()
+                         if name in _MATH_ATTRIBUTES)
     return f"<{element.tag}{attributes}>{inner}</{element.tag}>"
 
 # %% ../../nbs/site/01_markdown.ipynb #68b1b6db
@@ -58,7 +62,9 @@ def _make_reader() -> Any:
     from mdit_py_plugins.amsmath import amsmath_plugin
     from mdit_py_plugins.dollarmath import dollarmath_plugin
 
-    reader = MarkdownIt("commonmark", {"html": True, "highlight": lambda source, language, _: color_code(source, language)}).enable(["table", "strikethrough"])
+    reader = MarkdownIt("commonmark",
+                        {"html": True, "highlight": lambda source, language, _: color_code(source, language)}).enable(
+                            ["table", "strikethrough"])
     reader.use(dollarmath_plugin, double_inline=True, allow_digits=False, allow_space=False).use(amsmath_plugin)
     for name in ("math_inline", "math_inline_double", "math_block", "math_block_label", "amsmath", "image"):
         reader.add_render_rule(name, _put_aside)
@@ -74,7 +80,8 @@ def _put_aside(
 ) -> str:  # a letter that stands for it
     "Put an equation or an image aside."
     token = tokens[place]
-    made = env["show"](str(token.attrs.get("src", "")), token.content) if token.type == "image" else render_equation(token.content, token.type not in ("math_inline",))
+    made = env["show"](str(token.attrs.get("src", "")), token.content) if token.type == "image" else render_equation(
+        token.content, token.type not in ("math_inline", ))
     env["aside"].append(made)
     return mark_part(len(env["aside"]) - 1)
 
@@ -88,7 +95,8 @@ def _adapt(
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(int(token.tag[1]) + 2, 6)}"
         if token.type == "link_open":
-            token.attrs = {"href": token.attrs["href"], "rel": "noopener noreferrer"} if is_safe_link(str(token.attrs["href"])) else {}
+            token.attrs = {"href": token.attrs["href"], "rel": "noopener noreferrer"} if is_safe_link(
+                str(token.attrs["href"])) else {}
         found = found or token.type in ("html_block", "html_inline") or _adapt(token.children or [])
     return found
 

@@ -35,7 +35,9 @@ def read_notebook(
     except OSError:
         raise
     except Exception as error:  # whatever a file may hold
-        raise ValueError(f"The executed notebook {file.name} cannot be read: {' '.join(str(error).split())[:200] or type(error).__name__}.") from None
+        raise ValueError(
+            f"The executed notebook {file.name} cannot be read: {' '.join(str(error).split())[:200] or type(error).__name__}."
+        ) from None
 
 # %% ../../nbs/site/05_notebook_html.ipynb #8d2a7e40
 def _find_attachment(
@@ -47,7 +49,8 @@ def _find_attachment(
 
     def show(source: str, label: str) -> str:
         found = re.match(r"data:(image/[\w+]+);base64,(.*)", source, re.DOTALL)
-        bundle = {found[1]: found[2]} if found and found[1] != "image/svg+xml" else attachments.get(source.removeprefix("attachment:"), {})
+        bundle = {found[1]: found[2]} if found and found[1] != "image/svg+xml" else attachments.get(
+                      source.removeprefix("attachment:"), {})
         for kind, content in bundle.items():
             if kept := pictures.keep(kind, "".join(content)):
                 return f'<img src="{escape(kept)}" alt="{escape(label)}" loading="lazy">'
@@ -66,7 +69,8 @@ def _render_source(
 ) -> str:  # HTML
     "Show the code of a cell."
     shown = f'<pre class="code">{color_code(source, language)}</pre>'
-    is_hidden = _HIDDEN & set((cell.get("metadata") or {}).get("tags") or []) or re.match(r"#\| ?(hide|echo: ?false|code-fold: ?true)", source)
+    is_hidden = _HIDDEN & set((cell.get("metadata") or {}).get("tags") or []) or re.match(
+        r"#\| ?(hide|echo: ?false|code-fold: ?true)", source)
     return f'<details class="fold"><summary>code</summary>{shown}</details>' if is_hidden else shown
 
 
@@ -83,11 +87,15 @@ def _render_cell(
         made["html"] = render_prose(source, _find_attachment(cell, pictures))
     elif kind == "code":
         made["html"] = _render_source(cell, source, language) if source.strip() else ""
-        made["outputs"] = [html for output in join_streams(cell.get("outputs") or []) if (html := render_output(output, pictures, f"Figure of cell {number}"))]
+        made["outputs"] = [
+            html for output in join_streams(cell.get("outputs") or [])
+            if (html := render_output(output, pictures, f"Figure of cell {number}"))
+        ]
         made["count"] = count if isinstance(count := cell.get("execution_count"), int) else None
     else:
         shown = f'<pre class="raw">{escape(source)}</pre>' if source.strip() else ""
-        made["html"] = f'<details class="fold"><summary>front matter</summary>{shown}</details>' if source.startswith("---\n") else shown
+        made["html"] = f'<details class="fold"><summary>front matter</summary>{shown}</details>' if source.startswith(
+            "---\n") else shown
     return made
 
 # %% ../../nbs/site/05_notebook_html.ipynb #a1d996b0
@@ -97,12 +105,16 @@ def render_cells(
 ) -> list[dict[str, Any]]:  # one a cell: number, kind, source, html, outputs
     "Show the cells of a notebook; one that is damaged says so and does not keep the others from being shown."
     metadata = notebook.get("metadata") or {}
-    language = str((metadata.get("language_info") or {}).get("name") or (metadata.get("kernelspec") or {}).get("language") or "python")
+    language = str((metadata.get("language_info") or {}).get("name")
+                   or (metadata.get("kernelspec") or {}).get("language") or "python")
     made = []
     for number, cell in enumerate(notebook["cells"], 1):
         try:
             made.append(_render_cell(cell, number, language, pictures))
         except Exception as error:  # whatever a file may hold
             text = f"Cell {number} cannot be shown: {type(error).__name__}: {error}"
-            made.append({"number": number, "kind": "raw", "source": "", "html": f'<pre class="error">{escape(text)}</pre>', "outputs": []})
+            made.append({
+                "number": number, "kind": "raw", "source": "", "html": f'<pre class="error">{escape(text)}</pre>',
+                "outputs": []
+            })
     return made

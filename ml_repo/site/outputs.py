@@ -44,7 +44,8 @@ def _join(
     return "".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-_IMAGE = re.compile(r"""<img\b[^<>]*?\bsrc=["'](data:image/(?:png|jpeg|gif|webp);base64,[A-Za-z0-9+/=\s]+)["'][^<>]*>""", re.IGNORECASE)
+_IMAGE = re.compile(
+    r"""<img\b[^<>]*?\bsrc=["'](data:image/(?:png|jpeg|gif|webp);base64,[A-Za-z0-9+/=\s]+)["'][^<>]*>""", re.IGNORECASE)
 
 
 def _render_table(
@@ -86,7 +87,8 @@ def render_bundle(
     for kind in (*ENDINGS, "image/svg+xml"):
         if kind in data and (source := pictures.keep(kind, _join(data[kind]))):
             return f'<img src="{escape(source)}" alt="{escape(label)}" loading="lazy">'
-    if "text/html" in data and (shown := _render_table(_join(data["text/html"]), pictures, label)) and re.sub(r"<(?!img)[^>]*>|\s", "", shown):
+    if "text/html" in data and (shown := _render_table(_join(data["text/html"]), pictures, label)) and re.sub(
+            r"<(?!img)[^>]*>|\s", "", shown):
         return shown
     if "text/latex" in data:
         return f'<div class="rich">{render_equation(_join(data["text/latex"]).strip().strip("$"), True)}</div>'

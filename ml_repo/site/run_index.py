@@ -17,8 +17,11 @@ from ..results.seed_groups import Comparison, group_runs
 from .anonymize import make_veil, veil_tree
 
 # %% ../../nbs/site/09_run_index.ipynb #764ad8a8
-FACTS = {"run": "run", "experiment": "experiment", "state": "state", "verified": "run again", "started": "started", "duration_s": "duration", "note": "note", "tags": "tags",
-         "cause": "why it ended", "notebook": "notebook", "commit": "commit", "branch": "branch", "host": "machine"}
+FACTS = {
+    "run": "run", "experiment": "experiment", "state": "state", "verified": "run again", "started": "started",
+    "duration_s": "duration", "note": "note", "tags": "tags", "cause": "why it ended", "notebook": "notebook",
+    "commit": "commit", "branch": "branch", "host": "machine"
+}
 PRIVATE = ("branch", "host")
 
 
@@ -29,8 +32,12 @@ def list_catalogue_columns(
     "List the columns of a page."
     values = [column for column in list_columns(runs) if column.startswith(("params.", "metrics."))]
     directions = {f"metrics.{key}": way for run in runs for key, way in run.directions.items()}
-    facts = [{"key": key, "label": label, "kind": "fact", "direction": ""} for key, label in FACTS.items() if not (public and key in PRIVATE)]
-    return facts + [{"key": column, "label": label, "kind": column.partition("s.")[0], "direction": directions.get(column, "")} for column, label in zip(values, name_columns([*FACTS, *values])[len(FACTS):])]
+    facts = [{"key": key, "label": label, "kind": "fact", "direction": ""} for key, label in FACTS.items()
+             if not (public and key in PRIVATE)]
+    return facts + [{
+        "key": column, "label": label, "kind": column.partition("s.")[0], "direction": directions.get(column, "")
+    } for column, label in zip(values,
+                               name_columns([*FACTS, *values])[len(FACTS):])]
 
 # %% ../../nbs/site/09_run_index.ipynb #e5625e64
 def _plain(
@@ -79,9 +86,14 @@ def list_rows(
         column["numeric"] = bool(values) and all(isinstance(value, (int, float)) for value in values)
     words = {word: str(number) for number, word in enumerate(dict.fromkeys(run.repetition for run in runs))}
     keys = [column["key"] for column in columns]
-    shown = [key for key in dict.fromkeys(["run", "state", "verified", *choose_columns(runs), "started"]) if key in keys]
-    return {"columns": columns, "rows": rows, "repetitions": [words[run.repetition] for run in runs], "shown": shown[:24], "metric": _choose_metric(runs),
-            "student": [0.0, *(round(float(stdtrit(freedom, 0.975)), 4) for freedom in range(1, 61))]}
+    shown = [
+        key for key in dict.fromkeys(["run", "state", "verified", *choose_columns(runs), "started"]) if key in keys
+    ]
+    return {
+        "columns": columns, "rows": rows, "repetitions": [words[run.repetition] for run in runs], "shown": shown[:24],
+        "metric": _choose_metric(runs),
+        "student": [0.0, *(round(float(stdtrit(freedom, 0.975)), 4) for freedom in range(1, 61))]
+    }
 
 
 def _choose_metric(
@@ -97,15 +109,23 @@ def _sum_up_one(
     runs: list[RunSummary],  # of it
 ) -> dict[str, Any]:  # name, count, setting, result, best, verified
     "Say what was best in an experiment."
-    found: dict[str, Any] = {"name": name, "count": len(runs), "setting": "", "result": "", "best": "", "verified": "", "started": max(run.started for run in runs)}
+    found: dict[str, Any] = {
+        "name": name, "count": len(runs), "setting": "", "result": "", "best": "", "verified": "",
+        "started": max(run.started for run in runs)
+    }
     compared = Comparison([group for group in group_runs(runs) if group.counted])
     if (best := compared.best) is None:
         return found
     sign = -1 if compared.directions[compared.metric] == "higher" else 1
-    run = min((one for one in best.counted.values() if compared.metric in one.metrics), key=lambda one: sign * one.metrics[compared.metric])
+    run = min((one for one in best.counted.values() if compared.metric in one.metrics),
+              key=lambda one: sign * one.metrics[compared.metric])
     spread = best.spread(compared.metric)
-    setting = Comparison([best, *[group for group in compared.groups if group is not best][:200]], compared.metric).name_groups()[0] if len(compared.groups) > 1 else ""
-    return found | {"setting": setting, "result": f"{compared.metric} {spread}" + (f" over {spread.n} seeds" if spread.n > 1 else ""), "best": run.run, "verified": run.verified}
+    setting = Comparison([best, *[group for group in compared.groups if group is not best][:200]],
+                         compared.metric).name_groups()[0] if len(compared.groups) > 1 else ""
+    return found | {
+        "setting": setting, "result": f"{compared.metric} {spread}" +
+        (f" over {spread.n} seeds" if spread.n > 1 else ""), "best": run.run, "verified": run.verified
+    }
 
 
 def sum_up(
@@ -115,4 +135,6 @@ def sum_up(
     groups: dict[str, list[RunSummary]] = {}
     for run in runs:
         groups.setdefault(run.experiment, []).append(run)
-    return sorted((_sum_up_one(name, list(found)) for name, found in groups.items()), key=lambda one: one["started"], reverse=True)
+    return sorted((_sum_up_one(name, list(found)) for name, found in groups.items()),
+                  key=lambda one: one["started"],
+                  reverse=True)

@@ -40,11 +40,15 @@ def list_commands(
 ) -> list[tuple[str, str]]:  # what a command is for, and the command
     "List the commands that bring a run back."
     run = shlex.quote(record["id"])
-    given = " ".join(f"-p {shlex.quote(name)} {_quote(about['given'])}" for name, about in record["parameters"].items() if "given" in about and not isinstance(about["given"], dict))
+    given = " ".join(f"-p {shlex.quote(name)} {_quote(about['given'])}" for name, about in record["parameters"].items()
+                     if "given" in about and not isinstance(about["given"], dict))
     return [("Is the result the same if it is run again? Says it item by item.", f"ml-repo verify {run}"),
-            ("Run it again, with its code, values, data and number of processors, and keep a new record.", f"ml-repo rerun {run}"),
-            ("Have its files: its commit with what was not committed, its notebook, links to its data.", f"ml-repo checkout {run} ../as-it-was"),
-            ("The same values with the code of today.", f"ml-repo run {shlex.quote(record['notebook'])} {given}".strip())]
+            ("Run it again, with its code, values, data and number of processors, and keep a new record.",
+             f"ml-repo rerun {run}"),
+            ("Have its files: its commit with what was not committed, its notebook, links to its data.",
+             f"ml-repo checkout {run} ../as-it-was"),
+            ("The same values with the code of today.",
+             f"ml-repo run {shlex.quote(record['notebook'])} {given}".strip())]
 
 # %% ../../nbs/site/08_run_page.ipynb #a1b467d5
 @dataclass
@@ -84,30 +88,46 @@ def read_page(
         notebook = _open_notebook(record)
     except (ValueError, OSError) as error:
         problem = str(error)
-    veil = make_veil({**record, "read": [notebook, verdict]}, [str(verdict.get("where", "")).partition(",")[0]]) if public else None
+    veil = make_veil({**record, "read": [notebook, verdict]},
+                     [str(verdict.get("where", "")).partition(",")[0]]) if public else None
     if veil:
         shown = {key: value for key, value in verdict.items() if key not in ("where", "kept", "environment")}
-        record, notebook, verdict = Record(folder, veil_tree(strip_record(record), veil)), veil_tree(notebook, veil), veil_tree(shown, veil)
+        record, notebook, verdict = Record(folder, veil_tree(strip_record(record),
+                                                             veil)), veil_tree(notebook, veil), veil_tree(shown, veil)
     text = patch.read_text(encoding="utf-8", errors="replace")[:2_000_000] if patch.is_file() and not public else ""
-    return RunPage(record, verdict, render_cells(notebook, pictures), read_curves(folder), text, veil(problem) if veil else problem, public)
+    return RunPage(record, verdict, render_cells(notebook, pictures), read_curves(folder), text,
+                   veil(problem) if veil else problem, public)
 
 # %% ../../nbs/site/08_run_page.ipynb #07ac389e
 def _list_facts(
     page: RunPage,  # from `read_page`
 ) -> list[tuple[str, str]]:
     "List what one asks first."
-    rows = [row for row in describe_record(page.record)[0][1] if row[0] not in ("run", "state", "note", "verified", "not the same", "likely cause", "parameters")]
+    rows = [
+        row for row in describe_record(page.record)[0][1]
+        if row[0] not in ("run", "state", "note", "verified", "not the same", "likely cause", "parameters")
+    ]
     memory = (page.record.get("usage") or {}).get("peak_memory_gb")
-    data = [f"{name} ({about['sha256'][:12]})" if isinstance(about, dict) and about.get("sha256") else str(name) for name, about in (page.record.get("data") or {}).items()]
-    return [("experiment", page.record["experiment"]), ("state", describe_record(page.record)[0][1][1][1])] + [row for row in rows if row[0] != "experiment"] + [
-        row for row in (("data", ", ".join(data)), ("memory", f"{memory:.2f} GB at most" if isinstance(memory, (int, float)) else "")) if row[1]]
+    data = [
+        f"{name} ({about['sha256'][:12]})" if isinstance(about, dict) and about.get("sha256") else str(name)
+        for name, about in (page.record.get("data") or {}).items()
+    ]
+    return [("experiment", page.record["experiment"]),
+            ("state", describe_record(page.record)[0][1][1][1])] + [row for row in rows if row[0] != "experiment"] + [
+                row for row in (
+                    ("data", ", ".join(data)),
+                    ("memory", f"{memory:.2f} GB at most" if isinstance(memory, (int, float)) else "")) if row[1]
+            ]
 
 
 def _say_verdict(
     verdict: Mapping[str, Any],  # from `read_verdict`
 ) -> str:  # sentences
     "Say when a run was run again, and what was found."
-    parts = [f"{verdict.get('verdict', '')}, {str(verdict.get('when', ''))[:16].replace('T', ' ')}" + (f", on {verdict['where']}" if verdict.get("where") else "")]
+    parts = [
+        f"{verdict.get('verdict', '')}, {str(verdict.get('when', ''))[:16].replace('T', ' ')}" +
+        (f", on {verdict['where']}" if verdict.get("where") else "")
+    ]
     parts += [f"likely cause, {one.get('kind')}: {one.get('text')}" for one in (verdict.get("causes") or [])[:3]]
     return ". ".join([*parts, *map(str, (verdict.get("notes") or [])[:5])])
 
@@ -116,8 +136,11 @@ def _list_metrics(
     record: Record,  # of a run
 ) -> list[tuple[str, float, str]]:  # key, last value, direction
     "List the last values, those that count first."
-    rows = [(metric_key(one.get("split") or "", one["name"]), float(one["value"]), one.get("direction") or find_direction(one["name"])) for one in record["metrics"]]
-    return sorted(rows, key=lambda row: next((place for place, split in enumerate(("test_", "val_", "train_")) if row[0].startswith(split)), 3))
+    rows = [(metric_key(one.get("split") or "", one["name"]), float(one["value"]), one.get("direction")
+             or find_direction(one["name"])) for one in record["metrics"]]
+    return sorted(rows,
+                  key=lambda row: next((place for place, split in enumerate(("test_", "val_", "train_"))
+                                        if row[0].startswith(split)), 3))
 
 # %% ../../nbs/site/08_run_page.ipynb #2574afdc
 def render_run(
@@ -130,13 +153,35 @@ def render_run(
     from markupsafe import Markup
 
     record = page.record
-    parameters = [(name, format_value(name, about.get("used", about.get("given", about.get("default")))), format_value(name, about.get("default")), "given" in about or bool(about.get("overwritten")))
+    parameters = [(name, format_value(name, about.get("used", about.get("given", about.get("default")))),
+                   format_value(name, about.get("default")), "given" in about or bool(about.get("overwritten")))
                   for name, about in record["parameters"].items()]
     return render_page(
-        "run.html", record["id"], [], "../", is_inline, links=links, is_text=True, study=study, run=record["id"], state=record["state"], verified=page.verdict.get("verdict", ""), note=record["note"],
-        warnings=record["warnings"], facts=_list_facts(page), commands=list_commands(record), parameters=parameters, metrics=[(key, f"{value:.6g}", better) for key, value, better in _list_metrics(record)],
-        charts=Markup(draw_curves(page.curves)), items=[{"name": one.get("name", ""), "verdict": str(one.get("verdict", "")), "detail": one.get("detail", "")} for one in page.verdict.get("items") or []],
-        verdict_text=_say_verdict(page.verdict), problem=page.problem, cells=page.cells, patch=page.patch, patch_html=Markup(color_code(page.patch, "diff")) if page.patch else "", everything=dump_json(dict(record), indent=1))
+        "run.html",
+        record["id"], [],
+        "../",
+        is_inline,
+        links=links,
+        is_text=True,
+        study=study,
+        run=record["id"],
+        state=record["state"],
+        verified=page.verdict.get("verdict", ""),
+        note=record["note"],
+        warnings=record["warnings"],
+        facts=_list_facts(page),
+        commands=list_commands(record),
+        parameters=parameters,
+        metrics=[(key, f"{value:.6g}", better) for key, value, better in _list_metrics(record)],
+        charts=Markup(draw_curves(page.curves)),
+        items=[{"name": one.get("name", ""), "verdict": str(one.get("verdict", "")), "detail": one.get("detail", "")}
+               for one in page.verdict.get("items") or []],
+        verdict_text=_say_verdict(page.verdict),
+        problem=page.problem,
+        cells=page.cells,
+        patch=page.patch,
+        patch_html=Markup(color_code(page.patch, "diff")) if page.patch else "",
+        everything=dump_json(dict(record), indent=1))
 
 # %% ../../nbs/site/08_run_page.ipynb #a0fea482
 def _flatten(
@@ -169,11 +214,21 @@ def _list_sections(
     "Sort the facts of a record into sections."
     code, packages = record.get("code") or {}, record.get("packages") or {}
     files = (record.get("outputs") or {}).get("files") or []
-    results = {f"weights of {name}": str(value)[:16] for name, value in (record.get("weights") or {}).items()} | {one["path"]: f"{one['size_bytes']:,} bytes" for one in files[:50]}
-    about = {"commit": code.get("commit"), "branch": code.get("branch"), "uncommitted changes": code.get("is_dirty"), "loaded modules": str((code.get("modules") or {}).get("sha256"))[:16],
-             "lock": str(packages.get("lock"))[:16], "as locked": packages.get("matches_lock")}
+    results = {f"weights of {name}": str(value)[:16]
+               for name, value in (record.get("weights") or {}).items()
+               } | {one["path"]: f"{one['size_bytes']:,} bytes"
+                    for one in files[:50]}
+    about = {
+        "commit": code.get("commit"), "branch": code.get("branch"), "uncommitted changes": code.get("is_dirty"),
+        "loaded modules": str((code.get("modules") or {}).get("sha256"))[:16], "lock": str(packages.get("lock"))[:16],
+        "as locked": packages.get("matches_lock")
+    }
     machine = {name: value for field in MACHINE for name, value in _flatten(record.get(field) or {}, field)}
-    return {"results": results, "data": dict(_flatten(record.get("data") or {})), "code": {name: value for name, value in about.items() if value not in (None, "None")}, "machine": machine}
+    return {
+        "results": results, "data": dict(_flatten(record.get("data") or {})),
+        "code": {name: value
+                 for name, value in about.items() if value not in (None, "None")}, "machine": machine
+    }
 
 # %% ../../nbs/site/08_run_page.ipynb #37021c99
 def pack_run(

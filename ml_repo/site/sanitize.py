@@ -87,8 +87,13 @@ def _make_cleaner() -> Any:
     import nh3
 
     return nh3.Cleaner(
-        tags=set(TAGS), clean_content_tags=set(_REMOVED), attributes=_ATTRIBUTES, allowed_classes=_CLASSES,
-        filter_style_properties=set(_STYLES), attribute_filter=_change_attribute, url_schemes={"http", "https", "mailto"},
+        tags=set(TAGS),
+        clean_content_tags=set(_REMOVED),
+        attributes=_ATTRIBUTES,
+        allowed_classes=_CLASSES,
+        filter_style_properties=set(_STYLES),
+        attribute_filter=_change_attribute,
+        url_schemes={"http", "https", "mailto"},
         link_rel="noopener noreferrer",
     )
 

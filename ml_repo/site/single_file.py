@@ -45,9 +45,16 @@ def _render_comparison(
     "Put a comparison into one file."
     pages = [read_page(run.folder, Pictures(), public) for run in chosen]
     packed = {page.record["id"]: pack_run(page) for page in pages}
-    scripts = [write_script("ML_REPO_RUNS", list_rows(Runs(_find_repetitions(chosen, runs)), public)), write_script("ML_REPO_FIXED", list(packed)), write_script("ML_REPO_RUN", packed),
-               write_script("ML_REPO_PACKAGES", {packed[page.record["id"]]["packages"]: read_versions(page.record) for page in pages}),
-               write_script("ML_REPO_CODE", {} if public else _compare_code(pages)), read_asset("compare.js")]
+    scripts = [
+        write_script("ML_REPO_RUNS", list_rows(Runs(_find_repetitions(chosen, runs)), public)),
+        write_script("ML_REPO_FIXED", list(packed)),
+        write_script("ML_REPO_RUN", packed),
+        write_script("ML_REPO_PACKAGES",
+                     {packed[page.record["id"]]["packages"]: read_versions(page.record)
+                      for page in pages}),
+        write_script("ML_REPO_CODE", {} if public else _compare_code(pages)),
+        read_asset("compare.js")
+    ]
     return render_page("compare.html", "Compare runs", scripts, is_inline=True)
 
 # %% ../../nbs/site/12_single_file.ipynb #1f799283

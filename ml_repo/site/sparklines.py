@@ -65,11 +65,16 @@ def _draw_chart(
     values = [value for points in curves.values() for _, value in points]
     low, high, left, right = min(values), max(values), min(steps), max(steps)
     place = lambda step, value: f"{48 + (step - left) / ((right - left) or 1) * 330:.1f},{190 - (value - low) / ((high - low) or 1) * 170:.1f}"
-    scale = "".join(f'<line class="axis" x1="48" x2="378" y1="{y}" y2="{y}"/><text x="44" y="{y + 4}" text-anchor="end">{value:.3g}</text>' for value, y in ((low, 190), ((low + high) / 2, 105), (high, 20)))
+    scale = "".join(
+        f'<line class="axis" x1="48" x2="378" y1="{y}" y2="{y}"/><text x="44" y="{y + 4}" text-anchor="end">{value:.3g}</text>'
+        for value, y in ((low, 190), ((low + high) / 2, 105), (high, 20)))
     scale += f'<text x="48" y="208">step {left}</text><text x="378" y="208" text-anchor="end">step {right}</text>'
-    lines = "".join(f'<polyline class="curve s{at % 6}" points="{" ".join(place(*point) for point in points)}"/>' for at, points in enumerate(curves.values()))
+    lines = "".join(f'<polyline class="curve s{at % 6}" points="{" ".join(place(*point) for point in points)}"/>'
+                    for at, points in enumerate(curves.values()))
     words = ", ".join(f"{key} goes from {points[0][1]:.4g} to {points[-1][1]:.4g}" for key, points in curves.items())
-    keys = "".join(f'<span class="key s{at % 6}"><svg class="mini" viewBox="0 0 30 8" aria-hidden="true"><line class="curve s{at % 6}" x1="0" x2="30" y1="4" y2="4"/></svg>{escape(key)}</span>' for at, key in enumerate(curves))
+    keys = "".join(
+        f'<span class="key s{at % 6}"><svg class="mini" viewBox="0 0 30 8" aria-hidden="true"><line class="curve s{at % 6}" x1="0" x2="30" y1="4" y2="4"/></svg>{escape(key)}</span>'
+        for at, key in enumerate(curves))
     return f'<figure><svg viewBox="0 0 390 216" role="img" aria-label="{escape(f"{name} by step: {words}")}">{scale}{lines}</svg><figcaption>{keys}</figcaption></figure>'
 
 

@@ -30,17 +30,25 @@ def list_study_facts(
     counts = [(state, sum(one.state == state for one in trials)) for state in ("complete", "pruned", "failed")]
     done = ", ".join(f"{count:,} {state}" for state, count in counts if count)
     best = find_best(trials, list(study.metrics.values()))
-    rows = [("study", study.name), ("notebook", study.notebook), ("sampler", f"{study.sampler}, seed {study.seed}" + (f", pruner {study.pruner['name']}" if study.pruner else "")),
-            ("given", " ".join(f"{name}={value}" for name, value in study.given.items())), ("metrics", ", ".join(f"{name} ({way} is better)" for name, way in study.metrics.items())),
-            ("repeats", f"{study.repeats} seeds a trial" if study.repeats > 1 else ""), ("trials", (done or "none yet") + (f", of {study.trials:,}" if study.trials else "")),
+    rows = [("study", study.name), ("notebook", study.notebook),
+            ("sampler",
+             f"{study.sampler}, seed {study.seed}" + (f", pruner {study.pruner['name']}" if study.pruner else "")),
+            ("given", " ".join(f"{name}={value}" for name, value in study.given.items())),
+            ("metrics", ", ".join(f"{name} ({way} is better)" for name, way in study.metrics.items())),
+            ("repeats", f"{study.repeats} seeds a trial" if study.repeats > 1 else ""),
+            ("trials", (done or "none yet") + (f", of {study.trials:,}" if study.trials else "")),
             ("best", ", ".join(f"trial {one.number}" for one in best[:20])), ("note", study.note)]
     return [row for row in rows if row[1]]
 
 # %% ../../nbs/site/10_study_page.ipynb #5f69ea33
-_SHOWS = {"history": "Each trial, and the best so far: is it worth going on?", "importance": "How much of the differences each parameter explains.",
-          "slices": "The metric over each parameter: where is it good, and does the best lie at the edge of what was tried?",
-          "parallel": "Each complete trial as a line through its parameters to its metric.", "front": "Two metrics of each trial. No trial beats those of the front in both.",
-          "steps": "How the metric went in each trial, and where trials were given up."}
+_SHOWS = {
+    "history": "Each trial, and the best so far: is it worth going on?",
+    "importance": "How much of the differences each parameter explains.",
+    "slices": "The metric over each parameter: where is it good, and does the best lie at the edge of what was tried?",
+    "parallel": "Each complete trial as a line through its parameters to its metric.",
+    "front": "Two metrics of each trial. No trial beats those of the front in both.",
+    "steps": "How the metric went in each trial, and where trials were given up."
+}
 
 
 def _find_words(
@@ -67,7 +75,9 @@ def _draw(
     for name, figure in draw_outcomes(arrange_outcomes(study, trials)).items():
         content = BytesIO()
         figure.savefig(content, dpi=110, format="png")
-        found.append((pictures.keep("image/png", base64.b64encode(content.getvalue()).decode()), _find_words(figure), _SHOWS[name.partition("-")[0]]))
+        found.append((pictures.keep(
+            "image/png",
+            base64.b64encode(content.getvalue()).decode()), _find_words(figure), _SHOWS[name.partition("-")[0]]))
         close(figure)
     return found
 
@@ -77,7 +87,9 @@ class StudyPage:
     "What a page says of a study."
     study: Study  # without private texts where it is for the public
     trials: list[Trial]  # that have ended, by number
-    pictures: list[tuple[str, str, str]] = field(default_factory=list)  # address, what is written in it, what one looks for; empty before the first trial has ended
+    pictures: list[tuple[str, str, str]] = field(
+        default_factory=list
+    )  # address, what is written in it, what one looks for; empty before the first trial has ended
 
 
 def read_study_page(
@@ -102,8 +114,14 @@ def _list_trials(
 ) -> list[dict[str, Any]]:  # one a trial
     "Make the rows of the table."
     count = len(page.study.metrics or [""])
-    return [{"number": one.number, "state": one.state, "is_best": one.number in best, "text": one.text, "results": [f"{value:.6g}" for value in one.objectives or []][:count] + [""] * (count - len(one.objectives or [])),
-             "values": [format_value(name, one.values.get(name)) for name in page.study.vary], "runs": [(run, run.rpartition("-")[2], run in verdicts, verdicts.get(run, "")) for run in one.runs]} for one in page.trials]
+    return [{
+        "number": one.number, "state": one.state, "is_best": one.number in best, "text": one.text,
+        "results": [f"{value:.6g}"
+                    for value in one.objectives or []][:count] + [""] * (count - len(one.objectives or [])),
+        "values": [format_value(name, one.values.get(name))
+                   for name in page.study.vary], "runs": [(run, run.rpartition("-")[2], run
+                                                           in verdicts, verdicts.get(run, "")) for run in one.runs]
+    } for one in page.trials]
 
 
 def render_study(
@@ -114,9 +132,24 @@ def render_study(
     "Make the page of a study."
     study, best = page.study, find_best(page.trials, list(page.study.metrics.values()))
     write = lambda value: value if isinstance(value, str) else json.dumps(value, default=str)
-    ranges = [(name, write(written), ", ".join(dict.fromkeys(format_value(name, one.values.get(name)) for one in best[:5]))) for name, written in study.vary.items()]
+    ranges = [(name, write(written), ", ".join(
+        dict.fromkeys(format_value(name, one.values.get(name)) for one in best[:5])))
+              for name, written in study.vary.items()]
     cost = sum(one.cost.get("processor", 0.0) for one in page.trials)
-    facts = [row for row in list_study_facts(study, page.trials) if row[0] not in ("study", "note")] + ([("cost", f"{format_value('duration_s', cost)} of processors")] if cost else [])
+    facts = [row for row in list_study_facts(study, page.trials) if row[0] not in ("study", "note")
+             ] + ([("cost", f"{format_value('duration_s', cost)} of processors")] if cost else [])
     first = next((run for one in best for run in one.runs if run in verdicts), "")
-    return render_page("study.html", study.name, [], "../", links=list(links), is_text=True, study=study, facts=facts, ranges=ranges, pictures=page.pictures, best=first,
-                       best_verdict=verdicts.get(first, ""), metrics=list(study.metrics or ["seconds"]), names=list(study.vary), trials=_list_trials(page, verdicts, [one.number for one in best]))
+    return render_page("study.html",
+                       study.name, [],
+                       "../",
+                       links=list(links),
+                       is_text=True,
+                       study=study,
+                       facts=facts,
+                       ranges=ranges,
+                       pictures=page.pictures,
+                       best=first,
+                       best_verdict=verdicts.get(first, ""),
+                       metrics=list(study.metrics or ["seconds"]),
+                       names=list(study.vary),
+                       trials=_list_trials(page, verdicts, [one.number for one in best]))

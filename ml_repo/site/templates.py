@@ -25,9 +25,11 @@ def make_policy(
     scripts: Sequence[str] = (),  # that stand in the page itself; without any they come from files
 ) -> str:  # a Content-Security-Policy
     "Say what a browser may do."
-    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts)
-    return (f"default-src 'none'; script-src {hashes or chr(39) + 'self' + chr(39) + ' file:'}; style-src 'self' file: 'unsafe-inline'; "
-            f"img-src 'self' file: data:; base-uri 'none'; form-action 'none'")
+    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+                      for script in scripts)
+    return (
+        f"default-src 'none'; script-src {hashes or chr(39) + 'self' + chr(39) + ' file:'}; style-src 'self' file: 'unsafe-inline'; "
+        f"img-src 'self' file: data:; base-uri 'none'; form-action 'none'")
 
 # %% ../../nbs/site/07_templates.ipynb #d6b39cdd
 def write_script(
@@ -36,7 +38,8 @@ def write_script(
     key: str = "",  # of the entry that is set, where the variable holds several
 ) -> str:  # JavaScript
     "Write a value as a script."
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"),
+                      default=str).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
     return f"(window.{name} ??= {{}})[{json.dumps(key)}] = {text};\n" if key else f"window.{name} = {text};\n"
 
 # %% ../../nbs/site/07_templates.ipynb #d85af90a
@@ -81,7 +84,11 @@ def render_page(
         head = f'<link rel="stylesheet" href="{prefix}site.css">\n<script src="{prefix}site.js"></script>'
         foot = "".join(f'<script src="{prefix}{name}"></script>\n' for name in scripts)
     defaults = {"site": find_title(), "links": [], "is_text": False, "is_inline": is_inline}
-    return _make_environment().get_template(template).render(defaults | values, title=title, policy=Markup(make_policy(texts)), head=Markup(head), foot=Markup(foot))
+    return _make_environment().get_template(template).render(defaults | values,
+                                                             title=title,
+                                                             policy=Markup(make_policy(texts)),
+                                                             head=Markup(head),
+                                                             foot=Markup(foot))
 
 # %% ../../nbs/site/07_templates.ipynb #f9d805bb
 def hash_makers(

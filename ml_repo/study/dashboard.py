@@ -117,7 +117,10 @@ class _StudyFacts(_StudyNames):
     ) -> dict[str, Any]:
         "Say what a study is, for people."
         study = read_study(self._known[study_id - 1])
-        about = {"notebook": study.notebook, "sampler": study.sampler, "seed": study.seed, "pruner": study.pruner.get("name", ""), "note": study.note}
+        about = {
+            "notebook": study.notebook, "sampler": study.sampler, "seed": study.seed,
+            "pruner": study.pruner.get("name", ""), "note": study.note
+        }
         return {name: value for name, value in about.items() if value != ""}
 
     def get_study_system_attrs(
@@ -140,7 +143,12 @@ class Studies(_StudyFacts):
 
     def _freeze(self, study_id: int) -> FrozenStudy:
         study = read_study(self._known[study_id - 1])
-        return FrozenStudy(study.name, None, self.get_study_user_attrs(study_id), self.get_study_system_attrs(study_id), study_id, directions=self.get_study_directions(study_id))
+        return FrozenStudy(study.name,
+                           None,
+                           self.get_study_user_attrs(study_id),
+                           self.get_study_system_attrs(study_id),
+                           study_id,
+                           directions=self.get_study_directions(study_id))
 
     def get_all_trials(
         self,
@@ -156,7 +164,10 @@ class Studies(_StudyFacts):
             if states is None or frozen.state in states:
                 one = copy.copy(frozen)
                 one._trial_id = study_id * _ROOM + frozen.number
-                one._system_attrs = {name: value for name, value in frozen.system_attrs.items() if not name.startswith("ml_repo:")}
+                one._system_attrs = {
+                    name: value
+                    for name, value in frozen.system_attrs.items() if not name.startswith("ml_repo:")
+                }
                 found.append(one)
         return found
 
@@ -168,7 +179,8 @@ class Studies(_StudyFacts):
         return next(one for one in self.get_all_trials(trial_id // _ROOM) if one._trial_id == trial_id)
 
 # %% ../../nbs/study/13_dashboard.ipynb #907c3f9d
-_ADDRESSES = ((b'src="/static/', b'src="{}/static/'), (b'url_prefix:"/dashboard"', b'url_prefix:"{}/dashboard"'), (b'(null!=e?e:"")', b'("{}")'), (b"`/csv/", b"`{}/csv/"))  # in index.html and bundle.js
+_ADDRESSES = ((b'src="/static/', b'src="{}/static/'), (b'url_prefix:"/dashboard"', b'url_prefix:"{}/dashboard"'),
+              (b'(null!=e?e:"")', b'("{}")'), (b"`/csv/", b"`{}/csv/"))  # in index.html and bundle.js
 
 
 def _answer(
@@ -189,12 +201,16 @@ def make_page(
         if environment.get("HTTP_HOST", "").rpartition(":")[0] not in ("127.0.0.1", "localhost"):
             return _answer(start, "403 Forbidden", "This server answers to 127.0.0.1 only.")
         if environment["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            return _answer(start, "405 Method Not Allowed", "This view changes nothing. Studies are changed with ml-repo tune and ml-repo study.")
+            return _answer(start, "405 Method Not Allowed",
+                           "This view changes nothing. Studies are changed with ml-repo tune and ml-repo study.")
         prefix = environment.get("HTTP_X_FORWARDED_CONTEXT", "").rstrip("/").encode("latin-1")
-        environment["HTTP_ACCEPT_ENCODING"] = "identity" if prefix else environment.get("HTTP_ACCEPT_ENCODING", "identity")
+        environment["HTTP_ACCEPT_ENCODING"] = "identity" if prefix else environment.get(
+            "HTTP_ACCEPT_ENCODING", "identity")
         kept: dict[str, Any] = {}
-        parts = application(environment, lambda status, headers, error=None: kept.update(status=status, headers=headers))
-        headers = [(name, prefix.decode("latin-1") + _strip_host(value) if name == "Location" else value) for name, value in kept["headers"]]
+        parts = application(environment,
+                            lambda status, headers, error=None: kept.update(status=status, headers=headers))
+        headers = [(name, prefix.decode("latin-1") + _strip_host(value) if name == "Location" else value)
+                   for name, value in kept["headers"]]
         kinds = dict(headers).get("Content-Type", "")
         if not prefix or not ("html" in kinds or "javascript" in kinds):
             start(kept["status"], headers)
@@ -202,7 +218,8 @@ def make_page(
         body = b"".join(parts)
         for old, new in _ADDRESSES:
             body = body.replace(old, new.replace(b"{}", prefix))
-        start(kept["status"], [one for one in headers if one[0] != "Content-Length"] + [("Content-Length", str(len(body)))])
+        start(kept["status"],
+              [one for one in headers if one[0] != "Content-Length"] + [("Content-Length", str(len(body)))])
         return [body]
 
     return page

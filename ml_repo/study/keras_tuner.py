@@ -111,8 +111,12 @@ def find_promising(
         for number, (past, following) in enumerate(zip(bracket["rounds"], bracket["rounds"][1:])):
             places = oracle._get_size(bracket["bracket_num"], number + 1) - len(following)
             taken = {one["past_id"] for one in following}
-            waiting = [oracle.trials[one["id"]] for one in past if one["id"] not in taken and one["id"] in oracle.trials]
-            waiting = sorted((one for one in waiting if one.status == "COMPLETED"), key=lambda one: one.score, reverse=oracle.objective.direction == "max")
+            waiting = [
+                oracle.trials[one["id"]] for one in past if one["id"] not in taken and one["id"] in oracle.trials
+            ]
+            waiting = sorted((one for one in waiting if one.status == "COMPLETED"),
+                             key=lambda one: one.score,
+                             reverse=oracle.objective.direction == "max")
             found |= {one.trial_id for one in waiting[:places]}
     return found
 
@@ -125,7 +129,9 @@ def drop_checkpoints(
     oracle = tuner.oracle
     running = [one for one in oracle.trials.values() if one.status not in ("COMPLETED", "FAILED")]
     wanted = [*running, *(one for one in oracle.get_best_trials(keep) if one.status == "COMPLETED")]
-    kept = {one.trial_id for one in wanted} | {one.hyperparameters.values.get("tuner/trial_id") for one in wanted} | find_promising(oracle)
+    kept = {one.trial_id
+            for one in wanted} | {one.hyperparameters.values.get("tuner/trial_id")
+                                  for one in wanted} | find_promising(oracle)
     for name in set(oracle.trials) - kept:
         for file in Path(tuner.get_trial_dir(name)).glob("checkpoint*"):
             file.unlink()
@@ -170,9 +176,11 @@ def explain_failure(
     message: str | None,  # a traceback, as KerasTuner keeps it
 ) -> dict[str, Any]:  # the cause in a record
     "Say why a trial failed."
-    last = ([line for line in (message or "").splitlines() if line.strip()] or ["KerasTuner says no reason."])[-1].strip()
+    last = ([line for line in (message or "").splitlines() if line.strip()]
+            or ["KerasTuner says no reason."])[-1].strip()
     kind = last.partition(":")[0]
-    named = {"exception": kind.rpartition(".")[2]} if kind.replace(".", "").replace("_", "").isalnum() and message else {}
+    named = {"exception": kind.rpartition(".")[2]
+             } if kind.replace(".", "").replace("_", "").isalnum() and message else {}
     return {"kind": "exception", "text": last[:500]} | named
 
 # %% ../../nbs/study/14_keras_tuner.ipynb #c69353cc
@@ -197,7 +205,8 @@ class TrialRecords(Tabular):
         for line in read_lines(self.file.path):
             ends.pop(line["trial"], None)
             with suppress(FileNotFoundError):
-                if "status" in line and parse_record(self.run.folder.parent / line["record"] / "record.json")["state"] in ("completed", "failed"):
+                if "status" in line and parse_record(
+                        self.run.folder.parent / line["record"] / "record.json")["state"] in ("completed", "failed"):
                     ends[line["trial"]] = line["status"], line["message"]
         return ends
 
@@ -206,9 +215,12 @@ class TrialRecords(Tabular):
         found = dict.fromkeys(line["record"] for line in read_lines(self.file.path))
         records = [read_record(folder) for name in found if (folder := self.run.folder.parent / name).is_dir()]
         names = list(dict.fromkeys(name for record in records for name in record["parameters"]))
-        rows = [(record["study"]["trial"], record["id"], record["state"], *(_short(record["parameters"].get(name, {}).get("used", "")) for name in names),
-                 _short(next((one["value"] for one in record["metrics"] if one["name"] == "score"), ""))) for record in records]
-        return ("trial", "run", "state", *names, "score"), sorted(rows, key=lambda row: str(row[0]).zfill(9)), f"search {self.tuner.project_name}"
+        rows = [(record["study"]["trial"], record["id"], record["state"],
+                 *(_short(record["parameters"].get(name, {}).get("used", "")) for name in names),
+                 _short(next((one["value"] for one in record["metrics"] if one["name"] == "score"), "")))
+                for record in records]
+        return ("trial", "run", "state", *names, "score"), sorted(
+            rows, key=lambda row: str(row[0]).zfill(9)), f"search {self.tuner.project_name}"
 
 
 def _short(
@@ -252,7 +264,9 @@ def _log_epoch(
     records.last = records.last or [{}]  # where the user's own `run_trial` calls
     records.last[-1] = dict(logs) | {"epoch": epoch}
     several = getattr(records.tuner, "executions_per_trial", 1) > 1
-    RecordMetrics(records.child).on_epoch_end(epoch, {f"{name}_{len(records.last)}" if several else name: value for name, value in logs.items()})
+    RecordMetrics(records.child).on_epoch_end(
+        epoch, {f"{name}_{len(records.last)}" if several else name: value
+                for name, value in logs.items()})
 
 
 def _end_training(
@@ -273,7 +287,10 @@ def _end(
     oracle = records.tuner.oracle
     names = [name for name in records.last[0] if name != "epoch"] if len(records.last) > 1 else []
     if names:
-        mean = {name: sum(one[name] for one in records.last) / len(records.last) for name in names if all(name in one for one in records.last)}
+        mean = {
+            name: sum(one[name] for one in records.last) / len(records.last)
+            for name in names if all(name in one for one in records.last)
+        }
         RecordMetrics(child).on_epoch_end(records.last[-1]["epoch"], mean)
     checkpoint = Path(records.tuner.get_trial_dir(trial.trial_id)) / "checkpoint.weights.h5"
     if model is not None and checkpoint.is_file() and trial.status == "COMPLETED":
@@ -338,7 +355,9 @@ def record_trials(
     before = dict.fromkeys(line["run"] for line in read_lines(records.file.path) if line.get("run", run.id) != run.id)
     make_whole(tuner)
     extend_object(tuner, _RecordedTuner)
-    facts: dict[str, Any] = {"name": tuner.project_name, "by": f"keras_tuner {keras_tuner.__version__}", "tuner": type(tuner).__name__}
+    facts: dict[str, Any] = {
+        "name": tuner.project_name, "by": f"keras_tuner {keras_tuner.__version__}", "tuner": type(tuner).__name__
+    }
     if isinstance(tuner.oracle, keras_tuner.Oracle):
         mend_search(tuner, records.read_ends())
         facts |= {"seed": tuner.oracle.seed, "trials_before": len(tuner.oracle.trials)}

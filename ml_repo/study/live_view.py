@@ -24,7 +24,8 @@ def describe_values(
     trial: Trial,  # with its values
 ) -> str:  # such as "lr=0.01 units=64"
     "Write the values of a trial."
-    return " ".join(f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in trial.values.items())
+    return " ".join(f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
+                    for name, value in trial.values.items())
 
 
 def describe_result(
@@ -36,7 +37,8 @@ def describe_result(
         return f"failed: {trial.text}".splitlines()[0]
     if trial.state == "pruned":
         return f"pruned at step {max(trial.steps, default=0)}"
-    return ", ".join(f"{name} {value:.6g}" for name, value in zip(study.metrics or {"seconds": ""}, trial.objectives or []))
+    return ", ".join(f"{name} {value:.6g}"
+                     for name, value in zip(study.metrics or {"seconds": ""}, trial.objectives or []))
 
 
 def describe_best(
@@ -70,9 +72,14 @@ def summarize_trials(
     "Say in one line how a study stands."
     counts = Counter(one.state for one in trials)
     ended = counts["complete"] + counts["pruned"] + counts["failed"]
-    parts = [f"{ended} of {limit} done" if limit else f"{ended} done", *(f"{counts[state]} {state}" for state in ("running", "pruned", "failed") if counts[state])]
+    parts = [
+        f"{ended} of {limit} done" if limit else f"{ended} done",
+        *(f"{counts[state]} {state}" for state in ("running", "pruned", "failed") if counts[state])
+    ]
     left = estimate_left(trials, limit, workers) if workers else None
-    return ", ".join(filter(None, [*parts, describe_best(study, trials), f"about {format_duration(left)} left" if left else ""]))
+    return ", ".join(
+        filter(None,
+               [*parts, describe_best(study, trials), f"about {format_duration(left)} left" if left else ""]))
 
 # %% ../../nbs/study/10_live_view.ipynb #0c4b2b58
 def _read_last(
@@ -84,7 +91,8 @@ def _read_last(
     from ml_repo.study.pruners import read_steps
 
     metric = next(iter(driver.study.metrics), None)
-    steps = read_steps(read_lines(driver.folder.parent.parent / run / "metrics.jsonl"), metric) if run and metric else {}
+    steps = read_steps(read_lines(driver.folder.parent.parent / run /
+                                  "metrics.jsonl"), metric) if run and metric else {}
     return f"{metric} {list(steps.values())[-1]:.6g} (step {list(steps)[-1]})" if steps else ""
 
 
@@ -101,7 +109,8 @@ def make_table(
     for name in ("trial", "values", "so far", "run"):
         table.add_column(name, overflow="ellipsis", no_wrap=True)
     for worker in driver.busy():
-        table.add_row(str(worker.trial.number), describe_values(worker.trial), _read_last(driver, worker.run), worker.run.rpartition("-")[2])
+        table.add_row(str(worker.trial.number), describe_values(worker.trial), _read_last(driver, worker.run),
+                      worker.run.rpartition("-")[2])
     return Group(table, Text(summarize_trials(driver.study, trials, driver.limit, len(driver.workers)), style="dim"))
 
 # %% ../../nbs/study/10_live_view.ipynb #b7b7c487
@@ -117,7 +126,8 @@ class LiveView(Viewer):
         from rich.live import Live
 
         self.study, self.console, self._last = study, Console(file=stream or sys.stdout, highlight=False), -1e9
-        self._live = Live(console=self.console, auto_refresh=False, transient=True) if self.console.is_terminal else None
+        self._live = Live(console=self.console, auto_refresh=False,
+                          transient=True) if self.console.is_terminal else None
 
     def __enter__(self) -> "LiveView":
         if self._live is not None:

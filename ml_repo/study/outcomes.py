@@ -36,7 +36,10 @@ class Outcomes:
 
     def complete(self) -> list[Trial]:  # with finite values
         "List the trials that came to a result."
-        return [one for one in self.trials if one.state == "complete" and one.objectives and all(map(math.isfinite, one.objectives))]
+        return [
+            one for one in self.trials
+            if one.state == "complete" and one.objectives and all(map(math.isfinite, one.objectives))
+        ]
 
     def label(self, place: int = 0) -> str:  # such as "val_accuracy (higher is better)"
         "Name a metric and say which way is better."
@@ -48,7 +51,9 @@ def _guess_type(
 ) -> str:  # as a notebook would declare it
     "Say of which type a parameter is."
     kinds = {type(value) for value in values if value is not None}
-    name = "int" if kinds == {int} else "bool" if kinds == {bool} else "str" if kinds == {str} else "float" if kinds <= {int, float} else ""
+    name = "int" if kinds == {
+        int
+    } else "bool" if kinds == {bool} else "str" if kinds == {str} else "float" if kinds <= {int, float} else ""
     return f"Optional[{name}]" if None in values and name else name
 
 
@@ -57,7 +62,11 @@ def arrange_outcomes(
     trials: Sequence[Trial],  # of it
 ) -> Outcomes:
     "Find out what a study varies. Raises `ValueError` where that cannot be read."
-    space = [parse_variation(Parameter(name, _guess_type([one.values[name] for one in trials if name in one.values]), None), written) for name, written in study.vary.items()]
+    space = [
+        parse_variation(Parameter(name, _guess_type([one.values[name] for one in trials
+                                                     if name in one.values]), None), written)
+        for name, written in study.vary.items()
+    ]
     return Outcomes(study, space, list(trials))
 
 
@@ -121,8 +130,12 @@ def scale_trials(
     done = outcomes.complete()
     values = [one.objectives[place] for one in done]
     low, reach = min(values, default=0), (max(values, default=0) - min(values, default=0)) or 1
-    rows = [[scale_value(one, trial.values.get(one.name)) for one in outcomes.space] + [(value - low) / reach if max(values) > low else 0.5] for trial, value in zip(done, values)]
-    return pandas.DataFrame(rows, columns=[*(one.name for one in outcomes.space), "value"], index=[one.number for one in done])
+    rows = [[scale_value(one, trial.values.get(one.name))
+             for one in outcomes.space] + [(value - low) / reach if max(values) > low else 0.5]
+            for trial, value in zip(done, values)]
+    return pandas.DataFrame(rows,
+                            columns=[*(one.name for one in outcomes.space), "value"],
+                            index=[one.number for one in done])
 
 
 def scale_value(
@@ -142,5 +155,6 @@ def list_steps(
     outcomes: Outcomes,  # of a study
 ) -> pandas.DataFrame:  # columns number, state, step, value; what was reported while trials ran
     "List what was reported step by step."
-    rows = [(one.number, one.state, step, value) for one in outcomes.trials for step, value in sorted(one.steps.items()) if math.isfinite(value)]
+    rows = [(one.number, one.state, step, value) for one in outcomes.trials for step, value in sorted(one.steps.items())
+            if math.isfinite(value)]
     return pandas.DataFrame(rows, columns=["number", "state", "step", "value"])

@@ -31,7 +31,8 @@ def make_pruner(
 
     options = {name: value for name, value in study.pruner.items() if name != "name"}
     try:
-        return {"median": MedianPruner, "hyperband": HyperbandPruner, "asha": SuccessiveHalvingPruner}[study.pruner["name"]](**options)
+        return {"median": MedianPruner, "hyperband": HyperbandPruner,
+                "asha": SuccessiveHalvingPruner}[study.pruner["name"]](**options)
     except (TypeError, ValueError) as error:
         raise ParameterError(f"The pruner {study.pruner['name']}: {error}") from None
 
@@ -110,7 +111,10 @@ class TrialJudge:
         self._read(folder)
         if self.pruned_at is None:
             return None
-        return {"kind": "pruned", "text": f"Given up at step {self.pruned_at} by the pruner {self.study.pruner['name']} of the study {self.study.name}: {self._say()}."}
+        return {
+            "kind": "pruned",
+            "text": f"Given up at step {self.pruned_at} by the pruner {self.study.pruner['name']} of the study {self.study.name}: {self._say()}."
+        }
 
     def _read(self, folder: Path) -> None:
         metric = next(iter(self.study.metrics))
@@ -151,7 +155,11 @@ def _judge(
         values = read_objectives(facts["metrics"], list(study.metrics))
     except KeyError as error:
         known = [metric_key(one.get("split", ""), one["name"]) for one in facts["metrics"]]
-        return {"state": "failed", "text": f"{NO_METRIC} {error.args[0]}.{suggest_nearest(error.args[0], known)} It has: {', '.join(known) or 'none'}"[:500]}
+        return {
+            "state": "failed",
+            "text": f"{NO_METRIC} {error.args[0]}.{suggest_nearest(error.args[0], known)} It has: {', '.join(known) or 'none'}"[:
+                                                                                                                                500]
+        }
     if bad := [name for name, value in zip(study.metrics, values) if math.isnan(value)]:
         return {"state": "failed", "text": f"{bad[0]} is nan"}
     return {"state": "complete", "objectives": values}

@@ -234,7 +234,9 @@ class RayWorker:
         self._losses += 1
         if self._losses > LOSSES:
             return "gone", content
-        self.say(f"A machine of the cluster is gone. Trial {self.trial.number} is tried again on another one, with the same values.")
+        self.say(
+            f"A machine of the cluster is gone. Trial {self.trial.number} is tried again on another one, with the same values."
+        )
         self._hand_out()
         return None
 
@@ -289,7 +291,11 @@ class RayCluster:
 
         self.ray, self.workers_per_gpu, self.is_mine = ray, workers_per_gpu, not ray.is_initialized()
         try:
-            about = ray.init(address, namespace="ml_repo", logging_level="ERROR", log_to_driver=False, ignore_reinit_error=True)
+            about = ray.init(address,
+                             namespace="ml_repo",
+                             logging_level="ERROR",
+                             log_to_driver=False,
+                             ignore_reinit_error=True)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise ValueError(f"The Ray cluster at {address} cannot be joined: {_shorten(error)}.") from None
         self.dashboard = getattr(about, "dashboard_url", None) or ""
@@ -307,10 +313,11 @@ class RayCluster:
         for node in self.ray.nodes():
             if node["Alive"]:
                 here = int(node["Resources"].get("CPU", 0) // study.threads)
-                places += min(here, int(node["Resources"].get("GPU", 0) / self.gpus_each())) if self.gpus_each() else here
+                places += min(here, int(node["Resources"].get("GPU", 0) /
+                                        self.gpus_each())) if self.gpus_each() else here
         if not places:
-            raise ValueError(f"No machine of this cluster has {study.threads} processor(s) for a trial" + (" and a GPU." if self.gpus_each() else ".")
-                             + " See what there is: ray status")
+            raise ValueError(f"No machine of this cluster has {study.threads} processor(s) for a trial" +
+                             (" and a GPU." if self.gpus_each() else ".") + " See what there is: ray status")
         return places
 
     def make_workers(
@@ -324,18 +331,25 @@ class RayCluster:
         ray, study, word = self.ray, driver.study, secrets.token_hex(16)
         self.count_places(study)
         if self.dashboard:
-            driver.viewer.say(f"This cluster has its dashboard at {self.dashboard}. Whoever reaches it can run programs there; start Ray with --include-dashboard=false.")
+            driver.viewer.say(
+                f"This cluster has its dashboard at {self.dashboard}. Whoever reaches it can run programs there; start Ray with --include-dashboard=false."
+            )
         (driver.folder / ".ray").write_text(word)
-        setup = {"study": study, "root": driver.root, "folder": driver.folder, "options": options, "argv": list(sys.argv), "word": word, "is_cold": is_cold,
-                 "gpus": self.gpus_each(), "source": hash_source(json.loads((driver.root / study.notebook).read_text(encoding="utf-8"))["cells"])}
+        setup = {
+            "study": study, "root": driver.root, "folder": driver.folder, "options": options, "argv": list(sys.argv),
+            "word": word, "is_cold": is_cold, "gpus": self.gpus_each(), "source": hash_source(
+                json.loads((driver.root / study.notebook).read_text(encoding="utf-8"))["cells"])
+        }
         task = ray.remote(carry_out_trial).options(num_cpus=study.threads, num_gpus=self.gpus_each(), max_retries=0)
 
         def submit(trial: Trial, past: Sequence[Trial]) -> tuple[Any, set[str]]:
             return task.remote(setup, trial, list(past)), {node["NodeID"] for node in ray.nodes() if node["Alive"]}
 
         home = driver.folder.parent.parent
-        return [RayWorker(submit, lambda one, nodes: wait_for_task(ray, one, home, driver.folder, nodes), lambda one, kill: ray.cancel(one, force=kill), driver.viewer.say)
-                for _ in range(count)]
+        return [
+            RayWorker(submit, lambda one, nodes: wait_for_task(ray, one, home, driver.folder, nodes),
+                      lambda one, kill: ray.cancel(one, force=kill), driver.viewer.say) for _ in range(count)
+        ]
 
     def leave(self) -> None:
         "Leave the cluster, which goes on."

@@ -52,7 +52,9 @@ def _draw_random(
     for attempt in range(_TRIES):
         if allows(values := place_point(space, _random_point(study, len(space), number, attempt))):
             return values
-    raise ParameterError(f"None of {_TRIES} points is allowed by the rules {'; '.join(study.constraints)}. Loosen them, or narrow the ranges.")
+    raise ParameterError(
+        f"None of {_TRIES} points is allowed by the rules {'; '.join(study.constraints)}. Loosen them, or narrow the ranges."
+    )
 
 # %% ../../nbs/study/03_samplers.ipynb #3a46d5f9
 def _draw_quasi_random(
@@ -72,7 +74,8 @@ def _draw_quasi_random(
         values = place_point(space, sequence.random(1)[0])
         if allows(values) and (not study.constraints or (number := number - 1) < 0):
             return values
-    raise ParameterError(f"The rules {'; '.join(study.constraints)} allow almost no point. Loosen them, or narrow the ranges.")
+    raise ParameterError(
+        f"The rules {'; '.join(study.constraints)} allow almost no point. Loosen them, or narrow the ranges.")
 
 # %% ../../nbs/study/03_samplers.ipynb #1cdf5e7e
 def _draw_grid(
@@ -119,7 +122,10 @@ def make_distribution(
     if variation.choices:
         return CategoricalDistribution(variation.choices)
     if variation.is_whole:
-        return IntDistribution(int(variation.low), int(variation.high), log=variation.log, step=int(variation.step or 1))
+        return IntDistribution(int(variation.low),
+                               int(variation.high),
+                               log=variation.log,
+                               step=int(variation.step or 1))
     return FloatDistribution(variation.low, variation.high, log=variation.log, step=variation.step)
 
 # %% ../../nbs/study/03_samplers.ipynb #f35c337a
@@ -130,11 +136,19 @@ def freeze_trial(
     "Write a trial as Optuna does."
     from optuna.trial import TrialState, create_trial
 
-    states = {"waiting": TrialState.WAITING, "running": TrialState.RUNNING, "complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+    states = {
+        "waiting": TrialState.WAITING, "running": TrialState.RUNNING, "complete": TrialState.COMPLETE,
+        "pruned": TrialState.PRUNED, "failed": TrialState.FAIL
+    }
     distributions = {one.name: make_distribution(one) for one in space if one.name in trial.values}
     values = trial.objectives if trial.state in ("complete", "pruned") else None
-    return create_trial(state=states[trial.state], values=values, params={name: trial.values[name] for name in distributions}, distributions=distributions,
-                        system_attrs=dict(trial.attributes), intermediate_values=dict(trial.steps))
+    return create_trial(state=states[trial.state],
+                        values=values,
+                        params={name: trial.values[name]
+                                for name in distributions},
+                        distributions=distributions,
+                        system_attrs=dict(trial.attributes),
+                        intermediate_values=dict(trial.steps))
 
 
 def make_view(
@@ -147,7 +161,10 @@ def make_view(
     import optuna
 
     directions = ["maximize" if way == "higher" else "minimize" for way in study.metrics.values()] or ["minimize"]
-    view = optuna.create_study(study_name=study.name, directions=directions, storage=optuna.storages.InMemoryStorage(), **options)
+    view = optuna.create_study(study_name=study.name,
+                               directions=directions,
+                               storage=optuna.storages.InMemoryStorage(),
+                               **options)
     view.add_trials([freeze_trial(one, space) for one in past])
     return view
 
@@ -161,7 +178,9 @@ def _make_sampler(
 
     seed = make_seed(study.seed, number)
     if study.sampler == "cmaes":
-        return CmaEsSampler(seed=seed, independent_sampler=RandomSampler(seed=make_seed(study.seed, number, "alone")), warn_independent_sampling=False)
+        return CmaEsSampler(seed=seed,
+                            independent_sampler=RandomSampler(seed=make_seed(study.seed, number, "alone")),
+                            warn_independent_sampling=False)
     return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True, warn_independent_sampling=False)
 
 
@@ -174,7 +193,11 @@ def _suggest(
         return trial.suggest_categorical(variation.name, variation.choices)
     suggest = trial.suggest_int if variation.is_whole else trial.suggest_float
     step = None if variation.log else int(variation.step or 1) if variation.is_whole else variation.step
-    return suggest(variation.name, variation.low, variation.high, log=variation.log, **({} if step is None else {"step": step}))
+    return suggest(variation.name,
+                   variation.low,
+                   variation.high,
+                   log=variation.log,
+                   **({} if step is None else {"step": step}))
 
 # %% ../../nbs/study/03_samplers.ipynb #b8d9e2fe
 def _draw_learning(

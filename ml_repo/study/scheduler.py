@@ -91,7 +91,10 @@ class Driver:
         known = self.storage.read_all()
         if not self.why_over() and (self.limit is None or len(known) < self.limit):
             return False
-        left = [one for one in known.values() if one.state in ("waiting", "running") and (self.limit is None or one.number < self.limit)]
+        left = [
+            one for one in known.values()
+            if one.state in ("waiting", "running") and (self.limit is None or one.number < self.limit)
+        ]
         return not left or bool(self.why_over())
 
     def work(self) -> None:
@@ -169,7 +172,8 @@ class Driver:
     ) -> None:
         "Tell how a trial ended."
         self.storage.tell(trial)
-        if trial.state == "failed" and trial.text.startswith(NO_METRIC) and not any(one.objectives for one in self.storage.read_all().values()):
+        if trial.state == "failed" and trial.text.startswith(NO_METRIC) and not any(
+                one.objectives for one in self.storage.read_all().values()):
             self.problem = f"Trial {trial.number}: {trial.text}. Name one of these: --metric NAME"
 
     def _retry(
@@ -258,8 +262,9 @@ def count_workers(
     "Say how many workers are of use."
     looks_back = study.sampler in LEARNING or bool(study.pruner)
     if looks_back and wanted > study.lag:
-        viewer.say(f"{wanted} workers are more than the lag of {study.lag}: no more than {study.lag} trials of this study run at a time, so that it can be repeated. "
-                   f"A new study with --lag {wanted} keeps all of them busy.")
+        viewer.say(
+            f"{wanted} workers are more than the lag of {study.lag}: no more than {study.lag} trials of this study run at a time, so that it can be repeated. "
+            f"A new study with --lag {wanted} keeps all of them busy.")
     return min(wanted, study.lag) if looks_back else wanted
 
 # %% ../../nbs/study/08_scheduler.ipynb #2ef2517b
@@ -278,7 +283,9 @@ def _work_with(
     options: dict[str, Any],  # of `run_notebook`
 ) -> None:
     "Let workers work, and end them in any case."
-    setup = {"study": driver.study, "root": driver.root, "folder": driver.folder, "options": options, "argv": list(sys.argv)}
+    setup = {
+        "study": driver.study, "root": driver.root, "folder": driver.folder, "options": options, "argv": list(sys.argv)
+    }
     try:
         driver.workers = [Worker(place, share, driver.folder, setup) for place, share in enumerate(shares)]
         driver.work()
@@ -336,7 +343,9 @@ def run_study(
     wanted = count_workers(study, workers, viewer)
     shares = share_machine(wanted, study.threads, workers_per_gpu) if cluster is None else []
     if cluster is None and hasattr(os, "sched_getaffinity") and wanted * study.threads > len(os.sched_getaffinity(0)):
-        viewer.say(f"{wanted} workers with {study.threads} thread(s) each share {len(os.sched_getaffinity(0))} processors, so they will wait for each other.")
+        viewer.say(
+            f"{wanted} workers with {study.threads} thread(s) each share {len(os.sched_getaffinity(0))} processors, so they will wait for each other."
+        )
     with _keep_warm(root / study.notebook, [] if is_cold else shares) as warm:
         from optuna.exceptions import StorageInternalError
 
@@ -348,7 +357,9 @@ def run_study(
             elif not driver.is_done():
                 _work_with(driver, shares[:_count_needed(driver, wanted)], options | warm)
         except StorageInternalError as error:
-            raise ValueError(f"The storage {hide_password(address)} did not answer: {str(error)[:300]}. Nothing is lost; go on with: ml-repo study resume {study.name}") from error
+            raise ValueError(
+                f"The storage {hide_password(address)} did not answer: {str(error)[:300]}. Nothing is lost; go on with: ml-repo study resume {study.name}"
+            ) from error
         finally:
             storage.leave()
     if driver.stopping:

@@ -43,7 +43,8 @@ class Variation:
         "Write the values as `--vary` does."
         if self.choices:
             return ",".join(map(str, self.choices))
-        return ("log:" if self.log else "") + ":".join(f"{one:.12g}" for one in (self.low, self.high, self.step) if one is not None)
+        return ("log:" if self.log else "") + ":".join(f"{one:.12g}"
+                                                       for one in (self.low, self.high, self.step) if one is not None)
 
 # %% ../../nbs/study/00_search_space.ipynb #a91ed17e
 _FORMS = "Write a list (32,64,128), a range (0:0.5), a range with steps (0:0.5:0.1) or with equal ratios (log:1e-4:1e-1)"
@@ -87,11 +88,15 @@ def _make_range(
     step, is_log = None if entry.get("step") is None else _read_number(entry["step"], variation), bool(entry.get("log"))
     is_whole = "int" in parameter.type
     if not is_whole and "float" not in parameter.type:
-        raise ParameterError(f"{variation}: {parameter.name} is of type {parameter.type}, which has no range. Write its values as a list: {parameter.name}=a,b")
+        raise ParameterError(
+            f"{variation}: {parameter.name} is of type {parameter.type}, which has no range. Write its values as a list: {parameter.name}=a,b"
+        )
     if low >= high:
-        raise ParameterError(f"{variation}: the range begins at {low:g} and ends at {high:g}. Write the lower end first.")
+        raise ParameterError(
+            f"{variation}: the range begins at {low:g} and ends at {high:g}. Write the lower end first.")
     if is_whole and not (low.is_integer() and high.is_integer() and float(step or 1).is_integer()):
-        raise ParameterError(f"{variation}: {parameter.name} takes whole numbers, so the ends and the step must be whole.")
+        raise ParameterError(
+            f"{variation}: {parameter.name} takes whole numbers, so the ends and the step must be whole.")
     if is_log and (low <= 0 or step is not None):
         raise ParameterError(f"{variation}: a range with equal ratios begins above 0 and has no step.")
     if step is not None and not 0 < step <= high - low:
@@ -109,14 +114,19 @@ def parse_variation(
 ) -> Variation:
     "Read what one parameter varies over. Raises `ParameterError`."
     name = f"{parameter.name}={written}" if isinstance(written, str) else parameter.name
-    entry = _split_text(written, name) if isinstance(written, str) else {"choices": written} if isinstance(written, list) else written
+    entry = _split_text(written, name) if isinstance(
+        written, str) else {"choices": written} if isinstance(written, list) else written
     known = ("choices", "low", "high", "step", "log", "when", "range")
     if not isinstance(entry, Mapping) or any(key not in known for key in entry):
         wrong = next((key for key in entry if key not in known), "") if isinstance(entry, Mapping) else entry
-        raise ParameterError(f"{name}: {wrong!r} is not known here. {_FORMS}; in a file also a mapping with {', '.join(known[:-1])}.")
+        raise ParameterError(
+            f"{name}: {wrong!r} is not known here. {_FORMS}; in a file also a mapping with {', '.join(known[:-1])}.")
     if "range" in entry:  # the short form, beside `when`
         entry = _split_text(str(entry["range"]), name) | {key: value for key, value in entry.items() if key != "range"}
-    when = {key: tuple(value) if isinstance(value, list) else (value,) for key, value in (entry.get("when") or {}).items()}
+    when = {
+        key: tuple(value) if isinstance(value, list) else (value, )
+        for key, value in (entry.get("when") or {}).items()
+    }
     if "choices" not in entry:
         return Variation(parameter.name, parameter.type, when=when, **_make_range(parameter, entry, name))
     values = [_read_choice(parameter, one, name) for one in entry["choices"]]
@@ -133,7 +143,9 @@ def _read_choice(
     "Read one value of a list. Raises `ParameterError` for one that is no number, text, truth or None."
     value = read_value(value, parameter.type) if isinstance(value, str) else value
     if not isinstance(value, (str, int, float, bool, type(None))):
-        raise ParameterError(f"{variation}: {value!r} is a {type(value).__name__}, and a study can only choose among numbers, texts, True, False and None.")
+        raise ParameterError(
+            f"{variation}: {value!r} is a {type(value).__name__}, and a study can only choose among numbers, texts, True, False and None."
+        )
     return float(value) if "float" in parameter.type and type(value) is int else value
 
 # %% ../../nbs/study/00_search_space.ipynb #3df20c0f
@@ -148,11 +160,14 @@ def check_space(
     contract = {one.name: one for one in parameters}
     check_given(contract.values(), given)
     if both := sorted(set(vary) & set(given)):
-        raise ParameterError(f"{both[0]} is varied and given as {given[both[0]]!r} at the same time. Leave one of them out.")
+        raise ParameterError(
+            f"{both[0]} is varied and given as {given[both[0]]!r} at the same time. Leave one of them out.")
     found = {}
     for name, written in vary.items():
         if name not in contract:
-            raise ParameterError(f"This notebook has no parameter {name} to vary.{suggest_nearest(name, contract)} It takes: {', '.join(contract)}.")
+            raise ParameterError(
+                f"This notebook has no parameter {name} to vary.{suggest_nearest(name, contract)} It takes: {', '.join(contract)}."
+            )
         found[name] = parse_variation(contract[name], written)
         for value in found[name].ends():
             check_value(contract[name], value)
@@ -167,15 +182,19 @@ def _order(
         for name, values in one.when.items():
             other = found.get(name)
             if other is None:
-                raise ParameterError(f"{one.name} depends on {name}, which does not vary in this study. Vary it, or leave the condition out.")
+                raise ParameterError(
+                    f"{one.name} depends on {name}, which does not vary in this study. Vary it, or leave the condition out."
+                )
             if lost := [value for value in values if value not in other.choices]:
-                raise ParameterError(f"{one.name} depends on {name} = {lost[0]!r}, but {name} varies over {other.describe()}.")
+                raise ParameterError(
+                    f"{one.name} depends on {name} = {lost[0]!r}, but {name} varies over {other.describe()}.")
     ordered: list[Variation] = []
     while len(ordered) < len(found):
         names = {one.name for one in ordered}
         ready = [one for one in found.values() if one.name not in names and set(one.when) <= names]
         if not ready:
-            raise ParameterError(f"{', '.join(name for name in found if name not in names)} depend on each other in a circle.")
+            raise ParameterError(
+                f"{', '.join(name for name in found if name not in names)} depend on each other in a circle.")
         ordered += ready
     return ordered
 
@@ -202,8 +221,9 @@ def list_grid_values(
     if variation.choices:
         return list(variation.choices)
     if variation.step is None:
-        raise ParameterError(f"A grid needs all values of {variation.name}, and {variation.describe()} has no end of them. Write a list, or a range with steps: "
-                             f"{variation.name}={variation.low:g}:{variation.high:g}:STEP")
+        raise ParameterError(
+            f"A grid needs all values of {variation.name}, and {variation.describe()} has no end of them. Write a list, or a range with steps: "
+            f"{variation.name}={variation.low:g}:{variation.high:g}:STEP")
     values = [variation.low + number * variation.step for number in range(count_steps(variation))]
     return values if variation.is_whole else [float(f"{value:.12g}") for value in values]
 
@@ -247,7 +267,8 @@ def _place(
         value = variation.low + int(share * count_steps(variation)) * variation.step
         return value if variation.is_whole else float(f"{value:.12g}")
     low, high = (variation.low - 0.5, variation.high + 0.5) if variation.is_whole else (variation.low, variation.high)
-    value = math.exp(math.log(low) + share * (math.log(high) - math.log(low))) if variation.log else low + share * (high - low)
+    value = math.exp(math.log(low) + share *
+                     (math.log(high) - math.log(low))) if variation.log else low + share * (high - low)
     value = min(max(value, variation.low), variation.high)
     return round(value) if variation.is_whole else value
 
@@ -262,9 +283,22 @@ from ..core.bounds import ParameterError, suggest_nearest
 
 # %% ../../nbs/study/00_search_space.ipynb #135fe3ce
 _OPERATORS: dict[type, Callable] = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv, ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod,
-    ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge, ast.Eq: operator.eq, ast.NotEq: operator.ne,
-    ast.In: lambda value, group: value in group, ast.NotIn: lambda value, group: value not in group, ast.USub: operator.neg, ast.Not: operator.not_,
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.In: lambda value, group: value in group,
+    ast.NotIn: lambda value, group: value not in group,
+    ast.USub: operator.neg,
+    ast.Not: operator.not_,
 }
 
 
@@ -307,12 +341,16 @@ def make_filter(
             trees.append(tree := ast.parse(rule, mode="eval"))
             used = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name)]
             if unknown := [name for name in used if name not in names]:
-                raise ParameterError(f"The rule {rule!r} uses {unknown[0]}, which is no parameter of this study.{suggest_nearest(unknown[0], names)}")
+                raise ParameterError(
+                    f"The rule {rule!r} uses {unknown[0]}, which is no parameter of this study.{suggest_nearest(unknown[0], names)}"
+                )
             _calculate(tree, {name: 1 for name in names})
         except (SyntaxError, ValueError) as error:
             if isinstance(error, ParameterError):
                 raise
-            raise ParameterError(f"The rule {rule!r} cannot be read: {error}. Write a comparison such as units * layers <= 1024") from None
+            raise ParameterError(
+                f"The rule {rule!r} cannot be read: {error}. Write a comparison such as units * layers <= 1024"
+            ) from None
         except (TypeError, ArithmeticError):
             pass  # of the values that it was tried with
     return lambda values: all(_allows(tree, {**fixed, **values}) for tree in trees)

@@ -42,7 +42,8 @@ def hide_password(
 ) -> str:
     "Take the password out of an address."
     parts = urlsplit(address)
-    return address if parts.password is None else urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", "@", 1)))
+    return address if parts.password is None else urlunsplit(
+        parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", "@", 1)))
 
 
 def insist(
@@ -57,11 +58,15 @@ def insist(
             raise
         except Exception as error:
             text = " ".join(str(error).split())
-            if pause_s and any(word in text.lower() for word in ("exist", "unique", "locked", "duplicate", "integrity")):
+            if pause_s and any(word in text.lower()
+                               for word in ("exist", "unique", "locked", "duplicate", "integrity")):
                 time.sleep(pause_s * (1 + secrets.randbelow(100) / 100))
                 continue
             password = urlsplit(address).password
-            raise ValueError(f"The storage {hide_password(address)} cannot be opened: {text.replace(password, '***') if password else text}"[:500]) from None
+            raise ValueError(
+                f"The storage {hide_password(address)} cannot be opened: {text.replace(password, '***') if password else text}"[:
+                                                                                                                                500]
+            ) from None
 
 # %% ../../nbs/study/04_storage.ipynb #a7f068f0
 _DRIVERS = {"postgresql": "postgresql+psycopg2", "mysql": "mysql+pymysql"}
@@ -158,12 +163,18 @@ class _Membership:
         "Find the study in the storage, or make it. Raises `ValueError` where the name stands for another one."
         import optuna
 
-        directions = ["maximize" if way == "higher" else "minimize" for way in self.study.metrics.values()] or ["minimize"]
+        directions = ["maximize" if way == "higher" else "minimize"
+                      for way in self.study.metrics.values()] or ["minimize"]
         with calm_optuna():
-            view = optuna.create_study(storage=self._storage, study_name=self.study.name, directions=directions, load_if_exists=True)
+            view = optuna.create_study(storage=self._storage,
+                                       study_name=self.study.name,
+                                       directions=directions,
+                                       load_if_exists=True)
             mine, there = hash_definition(self.study), view.user_attrs.get("definition")
             if there not in (None, mine):
-                raise ValueError(f"The storage {hide_password(self.address) or self.folder} has another study of the name {self.study.name}. Give this one a name of its own with --name.")
+                raise ValueError(
+                    f"The storage {hide_password(self.address) or self.folder} has another study of the name {self.study.name}. Give this one a name of its own with --name."
+                )
             if there is None:
                 view.set_user_attr("definition", mine)
                 view.set_user_attr("notebook", self.study.notebook)
@@ -181,7 +192,9 @@ class _Membership:
             self._lock.acquire()
         if force or time.monotonic() - self._last_beat >= self.BEAT_S:
             self._last_beat, self._beats = time.monotonic(), self._beats + 1
-            self._storage.set_study_system_attr(self._study_id, _BEAT + self.id, {"beat": self._beats, "boot": read_host()["boot"], "lock": str(self._lock.path)})
+            self._storage.set_study_system_attr(
+                self._study_id, _BEAT + self.id,
+                {"beat": self._beats, "boot": read_host()["boot"], "lock": str(self._lock.path)})
 
     def leave(self) -> None:
         "Say that this driver goes."
@@ -223,7 +236,8 @@ class _Membership:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         "Be the only one on this disk who takes or gives back a trial."
-        file = find_journal(self.address, self.folder) or (self.folder / ".taking" if self.address.startswith("sqlite") else None)
+        file = find_journal(self.address,
+                            self.folder) or (self.folder / ".taking" if self.address.startswith("sqlite") else None)
         if file is None:
             yield  # a server sees to that itself
             return
@@ -241,7 +255,9 @@ class _Membership:
         "List trials as Optuna has them."
         from optuna.trial import TrialState
 
-        return self._storage.get_all_trials(self._study_id, deepcopy=False, states=tuple(TrialState[one] for one in states) or None)
+        return self._storage.get_all_trials(self._study_id,
+                                            deepcopy=False,
+                                            states=tuple(TrialState[one] for one in states) or None)
 
 # %% ../../nbs/study/04_storage.ipynb #f942883c
 class StudyStorage(_Membership):
@@ -251,7 +267,8 @@ class StudyStorage(_Membership):
         "Read all trials; those that have ended are kept from the last time."
         for frozen in self._list_frozen():
             self._ids[frozen.number] = frozen._trial_id
-            if frozen.number not in self._known or self._known[frozen.number].state not in ("complete", "pruned", "failed"):
+            if frozen.number not in self._known or self._known[frozen.number].state not in ("complete", "pruned",
+                                                                                            "failed"):
                 self._known[frozen.number] = _thaw(frozen)
         return self._known
 
@@ -265,9 +282,11 @@ class StudyStorage(_Membership):
         with self._alone(), calm_optuna():
             while True:
                 for frozen in sorted(self._list_frozen("WAITING"), key=lambda one: one.number):
-                    if (limit is None or frozen.number < limit) and self._storage.set_trial_state_values(frozen._trial_id, TrialState.RUNNING):
+                    if (limit is None or frozen.number < limit) and self._storage.set_trial_state_values(
+                            frozen._trial_id, TrialState.RUNNING):
                         attempt = (frozen.system_attrs.get(_OWNER) or {}).get("attempt", 0) + 1
-                        self._storage.set_trial_system_attr(frozen._trial_id, _OWNER, {"driver": self.id, "attempt": attempt})
+                        self._storage.set_trial_system_attr(frozen._trial_id, _OWNER,
+                                                            {"driver": self.id, "attempt": attempt})
                         self._ids[frozen.number] = frozen._trial_id
                         return _thaw(self._storage.get_trial(frozen._trial_id))
                 if limit is not None and self._storage.get_n_trials(self._study_id) >= limit:
@@ -289,7 +308,8 @@ class StudyStorage(_Membership):
         for one in self.space:
             if one.name in values and one.name not in there.params:
                 distribution = make_distribution(one)
-                self._storage.set_trial_param(trial_id, one.name, distribution.to_internal_repr(values[one.name]), distribution)
+                self._storage.set_trial_param(trial_id, one.name, distribution.to_internal_repr(values[one.name]),
+                                              distribution)
         self._storage.set_trial_system_attr(trial_id, _DRAWN, True)
 
     def owns(
@@ -322,12 +342,16 @@ class StudyStorage(_Membership):
             self._storage.set_trial_user_attr(trial_id, "why", trial.text[:500])
         self._storage.set_trial_system_attr(trial_id, _RESULT, _keep_result(trial))
         state = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}[trial.state]
-        self._storage.set_trial_state_values(trial_id, state, trial.objectives if trial.state in ("complete", "pruned") else None)
+        self._storage.set_trial_state_values(trial_id, state,
+                                             trial.objectives if trial.state in ("complete", "pruned") else None)
         return True
 
     def write_down(self) -> list[Trial]:  # those that were new
         "Write the trials that have ended, here or elsewhere, into `trials.jsonl`."
-        new = [one for number, one in sorted(self.read_all().items()) if number not in self._written and one.state in ("complete", "pruned", "failed")]
+        new = [
+            one for number, one in sorted(self.read_all().items())
+            if number not in self._written and one.state in ("complete", "pruned", "failed")
+        ]
         for one in new:
             write_trial(self.folder, one)
             self._written.add(one.number)

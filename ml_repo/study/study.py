@@ -41,7 +41,9 @@ class Study:
     source_sha256: str  # of the code cells of the notebook
     vary: dict[str, Any]  # as it was written, by parameter
     given: dict[str, Any] = field(default_factory=dict)  # values that are the same in all trials
-    metrics: dict[str, str] = field(default_factory=dict)  # "higher" or "lower" by metric, such as val_accuracy; none for a batch, which searches nothing
+    metrics: dict[str, str] = field(
+        default_factory=dict
+    )  # "higher" or "lower" by metric, such as val_accuracy; none for a batch, which searches nothing
     sampler: str = "tpe"  # one of SAMPLERS
     seed: int = 0  # of the study; decides all values that are drawn
     lag: int = LAG  # how many trials the values of a trial do not look back upon, at least 1
@@ -52,7 +54,8 @@ class Study:
     name: str = ""  # of the study, and of its folder
     trials: int | None = None  # the most that there may be; None for no limit
     timeout_s: float | None = None  # no trial begins after so many seconds of a command
-    max_cost: dict[str, float] = field(default_factory=dict)  # seconds of `processor` or `gpu` after which no trial begins
+    max_cost: dict[str,
+                   float] = field(default_factory=dict)  # seconds of `processor` or `gpu` after which no trial begins
     retries: int = 1  # how often a trial whose kernel was killed is tried again
     experiment: str = ""  # the question that its runs belong to; the name of the study without one
     note: str = ""  # why, in all its records
@@ -61,7 +64,8 @@ class Study:
     storage: str = ""  # where drivers agree, without a password; empty for a file in the folder of the study
 
 # %% ../../nbs/study/02_study.ipynb #59716fa7
-_LIMITS = ("name", "trials", "timeout_s", "max_cost", "retries", "experiment", "note", "tags", "folder", "storage")  # what may change while a study goes on
+_LIMITS = ("name", "trials", "timeout_s", "max_cost", "retries", "experiment", "note", "tags", "folder", "storage"
+           )  # what may change while a study goes on
 
 
 def list_definition(
@@ -82,13 +86,16 @@ def read_metric_names(
     written: str | Sequence[str] | Mapping[str, str],  # such as "val_accuracy" or ["val_loss:lower", "seconds:lower"]
 ) -> dict[str, str]:  # direction by name
     "Read what a study is judged by. Raises `ParameterError` for a direction that is not known."
-    pairs = written.items() if isinstance(written, Mapping) else [str(one).partition(":")[::2] for one in ([written] if isinstance(written, str) else written)]
+    pairs = written.items() if isinstance(written, Mapping) else [
+        str(one).partition(":")[::2] for one in ([written] if isinstance(written, str) else written)
+    ]
     found = {}
     for name, direction in pairs:
         found[name] = direction or find_direction(name)
         if found[name] not in ("higher", "lower"):
             what = f"{direction!r} is no direction" if direction else f"nobody knows which way {name} is better"
-            raise ParameterError(f"The metric {name}: {what}. Say it with the name: --metric {name}:higher or --metric {name}:lower")
+            raise ParameterError(
+                f"The metric {name}: {what}. Say it with the name: --metric {name}:higher or --metric {name}:lower")
     return found
 
 # %% ../../nbs/study/02_study.ipynb #b00be0b7
@@ -99,7 +106,8 @@ def _check_choice(
 ) -> None:
     "Raise `ParameterError` for a name that is not known."
     if name not in known:
-        raise ParameterError(f"There is no {what} {name!r}.{suggest_nearest(name, known)} There are: {', '.join(known)}.")
+        raise ParameterError(
+            f"There is no {what} {name!r}.{suggest_nearest(name, known)} There are: {', '.join(known)}.")
 
 
 def _check_method(
@@ -111,16 +119,23 @@ def _check_method(
         _check_choice("pruner", study.pruner.get("name", ""), PRUNERS)
     if len(study.metrics) > 1 and (study.pruner or study.sampler == "cmaes"):
         what = "Pruning" if study.pruner else "The sampler cmaes"
-        raise ParameterError(f"{what} needs one metric, and this study has {len(study.metrics)}: {', '.join(study.metrics)}. Leave some of them out, or the {'pruner' if study.pruner else 'sampler'}.")
+        raise ParameterError(
+            f"{what} needs one metric, and this study has {len(study.metrics)}: {', '.join(study.metrics)}. Leave some of them out, or the {'pruner' if study.pruner else 'sampler'}."
+        )
     if not study.metrics and (study.sampler != "grid" or study.pruner):
         raise ParameterError("A search needs to know what is good. Name the metric, such as --metric val_accuracy")
     if study.sampler != "grid" and study.trials is None and study.timeout_s is None and not study.max_cost:
-        raise ParameterError("This search has no end. Say when to stop: --trials 50, --timeout 3600 (seconds) or --max-cost processor:3600")
+        raise ParameterError(
+            "This search has no end. Say when to stop: --trials 50, --timeout 3600 (seconds) or --max-cost processor:3600"
+        )
     for name, least in (("lag", 1), ("repeats", 1), ("threads", 1), ("seed", 0), ("retries", 0)):
         if not isinstance(getattr(study, name), int) or getattr(study, name) < least:
-            raise ParameterError(f"{name} = {getattr(study, name)!r} is out of range: it must be a whole number, at least {least}.")
+            raise ParameterError(
+                f"{name} = {getattr(study, name)!r} is out of range: it must be a whole number, at least {least}.")
     if wrong := [name for name in study.max_cost if name not in ("processor", "gpu")]:
-        raise ParameterError(f"The cost {wrong[0]!r} is not known. Costs are counted in seconds of a processor or a gpu, such as --max-cost processor:3600")
+        raise ParameterError(
+            f"The cost {wrong[0]!r} is not known. Costs are counted in seconds of a processor or a gpu, such as --max-cost processor:3600"
+        )
 
 # %% ../../nbs/study/02_study.ipynb #463bd2f1
 def list_space(
@@ -152,15 +167,23 @@ def define_study(
     if not path.is_file():
         raise FileNotFoundError(f"There is no notebook {notebook}, looked for from {Path.cwd()}.")
     if (root := find_asking(path)) is None:
-        raise ValueError(f"{notebook} lies in no repository that keeps records. Its settings.ini needs the line: papermill_engine = ml_repo")
+        raise ValueError(
+            f"{notebook} lies in no repository that keeps records. Its settings.ini needs the line: papermill_engine = ml_repo"
+        )
     known = set(Study.__dataclass_fields__) - {"source_sha256"}
     if unknown := [name for name in options if name not in known]:
         raise ParameterError(f"A study has no field {unknown[0]}.{suggest_nearest(unknown[0], known)}")
     if isinstance(options.get("pruner"), str):
         options["pruner"] = {"name": options["pruner"]}
     source = hash_source(json.loads(path.read_text(encoding="utf-8"))["cells"])
-    study = Study(path.relative_to(root.resolve()).as_posix(), source, dict(vary), metrics=read_metric_names(metrics), **options)
-    study = replace(study, name=study.name or f"{path.stem}-{hash_definition(study)[:6]}", folder=options.get("folder") or name_folder(root))
+    study = Study(path.relative_to(root.resolve()).as_posix(),
+                  source,
+                  dict(vary),
+                  metrics=read_metric_names(metrics),
+                  **options)
+    study = replace(study,
+                    name=study.name or f"{path.stem}-{hash_definition(study)[:6]}",
+                    folder=options.get("folder") or name_folder(root))
     _check_method(study)
     _check_values(study, root)
     return study, root
@@ -174,12 +197,15 @@ def _check_values(
     if not study.vary:
         raise ParameterError("Nothing varies. Say what should, such as --vary lr=log:1e-4:1e-1")
     if not study.name.replace("-", "").replace("_", "").replace(".", "").isalnum() or study.name[0] in "-.":
-        raise ParameterError(f"{study.name!r} is no name for a study: it becomes a folder. Use letters, digits, dots and dashes.")
+        raise ParameterError(
+            f"{study.name!r} is no name for a study: it becomes a folder. Use letters, digits, dots and dashes.")
     space = list_space(study, root)
     rules = make_rules(study, space)
     if study.sampler == "grid" and not list_grid(space, rules):
         raise ParameterError("The rules forbid every point of the grid.")
-    if study.repeats > 1 and ("seed" in study.vary or "seed" not in {one.name for one in read_parameters(root / study.notebook)}):
+    if study.repeats > 1 and ("seed" in study.vary
+                              or "seed" not in {one.name
+                                                for one in read_parameters(root / study.notebook)}):
         raise ParameterError("Repeats need a parameter `seed` of the notebook that the study does not vary itself.")
 
 # %% ../../nbs/study/02_study.ipynb #5a2e2a8d
@@ -193,7 +219,9 @@ def split_pairs(
     for text in texts:
         name, found, value = text.partition(sign)
         if not found or not name:
-            raise ValueError(f"{option} {text}: a name and a value are needed, such as {option} {'lr=0.1,0.01' if sign == '=' else 'processor:3600'}")
+            raise ValueError(
+                f"{option} {text}: a name and a value are needed, such as {option} {'lr=0.1,0.01' if sign == '=' else 'processor:3600'}"
+            )
         pairs[name.strip()] = value
     return pairs
 
@@ -209,7 +237,8 @@ def _write_study(
     import yaml
 
     fields = {name: value for name, value in asdict(study).items() if value not in ({}, [], None, "")}
-    write_atomic(folder / "study.yaml", yaml.safe_dump(json.loads(dump_json(fields)), sort_keys=False, allow_unicode=True))
+    write_atomic(folder / "study.yaml",
+                 yaml.safe_dump(json.loads(dump_json(fields)), sort_keys=False, allow_unicode=True))
 
 
 def read_study(
@@ -234,7 +263,9 @@ def open_folder(
         before, now = (json.loads(dump_json(list_definition(one))) for one in (read_study(folder), study))
         if differ := [name for name in now if before.get(name) != now[name]]:
             values = "; ".join(f"{name} was {before.get(name)!r} and is {now[name]!r}" for name in differ)
-            raise ValueError(f"The study {study.name} is another one: {values[:600]}. Give this one a name of its own with --name, or go on with that one: ml-repo study resume {study.name}")
+            raise ValueError(
+                f"The study {study.name} is another one: {values[:600]}. Give this one a name of its own with --name, or go on with that one: ml-repo study resume {study.name}"
+            )
     folder.mkdir(parents=True, exist_ok=True)
     (folder.parent / ".gitignore").write_text("# What can be made again stays out of git.\n*/.*\n", encoding="utf-8")
     _write_study(folder, study)
@@ -270,7 +301,8 @@ def find_study(
         return fitting[0]
     if fitting:
         raise ValueError(f"{name} fits {', '.join(one.name for one in fitting)}. Write more of the name.")
-    raise ValueError(f"There is no study {name}.{suggest_nearest(name, [one.name for one in known])} `ml-repo study ls` lists them.")
+    raise ValueError(
+        f"There is no study {name}.{suggest_nearest(name, [one.name for one in known])} `ml-repo study ls` lists them.")
 
 
 def count_drivers(

@@ -25,7 +25,8 @@ class Trial:
     number: int  # from 0
     values: dict[str, Any] = field(default_factory=dict)  # what was drawn, by parameter
     state: str = "waiting"  # one of STATES
-    objectives: list[float] | None = None  # one a metric of the study, the mean over its repeats; None where there is none
+    objectives: list[
+        float] | None = None  # one a metric of the study, the mean over its repeats; None where there is none
     steps: dict[int, float] = field(default_factory=dict)  # the metric by step, up to where it was pruned
     attributes: dict[str, Any] = field(default_factory=dict)  # what the sampler and the pruner keep with it
     runs: list[str] = field(default_factory=list)  # names of its records
@@ -48,14 +49,20 @@ def _read_line(
     "Read a trial."
     known = {name: value for name, value in line.items() if name in Trial.__dataclass_fields__}
     numbers = None if known.get("objectives") is None else [float(one) for one in known["objectives"]]
-    return Trial(**known | {"objectives": numbers, "steps": {int(step): float(value) for step, value in known.get("steps", {}).items()}})
+    return Trial(
+        **known
+        | {"objectives": numbers, "steps": {int(step): float(value)
+                                            for step, value in known.get("steps", {}).items()}})
 
 
 def read_trials(
     folder: str | PathLike,  # of the study
 ) -> list[Trial]:  # those that have ended, by number
     "Read how the trials of a study ended."
-    found = {line["number"]: _read_line(line) for line in read_lines(Path(folder, "trials.jsonl")) if isinstance(line.get("number"), int)}
+    found = {
+        line["number"]: _read_line(line)
+        for line in read_lines(Path(folder, "trials.jsonl")) if isinstance(line.get("number"), int)
+    }
     return [found[number] for number in sorted(found)]
 
 # %% ../../nbs/study/01_trial_log.ipynb #f456a94d
@@ -85,8 +92,14 @@ def find_best(
     "Find the best trials."
     if not directions:
         return []  # a batch searches nothing
-    complete = [one for one in trials if one.state == "complete" and one.objectives and not any(value != value for value in one.objectives)]
-    costs = {one.number: [-value if way == "higher" else value for value, way in zip(one.objectives, directions)] for one in complete}
+    complete = [
+        one for one in trials
+        if one.state == "complete" and one.objectives and not any(value != value for value in one.objectives)
+    ]
+    costs = {
+        one.number: [-value if way == "higher" else value for value, way in zip(one.objectives, directions)]
+        for one in complete
+    }
     if len(directions) == 1:
         return sorted(complete, key=lambda one: (costs[one.number], one.number))[:1]
     is_beaten = lambda mine: any(all(a <= b for a, b in zip(other, mine)) and other != mine for other in costs.values())

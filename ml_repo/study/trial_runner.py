@@ -34,8 +34,11 @@ def describe_run(
     home: Path,  # the folder of all records, whose store keeps what is long
 ) -> dict[str, Any]:  # the field `study` of the record
     "Say what a run is a trial of."
-    about = {"name": study.name, "definition": store_text(home, write_definition(study)), "trial": trial.number, "repeat": repeat, "attempt": trial.attempt,
-             "sampler": study.sampler, "seed": study.seed, "values": dict(trial.values)}
+    about = {
+        "name": study.name, "definition": store_text(home,
+                                                     write_definition(study)), "trial": trial.number, "repeat": repeat,
+        "attempt": trial.attempt, "sampler": study.sampler, "seed": study.seed, "values": dict(trial.values)
+    }
     return about | ({"attributes": store_text(home, dump_json(trial.attributes) + "\n")} if trial.attributes else {})
 
 
@@ -48,7 +51,8 @@ def list_given(
     "List the values that a run is given."
     given = study.given | trial.values
     if study.repeats > 1:
-        first = given.get("seed", next((one.default for one in read_parameters(root / study.notebook) if one.name == "seed"), 0))
+        first = given.get(
+            "seed", next((one.default for one in read_parameters(root / study.notebook) if one.name == "seed"), 0))
         given |= {"seed": first + repeat}
     return given
 
@@ -59,7 +63,8 @@ def measure_cost(
     "Say what a run has cost."
     wall, load = record.get("duration_s") or 0.0, (record.get("usage") or {}).get("cpu_percent") or 0
     seen = (record.get("environment") or {}).get("CUDA_VISIBLE_DEVICES")
-    gpus = len(record.get("gpus") or []) if seen is None else min(len(record.get("gpus") or []), len([one for one in seen.split(",") if one.strip() not in ("", "-1")]))
+    gpus = len(record.get("gpus") or []) if seen is None else min(
+        len(record.get("gpus") or []), len([one for one in seen.split(",") if one.strip() not in ("", "-1")]))
     return {"wall": wall, "processor": round(wall * load / 100, 3), "gpu": wall * gpus}
 
 
@@ -81,7 +86,8 @@ def hold_trial(
     lock, until = Lock(folder / ".trials" / f"{number}.lock"), time.monotonic() + timeout_s
     while not lock.acquire():
         if time.monotonic() > until:
-            raise TimeoutError(f"Trial {number} of {folder.name} is still worked on by an earlier attempt after {timeout_s:g} s.")
+            raise TimeoutError(
+                f"Trial {number} of {folder.name} is still worked on by an earlier attempt after {timeout_s:g} s.")
         time.sleep(0.05)
     try:
         yield
@@ -100,7 +106,8 @@ def _find_finished(
             with suppress(OSError, ValueError):
                 record = read_record(folder.parent.parent / line["run"])
                 about = record.get("study") or {}
-                if about.get("outcome", {}).get("state") in ("complete", "pruned", "failed") and json.loads(dump_json(trial.values)) == about.get("values"):
+                if about.get("outcome", {}).get("state") in ("complete", "pruned", "failed") and json.loads(
+                        dump_json(trial.values)) == about.get("values"):
                     return record
     return None
 
@@ -123,8 +130,18 @@ def _run_once(
         note_run(folder, trial.number, repeat, trial.attempt, record.name)
         started(record)
 
-    return run_notebook(root / study.notebook, given, experiment=study.experiment or study.name, note=study.note, tags=study.tags, quiet=True, door="study",
-                        folder=root / study.folder, judge=judge, on_start=announce, study=dict(judge.about), **more)
+    return run_notebook(root / study.notebook,
+                        given,
+                        experiment=study.experiment or study.name,
+                        note=study.note,
+                        tags=study.tags,
+                        quiet=True,
+                        door="study",
+                        folder=root / study.folder,
+                        judge=judge,
+                        on_start=announce,
+                        study=dict(judge.about),
+                        **more)
 
 # %% ../../nbs/study/06_trial_runner.ipynb #713759a9
 def _sum_up(
@@ -139,14 +156,22 @@ def _sum_up(
     state = {"unfinished": "waiting"}.get(last["state"], last["state"])
     values = None
     if state == "complete":
-        columns = list(zip(*(one["objectives"] for one in outcomes))) if study.metrics else [[one["duration_s"] or 0.0 for one in records]]
+        columns = list(zip(
+            *(one["objectives"]
+              for one in outcomes))) if study.metrics else [[one["duration_s"] or 0.0 for one in records]]
         values = [sum(float(value) for value in column) / len(column) for column in columns]
     elif state == "pruned":
         pruned_at = first.steps[last["step"]]
         values = [pruned_at] if pruned_at == pruned_at else None
     text = last.get("text", "") or ((records[-1]["cause"] or {}).get("text", "") if state == "waiting" else "")
-    return replace(trial, state=state, objectives=values, steps=dict(first.steps), attributes=kept, runs=[one["id"] for one in records],
-                   cost=add_costs([measure_cost(one) for one in records]), text=text)
+    return replace(trial,
+                   state=state,
+                   objectives=values,
+                   steps=dict(first.steps),
+                   attributes=kept,
+                   runs=[one["id"] for one in records],
+                   cost=add_costs([measure_cost(one) for one in records]),
+                   text=text)
 
 # %% ../../nbs/study/06_trial_runner.ipynb #52fdc7d6
 def run_trial(
@@ -188,12 +213,18 @@ def _rebuild_trial(
     attributes = {}
     with suppress(OSError, ValueError):
         attributes = json.loads(read_text(home, about["attributes"])) if about.get("attributes") else {}
-    trial, done = Trial(number, about["values"], "running", attributes=attributes, attempt=max(attempt for attempt, _ in runs)), []
+    trial, done = Trial(number,
+                        about["values"],
+                        "running",
+                        attributes=attributes,
+                        attempt=max(attempt for attempt, _ in runs)), []
     past = select_past(study, number, known)
     for repeat in range(study.repeats):
         if (record := latest.get(repeat)) is None:
             return None
-        judge = TrialJudge(study, record["study"], make_decider(study, space, trial, past) if study.pruner and repeat == 0 and past is not None else None)
+        judge = TrialJudge(
+            study, record["study"],
+            make_decider(study, space, trial, past) if study.pruner and repeat == 0 and past is not None else None)
         outcome = record["study"]["outcome"]
         judge.conclude(record.folder, record)
         if outcome["state"] == "pruned":
@@ -217,7 +248,8 @@ def rebuild_trials(
                 continue
             record = read_record(folder)
             about = record.get("study")
-            if isinstance(about, dict) and about.get("name") == study.name and about.get("outcome", {}).get("state") in ("complete", "pruned", "failed"):
+            if isinstance(about, dict) and about.get("name") == study.name and about.get(
+                    "outcome", {}).get("state") in ("complete", "pruned", "failed"):
                 runs.setdefault(about["trial"], {})[(about["attempt"], about["repeat"])] = record
     space, found = list_space(study, root), {}
     for number in sorted(runs):

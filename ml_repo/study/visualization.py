@@ -76,9 +76,19 @@ def plot_history(
     pruned, failed = table[(table["state"] == "pruned") & table["value"].notna()], table[table["state"] == "failed"]
     _fit_height(axes, [*done["value"], *pruned["value"]])
     if len(pruned):
-        axes.plot(pruned["number"], pruned["value"], "x", color="0.65", markersize=5, label=f"pruned, where it was ({len(pruned)})")
+        axes.plot(pruned["number"],
+                  pruned["value"],
+                  "x",
+                  color="0.65",
+                  markersize=5,
+                  label=f"pruned, where it was ({len(pruned)})")
     if len(failed):
-        axes.plot(failed["number"], [0.02] * len(failed), "^", color="black", markersize=6, transform=axes.get_xaxis_transform(), label=f"failed ({len(failed)})")
+        axes.plot(failed["number"], [0.02] * len(failed),
+                  "^",
+                  color="black",
+                  markersize=6,
+                  transform=axes.get_xaxis_transform(),
+                  label=f"failed ({len(failed)})")
     axes.step(table["number"], table["best"], where="post", color=COLOURS[0], linewidth=2, label="best so far")
     axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     axes.set_xlim(-0.5 - len(table) / 40, table["number"].max() + 0.5 + len(table) / 40)
@@ -120,16 +130,34 @@ def plot_slices(
         return _say_nothing(plt.subplots(figsize=(6, 3), layout="constrained")[1], "No trial is complete yet.").figure
     columns = 2 if len(outcomes.space) == 4 else min(3, len(outcomes.space))
     rows = math.ceil(len(outcomes.space) / columns)
-    figure, grid = plt.subplots(rows, columns, figsize=(max(4.5, 3.2 * columns), 0.5 + 2.9 * rows), squeeze=False, layout="constrained", sharey=True)
-    best = {one.number for one in find_best(done, [way for _, way in outcomes.metrics])} if len(outcomes.metrics) == 1 else set()
+    figure, grid = plt.subplots(rows,
+                                columns,
+                                figsize=(max(4.5, 3.2 * columns), 0.5 + 2.9 * rows),
+                                squeeze=False,
+                                layout="constrained",
+                                sharey=True)
+    best = {one.number
+            for one in find_best(done, [way for _, way in outcomes.metrics])} if len(outcomes.metrics) == 1 else set()
     for one, axes in zip(outcomes.space, grid.flat):
         table = slice_values(outcomes, one.name, place)
         if table.empty:
             _say_nothing(axes, f"No complete trial has {one.name}.")
             continue
-        axes.scatter(table["x"], table["value"], c=0.75 * (1 - (table["number"] + 1) / (table["number"].max() + 1)), cmap="gray", vmin=0, vmax=1, s=22)
+        axes.scatter(table["x"],
+                     table["value"],
+                     c=0.75 * (1 - (table["number"] + 1) / (table["number"].max() + 1)),
+                     cmap="gray",
+                     vmin=0,
+                     vmax=1,
+                     s=22)
         ring = table[table["number"].isin(best)]
-        axes.plot(ring["x"], ring["value"], "o", markersize=11, markerfacecolor="none", markeredgecolor=COLOURS[1], markeredgewidth=2)
+        axes.plot(ring["x"],
+                  ring["value"],
+                  "o",
+                  markersize=11,
+                  markerfacecolor="none",
+                  markeredgecolor=COLOURS[1],
+                  markeredgewidth=2)
         _mark_values(axes, one)
         axes.label_outer()
         axes.set_xlabel(f"{one.name}{', log scale' if one.log else ''}")
@@ -139,7 +167,9 @@ def plot_slices(
     for axes in grid.flat[len(outcomes.space):]:
         axes.set_axis_off()
     _fit_height(grid.flat[0], [one.objectives[place] for one in done])
-    figure.suptitle(f"{_count(len(done), 'complete trial')}, later ones darker" + (", the best one ringed" if best else ""), fontsize=11)
+    figure.suptitle(
+        f"{_count(len(done), 'complete trial')}, later ones darker" + (", the best one ringed" if best else ""),
+        fontsize=11)
     return figure
 
 # %% ../../nbs/study/12_visualization.ipynb #e0e6f477
@@ -159,11 +189,15 @@ def _mark_values(
     if one.choices:
         texts = [_write_choice(value) for value in one.choices]
         is_crowded = sum(map(len, texts)) > 24
-        axes.set_xticks(range(len(texts)), texts, rotation=30 if is_crowded else 0, ha="right" if is_crowded else "center")
+        axes.set_xticks(range(len(texts)),
+                        texts,
+                        rotation=30 if is_crowded else 0,
+                        ha="right" if is_crowded else "center")
         axes.set_xlim(-0.5, len(texts) - 0.5)
         return
     reach = one.high / one.low if one.log else one.high - one.low
-    axes.set_xlim((one.low * reach**-0.05, one.high * reach**0.05) if one.log else (one.low - 0.05 * reach, one.high + 0.05 * reach))
+    axes.set_xlim((one.low * reach**-0.05, one.high * reach**0.05) if one.log else (one.low - 0.05 * reach,
+                                                                                    one.high + 0.05 * reach))
     if one.log:
         axes.set_xscale("log")
         if reach > 99:
@@ -188,17 +222,34 @@ def plot_parallel_trials(
         shade = 0.85 * (1 - good[number]) ** 0.7
         line = table.loc[number]
         there = [column for column, height in enumerate(line) if not math.isnan(height)]
-        axes.plot(range(len(line)), line, color=str(shade), linewidth=1 + 1.2 * good[number], marker="o", markersize=2.5)
+        axes.plot(range(len(line)),
+                  line,
+                  color=str(shade),
+                  linewidth=1 + 1.2 * good[number],
+                  marker="o",
+                  markersize=2.5)
         if len(there) < len(line):  # over axes of parameters that it does not have
             axes.plot(there, line.iloc[there], ":", color=str(shade), linewidth=1, zorder=1)
-    ticks = [*(_list_ticks(one) for one in outcomes.space), sorted({(0.5, f"{values[0]:.4g}")} if min(values) == max(values) else {(0.0, f"{min(values):.4g}"), (1.0, f"{max(values):.4g}")})]
+    ticks = [
+        *(_list_ticks(one) for one in outcomes.space),
+        sorted({(0.5, f"{values[0]:.4g}")} if min(values) == max(values) else {(
+            0.0, f"{min(values):.4g}"), (1.0, f"{max(values):.4g}")})
+    ]
     for column, marks in enumerate(ticks):
         axes.axvline(column, color="0.6", linewidth=0.8, zorder=0)
         for height, text in marks:
-            axes.annotate(text, (column, height), xytext=(4, 3), textcoords="offset points", fontsize=8, bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.5})
-    names = [f"{one.name}{chr(10) + 'log scale' if one.log else ''}" for one in outcomes.space] + [outcomes.label(place).replace(" (", "\n(")]
+            axes.annotate(text, (column, height),
+                          xytext=(4, 3),
+                          textcoords="offset points",
+                          fontsize=8,
+                          bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.5})
+    names = [f"{one.name}{chr(10) + 'log scale' if one.log else ''}"
+             for one in outcomes.space] + [outcomes.label(place).replace(" (", "\n(")]
     axes.set_xticks(range(len(names)), names)
-    axes.set(yticks=[], xlim=(-0.3, len(names) - 0.5), ylim=(-0.06, 1.1), title=f"{_count(len(table), 'complete trial')}, the darker the better")
+    axes.set(yticks=[],
+             xlim=(-0.3, len(names) - 0.5),
+             ylim=(-0.06, 1.1),
+             title=f"{_count(len(table), 'complete trial')}, the darker the better")
     axes.spines[:].set_visible(False)
     return axes
 
@@ -208,7 +259,8 @@ def _list_ticks(
 ) -> list[tuple[float, str]]:  # place and text
     "Choose the values that are written at an axis."
     shown = one.choices if len(one.choices) <= 6 else one.choices[:: len(one.choices) - 1]
-    return [(scale_value(one, value), _write_choice(value) if one.choices else f"{value:.4g}") for value in shown or (one.low, one.high)]
+    return [(scale_value(one, value), _write_choice(value) if one.choices else f"{value:.4g}")
+            for value in shown or (one.low, one.high)]
 
 # %% ../../nbs/study/12_visualization.ipynb #09dc157e
 def plot_steps(
@@ -220,16 +272,29 @@ def plot_steps(
     axes = axes or plt.subplots(figsize=(7, 4), layout="constrained")[1]
     if table.empty:
         return _say_nothing(axes, "No trial has reported its metric step by step.")
-    best = next(iter(find_best(outcomes.complete(), [outcomes.metrics[0][1]])), None) if len(outcomes.metrics) == 1 else None
+    best = next(iter(find_best(outcomes.complete(), [outcomes.metrics[0][1]])), None) if len(
+        outcomes.metrics) == 1 else None
     axes.set(xlabel="step", ylabel=outcomes.label())
     counts = dict.fromkeys(("complete", "pruned", "failed"), 0)
     for number, line in table.groupby("number"):
         state, is_best = line["state"].iloc[0], best is not None and number == best.number
         counts[state] += 1
-        axes.plot(line["step"], line["value"], color=COLOURS[0] if is_best else "0.55" if state == "complete" else "0.75", linewidth=2.5 if is_best else 1,
-                  zorder=3 if is_best else 2, marker="o" if len(line) == 1 else None, markersize=4, label=f"best, trial {number}" if is_best else None)
+        axes.plot(line["step"],
+                  line["value"],
+                  color=COLOURS[0] if is_best else "0.55" if state == "complete" else "0.75",
+                  linewidth=2.5 if is_best else 1,
+                  zorder=3 if is_best else 2,
+                  marker="o" if len(line) == 1 else None,
+                  markersize=4,
+                  label=f"best, trial {number}" if is_best else None)
         if state != "complete":
-            axes.plot(line["step"].iloc[-1], line["value"].iloc[-1], "x" if state == "pruned" else "^", color="black", markersize=5, zorder=4, label=state if counts[state] == 1 else None)
+            axes.plot(line["step"].iloc[-1],
+                      line["value"].iloc[-1],
+                      "x" if state == "pruned" else "^",
+                      color="black",
+                      markersize=5,
+                      zorder=4,
+                      label=state if counts[state] == 1 else None)
     _fit_height(axes, list(table["value"]))
     axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     what = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
@@ -252,12 +317,27 @@ def plot_front(
         return _say_nothing(axes, "No trial is complete yet.")
     front = sorted(find_best(done, [way for _, way in outcomes.metrics]), key=lambda one: one.objectives[first])
     axes.set(xlabel=outcomes.label(first), ylabel=outcomes.label(second))
-    axes.plot([one.objectives[first] for one in done], [one.objectives[second] for one in done], "o", color="0.7", markersize=5, label=f"beaten by another ({len(done) - len(front)})")
+    axes.plot([one.objectives[first] for one in done], [one.objectives[second] for one in done],
+              "o",
+              color="0.7",
+              markersize=5,
+              label=f"beaten by another ({len(done) - len(front)})")
     style = {"linestyle": "--", "drawstyle": "default"} if len(outcomes.metrics) == 2 else {"linestyle": "none"}
-    axes.plot([one.objectives[first] for one in front], [one.objectives[second] for one in front], marker="o", color="black", markersize=7, linewidth=1, label=f"front ({len(front)})", **style)
+    axes.plot([one.objectives[first] for one in front], [one.objectives[second] for one in front],
+              marker="o",
+              color="black",
+              markersize=7,
+              linewidth=1,
+              label=f"front ({len(front)})",
+              **style)
     for one in front if len(front) <= 10 else []:
-        axes.annotate(str(one.number), (one.objectives[first], one.objectives[second]), xytext=(7, -4), textcoords="offset points", fontsize=8, bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.5})
-    axes.set_title(f"No trial beats these {len(front)} of {len(done)}" if len(front) > 1 else f"One of {len(done)} trials beats all others")
+        axes.annotate(str(one.number), (one.objectives[first], one.objectives[second]),
+                      xytext=(7, -4),
+                      textcoords="offset points",
+                      fontsize=8,
+                      bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.5})
+    axes.set_title(f"No trial beats these {len(front)} of {len(done)}" if len(front) >
+                   1 else f"One of {len(done)} trials beats all others")
     axes.margins(0.08)
     axes.legend(fontsize=8)
     return axes
@@ -268,12 +348,17 @@ def draw_outcomes(
 ) -> dict[str, Figure]:  # by name; whoever asks closes them
     "Draw all pictures of a study. Raises `ValueError` where it has no trial that has ended."
     if not outcomes.trials:
-        raise ValueError(f"No trial of the study {outcomes.study.name} has ended yet, so there is nothing to draw. See: ml-repo study show {outcomes.study.name}")
+        raise ValueError(
+            f"No trial of the study {outcomes.study.name} has ended yet, so there is nothing to draw. See: ml-repo study show {outcomes.study.name}"
+        )
     drawn: dict[str, Figure] = {}
     for place, (name, _) in enumerate(outcomes.metrics):
         end = f"-{name}" if len(outcomes.metrics) > 1 else ""
-        drawn |= {f"history{end}": plot_history(outcomes, place).figure, f"importance{end}": plot_importance(outcomes, place).figure,
-                  f"slices{end}": plot_slices(outcomes, place), f"parallel{end}": plot_parallel_trials(outcomes, place).figure}
+        drawn |= {
+            f"history{end}": plot_history(outcomes, place).figure, f"importance{end}": plot_importance(outcomes,
+                                                                                                       place).figure,
+            f"slices{end}": plot_slices(outcomes, place), f"parallel{end}": plot_parallel_trials(outcomes, place).figure
+        }
         if place:
             drawn[f"front{end}" if place > 1 else "front"] = plot_front(outcomes, 0, place).figure
     if not list_steps(outcomes).empty:

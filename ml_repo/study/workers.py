@@ -22,7 +22,8 @@ from ..provenance.machine import read_gpus
 from .trial_log import Trial
 
 # %% ../../nbs/study/07_workers.ipynb #a56c7e53
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS",
+            "VECLIB_MAXIMUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
 def _list_variables(
@@ -70,11 +71,17 @@ def share_machine(
         processors = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     if gpus is None:
         named = os.environ.get("CUDA_VISIBLE_DEVICES")
-        gpus = [str(gpu["index"]) for gpu in read_gpus()] if named is None else [one.strip() for one in named.split(",") if one.strip() not in ("", "-1")]
+        gpus = [str(gpu["index"]) for gpu in read_gpus()
+                ] if named is None else [one.strip() for one in named.split(",") if one.strip() not in ("", "-1")]
     if gpus and workers > len(gpus) * workers_per_gpu:
-        raise ValueError(f"{workers} workers do not fit: this machine has {len(gpus)} GPU(s), with {workers_per_gpu} worker(s) on each. "
-                         f"Take {len(gpus) * workers_per_gpu} workers, or let more share one: --workers-per-gpu {-(-workers // len(gpus))}")
-    return [Share(_list_variables(place, threads, workers_per_gpu, gpus), _pin(place, threads, processors)) for place in range(workers)]
+        raise ValueError(
+            f"{workers} workers do not fit: this machine has {len(gpus)} GPU(s), with {workers_per_gpu} worker(s) on each. "
+            f"Take {len(gpus) * workers_per_gpu} workers, or let more share one: --workers-per-gpu {-(-workers // len(gpus))}"
+        )
+    return [
+        Share(_list_variables(place, threads, workers_per_gpu, gpus), _pin(place, threads, processors))
+        for place in range(workers)
+    ]
 
 # %% ../../nbs/study/07_workers.ipynb #20f9219b
 class Worker:
@@ -93,10 +100,16 @@ class Worker:
         self.log = folder / ".workers" / f"{os.getpid()}-{place}.txt"
         command = [sys.executable, "-P", "-c", "from ml_repo.study.workers import main; main()", str(other.fileno())]
         with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=os.environ | share.environment,
-                                            start_new_session=True, pass_fds=[other.fileno()])
+            self.process = subprocess.Popen(command,
+                                            stdin=subprocess.DEVNULL,
+                                            stdout=log,
+                                            stderr=log,
+                                            env=os.environ | share.environment,
+                                            start_new_session=True,
+                                            pass_fds=[other.fileno()])
         other.close()
-        self.connection.send({**setup, "options": {**setup["options"], "processors": share.processors}, "parent": os.getpid()})
+        self.connection.send(
+            {**setup, "options": {**setup["options"], "processors": share.processors}, "parent": os.getpid()})
 
     def again(self) -> "Worker":
         "Start another one with the same share."
@@ -182,7 +195,13 @@ def _work(
         trial, past = connection.recv()
         announce = lambda record: connection.send(("run", record.name))
         try:
-            answer = "done", run_trial(setup["study"], trial, past, setup["folder"], root=setup["root"], on_start=announce, **setup["options"])
+            answer = "done", run_trial(setup["study"],
+                                       trial,
+                                       past,
+                                       setup["folder"],
+                                       root=setup["root"],
+                                       on_start=announce,
+                                       **setup["options"])
         except ParameterError as error:
             answer = "refused", str(error)
         except KeyboardInterrupt:

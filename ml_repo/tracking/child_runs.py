@@ -22,7 +22,8 @@ from ..records.snapshot import gather_results
 from .run import Run
 
 # %% ../../nbs/tracking/03_child_runs.ipynb #132caf2e
-SHARED = ("experiment", "command", "folder", "source_sha256", "code", "packages", "image", "machine", "gpus", "cuda", "environment", "kernel")
+SHARED = ("experiment", "command", "folder", "source_sha256", "code", "packages", "image", "machine", "gpus", "cuda",
+          "environment", "kernel")
 
 
 def _share(
@@ -95,7 +96,8 @@ def start_child(
     Raises `FileNotFoundError` where the parent has no record, `OSError` when the new one cannot be written."""
     notebook = parse_record(parent.folder / "record.json")["notebook"]
     values = {name: {"given": value, "used": value} for name, value in parameters.items()}
-    about = Redactor(os.environ).redact_tree({"parameters": values, "parents": [parent.id, *parents], "door": "within"} | facts)
+    about = Redactor(
+        os.environ).redact_tree({"parameters": values, "parents": [parent.id, *parents], "door": "within"} | facts)
     record = open_record(parent.folder.parent, notebook, **about)
     with suppress(FileNotFoundError):  # the shared facts are read again at the end
         record.update(**_share(parent.folder, record.folder) | facts)

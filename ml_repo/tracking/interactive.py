@@ -42,8 +42,12 @@ def _as_output(
         text = output.bundle["stream"]
         return {"output_type": "stream", "name": "stdout" if output.output_type == "out_stream" else "stderr",
                 "text": "".join(text) if isinstance(text, list) else text}
-    kind = {"output_type": "execute_result", "execution_count": count} if output.output_type == "execute_result" else {"output_type": "display_data"}
-    data = {form: b64encode(value).decode() if isinstance(value, bytes) else value for form, value in output.bundle.items()}
+    kind = {"output_type": "execute_result", "execution_count": count
+            } if output.output_type == "execute_result" else {"output_type": "display_data"}
+    data = {
+        form: b64encode(value).decode() if isinstance(value, bytes) else value
+        for form, value in output.bundle.items()
+    }
     return kind | {"data": data, "metadata": {}}
 
 
@@ -56,8 +60,10 @@ def _cell(
     if about["error"]:
         name, text = about["error"]
         outputs.append({"output_type": "error", "ename": name, "evalue": text, "traceback": [f"{name}: {text}"]})
-    return {"cell_type": "code", "id": f"ran-{about['count']}", "metadata": {}, "execution_count": about["count"], "source": about["source"],
-            "outputs": outputs}
+    return {
+        "cell_type": "code", "id": f"ran-{about['count']}", "metadata": {}, "execution_count": about["count"],
+        "source": about["source"], "outputs": outputs
+    }
 
 # %% ../../nbs/tracking/00_interactive.ipynb #2a7f8ebd
 def describe_order(
@@ -85,8 +91,10 @@ class _Follower:
         self.record, self.shell, self.redactor, self.notebook, self.root = record, shell, redactor, notebook, root
         known = {"".join(cell["source"]): cell.get("id", "") for cell in _code_cells(notebook)}
         before = range(since, shell.execution_count)  # cells above start_run, which have run already
-        self.ran = [{"count": count, "source": shell.user_ns["In"][count], "id": known.get(shell.user_ns["In"][count], ""), "error": None}
-                    for count in before if count < len(shell.user_ns["In"]) - 1]
+        self.ran = [{
+            "count": count, "source": shell.user_ns["In"][count], "id": known.get(shell.user_ns["In"][count], ""),
+            "error": None
+        } for count in before if count < len(shell.user_ns["In"]) - 1]
         shell.events.register("post_run_cell", self.after_cell)
         atexit.register(self.close)
 
@@ -103,11 +111,16 @@ class _Follower:
 
     def write(self) -> None:
         facts = self.record.facts
-        facts["order"] = describe_order([one["id"] for one in self.ran], [cell.get("id", "") for cell in _code_cells(self.notebook)])
+        facts["order"] = describe_order([one["id"] for one in self.ran],
+                                        [cell.get("id", "") for cell in _code_cells(self.notebook)])
         facts["metrics"] = summarize_metrics(read_lines(self.record.folder / "metrics.jsonl"))
         facts["parameters"] = _read_values(self.notebook, self.shell.user_ns)
-        content = {"cells": [_cell(self.shell, one) for one in self.ran], "nbformat": 4, "nbformat_minor": 5, "metadata": {
-            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}, "ml_repo": {"run": self.record.folder.name}}}
+        content = {
+            "cells": [_cell(self.shell, one) for one in self.ran], "nbformat": 4, "nbformat_minor": 5, "metadata": {
+                "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+                "ml_repo": {"run": self.record.folder.name}
+            }
+        }
         text = json.dumps(self.redactor.redact_tree(content), indent=1, ensure_ascii=False, default=str)
         write_atomic(self.record.folder / (self.notebook.name if self.notebook else "interactive.ipynb"), text + "\n")
         self.record.facts = self.redactor.redact_tree(facts)
@@ -140,7 +153,10 @@ def _read_values(
         parameters = read_parameters(notebook) if notebook else []
     except ParameterError:
         return {}
-    return {one.name: {"default": one.default, "used": namespace[one.name]} for one in parameters if one.name in namespace}
+    return {
+        one.name: {"default": one.default, "used": namespace[one.name]}
+        for one in parameters if one.name in namespace
+    }
 
 
 def _close(
@@ -155,8 +171,12 @@ def _close(
         answer = {}
     facts = gather_results(follower.root, record.folder, answer, record.facts, sys.prefix) | {"parameters": parameters}
     facts["warnings"] = [*facts["warnings"], *order]
-    cause = {"kind": "exception", "exception": error[0], "text": f"The last cell that ran raised {error[0]}: {error[1]}"} if error else None
-    record.close("failed" if error else "completed", **follower.redactor.redact_tree({"cause": cause} | facts), redacted=dict(follower.redactor.counts))
+    cause = {
+        "kind": "exception", "exception": error[0], "text": f"The last cell that ran raised {error[0]}: {error[1]}"
+    } if error else None
+    record.close("failed" if error else "completed",
+                 **follower.redactor.redact_tree({"cause": cause} | facts),
+                 redacted=dict(follower.redactor.counts))
     (record.folder / ".facts.jsonl").unlink(missing_ok=True)
 
 # %% ../../nbs/tracking/00_interactive.ipynb #182f6039
@@ -172,8 +192,9 @@ def open_interactive(
     Raises `RuntimeError` outside of IPython, `OSError` when the record cannot be written."""
     ipython = sys.modules.get("IPython")
     if ipython is None or (shell := ipython.get_ipython()) is None:
-        raise RuntimeError("start_run follows the cells of a notebook, and this is a plain Python program. Put it into a notebook, "
-                           "or run one with: ml-repo run NOTEBOOK")
+        raise RuntimeError(
+            "start_run follows the cells of a notebook, and this is a plain Python program. Put it into a notebook, "
+            "or run one with: ml-repo run NOTEBOOK")
     since = 1
     while _followers:
         last = _followers.pop()
@@ -182,7 +203,8 @@ def open_interactive(
     notebook = find_notebook()
     start = notebook.resolve().parent if notebook else Path.cwd()
     root = find_repository(start)
-    root = root if start.is_relative_to(root) else start  # in no repository: not in the one that this library comes from
+    root = root if start.is_relative_to(
+        root) else start  # in no repository: not in the one that this library comes from
     place = notebook.resolve() if notebook else root / "interactive.ipynb"
     name = place.relative_to(root).as_posix() if place.is_relative_to(root) else place.name
     redactor = Redactor(os.environ)

@@ -28,13 +28,20 @@ class RecordMetrics(keras.callbacks.Callback):
         "Log a step of the training, where steps are asked for."
         self.step += 1
         if self.every and self.step % self.every == 0:
-            self.run.log(step=self.step, split="train", **{f"batch_{name}": value for name, value in (logs or {}).items()})
+            self.run.log(step=self.step,
+                         split="train",
+                         **{f"batch_{name}": value
+                            for name, value in (logs or {}).items()})
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         "Log an epoch."
         logs = logs or {}
-        for split, values in (("train", {name: value for name, value in logs.items() if not name.startswith("val_")}),
-                              ("validation", {name[4:]: value for name, value in logs.items() if name.startswith("val_")})):
+        for split, values in (("train", {name: value
+                                         for name, value in logs.items()
+                                         if not name.startswith("val_")}), ("validation", {
+                                             name[4:]: value
+                                             for name, value in logs.items() if name.startswith("val_")
+                                         })):
             if values:
                 self.run.log(step=epoch + 1, split=split, **values)
 

@@ -40,7 +40,9 @@ class _PatientLines:
             self.file.append(line)
         except OSError as error:
             if not self.waiting:
-                warnings.warn(f"{self.file.path} cannot be written ({error.strerror}). The values wait in memory, the run goes on.")
+                warnings.warn(
+                    f"{self.file.path} cannot be written ({error.strerror}). The values wait in memory, the run goes on."
+                )
             self.waiting.append(line)
 
 # %% ../../nbs/tracking/01_run.ipynb #bea04aef
@@ -59,7 +61,9 @@ def _inside(
     "Find the place of `name` in `folder`. Raises `ValueError` when it would leave the folder."
     place = (folder / name).resolve()
     if not place.is_relative_to(folder.resolve()) or place == folder.resolve():
-        raise ValueError(f"{str(name)!r} is no name for an artifact: it would lie outside of {folder}. Give a plain name, such as model.keras.")
+        raise ValueError(
+            f"{str(name)!r} is no name for an artifact: it would lie outside of {folder}. Give a plain name, such as model.keras."
+        )
     place.parent.mkdir(parents=True, exist_ok=True)
     return place
 
@@ -74,7 +78,8 @@ class Run:
         self.folder = Path(folder)
         self.id = self.folder.name
         self._started = time.time()
-        self._lines, self._facts = _PatientLines(self.folder / "metrics.jsonl"), _PatientLines(self.folder / ".facts.jsonl")
+        self._lines, self._facts = _PatientLines(self.folder / "metrics.jsonl"), _PatientLines(
+            self.folder / ".facts.jsonl")
 
     def log(
         self,
@@ -96,7 +101,9 @@ class Run:
         try:
             line["values"] = {name: _number(value) for name, value in values.items()}
         except (TypeError, ValueError) as error:
-            raise type(error)(f"A metric is a number, but one of {values} is not: {error}. Keep texts as parameters or in the note.") from None
+            raise type(error)(
+                f"A metric is a number, but one of {values} is not: {error}. Keep texts as parameters or in the note."
+            ) from None
         self._lines.append(line)
 
     def log_metrics(

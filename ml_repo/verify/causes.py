@@ -41,10 +41,12 @@ def find_data(
             said = f"{shorten(row['first'])} → {shorten(row['second'])}"
             is_hash = is_file and re.fullmatch("[0-9a-f]{64}", str(row["first"]))
             name = name.removesuffix(".sha256")
-            causes.append(make_cause("data file", f"{name} has other content (sha256 {said})" if is_hash else f"{name} {said}"))
+            causes.append(
+                make_cause("data file", f"{name} has other content (sha256 {said})" if is_hash else f"{name} {said}"))
         else:
-            causes.append(Cause("data file", f"{name} was read by the {'first' if 'first' in row else 'second'} run only",
-                                "what one run alone has read is more often a consequence than a cause", False))
+            causes.append(
+                Cause("data file", f"{name} was read by the {'first' if 'first' in row else 'second'} run only",
+                      "what one run alone has read is more often a consequence than a cause", False))
     return causes
 
 # %% ../../nbs/verify/11_causes.ipynb #a7e2f9a2
@@ -76,40 +78,54 @@ def find_packages(
 ) -> list[Cause]:  # of the kinds package, lock and not recorded
     "Find the packages that differ, those first that the runs had imported."
     rows = compare_packages(first, second)
-    (loaded, is_all), (others, are_all) = (_list_loaded(record) for record in (first, second)) if rows else ((set(), True), (set(), True))
+    (loaded, is_all), (others, are_all) = (_list_loaded(record)
+                                           for record in (first, second)) if rows else ((set(), True), (set(), True))
     causes, named = [], set()
     for row in rows:
         if "note" in row:
             causes.append(make_cause("not recorded", row["note"]))
         elif row["name"] == "the lock":
-            causes.append(make_cause("lock", describe_difference(row, "the lock file has other content: sha256"), "a lock is a plan; what was installed is compared by itself"))
+            causes.append(
+                make_cause("lock", describe_difference(row, "the lock file has other content: sha256"),
+                           "a lock is a plan; what was installed is compared by itself"))
         else:
             named.add(_normal(row["name"]))
             why = "neither run had imported it" if is_all and are_all else "the record does not say that it was imported"
             missing = row if len(row) == 3 else {"first": "not installed", "second": "not installed"} | row
-            causes.append(make_cause("package", describe_difference(missing), "" if _normal(row["name"]) in loaded | others else why))
+            causes.append(
+                make_cause("package", describe_difference(missing),
+                           "" if _normal(row["name"]) in loaded | others else why))
     libraries = compare_values(*(record.get("libraries") or {} for record in (first, second)))
-    return causes + [make_cause("package", describe_difference(row)) for row in libraries if len(row) == 3 and _normal(row["name"]) not in named]
+    return causes + [
+        make_cause("package", describe_difference(row))
+        for row in libraries if len(row) == 3 and _normal(row["name"]) not in named
+    ]
 
 # %% ../../nbs/verify/11_causes.ipynb #08533d58
-_KINDS = [(re.compile(pattern), kind, unlikely) for pattern, kind, unlikely in (
-    (r"determinism\..*seed.*", "seed", ""),
-    (r"determinism\.threads.*|environment\.\w*(NUM_THREADS|INTRAOP|INTEROP|PROC_BIND|AFFINITY|PLACES)\w*|machine\.(cpu_count|threads|cpu_limit)", "threads", ""),
-    (r"determinism\.(.*float.*|.*precision.*|dtype)", "precision", ""),
-    (r"determinism\..*", "determinism flag", ""),
-    (r"environment\.(PYTHONPATH|LD_LIBRARY_PATH|CUDA_(HOME|PATH|ROOT))", "environment variable", "it says where files lie; which files were found is compared by itself"),
-    (r"environment\.(LANG|LC_\w+|NVIDIA_\w+|TF_CPP_\w+LOG\w*)", "environment variable", "it changes what is printed, and rarely what is computed"),
-    (r"environment\..*", "environment variable", ""),
-    (r"(machine|kernel)\.python", "python", ""),
-    (r"gpus\.\d+\.driver.*|gpus\.\d+\.cuda.*|cuda\..*|build\..*", "driver", ""),
-    (r"gpus\.\d+\.(index|uuid|pci.*|memory_gb)", "gpu", "it names the device or its size, and not how it computes"),
-    (r"gpus\..*", "gpu", ""),
-    (r"machine\.cpu(_flags)?", "cpu", ""),
-    (r"machine\.system", "system", ""),
-    (r"machine\.hostname", "system", "the name of a machine computes nothing"),
-    (r"machine\..*memory.*", "system", "a run that completed had memory enough"),
-    (r"image\..*", "image", ""),
-    (r"kernel\..*", "kernel", ""))]
+_KINDS = [(re.compile(pattern), kind, unlikely) for pattern, kind, unlikely in ((
+    r"determinism\..*seed.*", "seed", ""
+), (r"determinism\.threads.*|environment\.\w*(NUM_THREADS|INTRAOP|INTEROP|PROC_BIND|AFFINITY|PLACES)\w*|machine\.(cpu_count|threads|cpu_limit)",
+    "threads",
+    ""), (r"determinism\.(.*float.*|.*precision.*|dtype)", "precision",
+          ""), (r"determinism\..*", "determinism flag",
+                ""), (r"environment\.(PYTHONPATH|LD_LIBRARY_PATH|CUDA_(HOME|PATH|ROOT))", "environment variable",
+                      "it says where files lie; which files were found is compared by itself"), (
+                          r"environment\.(LANG|LC_\w+|NVIDIA_\w+|TF_CPP_\w+LOG\w*)", "environment variable",
+                          "it changes what is printed, and rarely what is computed"), (
+                              r"environment\..*", "environment variable",
+                              ""), (r"(machine|kernel)\.python", "python",
+                                    ""), (r"gpus\.\d+\.driver.*|gpus\.\d+\.cuda.*|cuda\..*|build\..*", "driver",
+                                          ""), (r"gpus\.\d+\.(index|uuid|pci.*|memory_gb)", "gpu",
+                                                "it names the device or its size, and not how it computes"), (
+                                                    r"gpus\..*", "gpu",
+                                                    ""), (r"machine\.cpu(_flags)?", "cpu",
+                                                          ""), (r"machine\.system", "system",
+                                                                ""), (r"machine\.hostname", "system",
+                                                                      "the name of a machine computes nothing"), (
+                                                                          r"machine\..*memory.*", "system",
+                                                                          "a run that completed had memory enough"),
+                                                                                (r"image\..*", "image",
+                                                                                 ""), (r"kernel\..*", "kernel", ""))]
 
 
 def _name_field(
@@ -120,8 +136,14 @@ def _name_field(
     if section == "gpus":
         number, _, field = rest.partition(".")
         return f"GPU {number}, {field}:"
-    words = {"environment": "", "determinism": "determinism: ", "machine": "", "kernel": "kernel ", "image": "container: ", "cuda": "CUDA libraries: ", "build": "built for "}
-    known = {"cpu": "processor", "cpu_flags": "abilities of the processor:", "cpu_count": "processors", "hostname": "machine", "system": "operating system"}
+    words = {
+        "environment": "", "determinism": "determinism: ", "machine": "", "kernel": "kernel ", "image": "container: ",
+        "cuda": "CUDA libraries: ", "build": "built for "
+    }
+    known = {
+        "cpu": "processor", "cpu_flags": "abilities of the processor:", "cpu_count": "processors",
+        "hostname": "machine", "system": "operating system"
+    }
     return words.get(section, f"{section} ") + (known.get(rest, rest) if section == "machine" else rest)
 
 # %% ../../nbs/verify/11_causes.ipynb #0f6d2556
@@ -138,7 +160,8 @@ def find_surroundings(
         name = row["name"]
         if name.startswith("libraries."):
             continue  # a package
-        kind, unlikely = next(((kind, unlikely) for pattern, kind, unlikely in _KINDS if pattern.fullmatch(name)), ("system", ""))
+        kind, unlikely = next(((kind, unlikely) for pattern, kind, unlikely in _KINDS if pattern.fullmatch(name)),
+                              ("system", ""))
         if len(row) == 2 and name.startswith(("determinism.", "machine.", "image.")):
             unlikely = unlikely or "only one of the two runs says it"
         causes.append(make_cause(kind, describe_difference(row, _name_field(name)), unlikely))
@@ -156,18 +179,23 @@ def find_hints(
     if determinism.get("operations") is False or determinism.get("deterministic") is False:
         texts.append("Operations were not asked to be deterministic, so sums may be added in another order each time.")
     if record.get("gpus") and "operations" not in determinism:
-        texts.append("A GPU adds in another order each time unless it is asked not to, and the record does not say that it was.")
+        texts.append(
+            "A GPU adds in another order each time unless it is asked not to, and the record does not say that it was.")
     if record.get("door") == "interactive":
         texts.append("The cells were run by hand, perhaps in another order or more than once.")
     texts += [f"The record warns: {warning}" for warning in record.get("warnings") or []]
     if (record.get("environment") or {}).get("PYTHONHASHSEED") in (None, "random"):
         texts.append("PYTHONHASHSEED is not set, so the order of a set of texts is another one in each process.")
-    texts.append("What no record holds: the time, the network, files that a library opens by itself in C++, variables that are not in the list, chance in the hardware.")
+    texts.append(
+        "What no record holds: the time, the network, files that a library opens by itself in C++, variables that are not in the list, chance in the hardware."
+    )
     return [Cause("not recorded", text, "nothing that was recorded differs", True) for text in texts]
 
 # %% ../../nbs/verify/11_causes.ipynb #bfc01885
-_HARMLESS = {"neither run had loaded this file", "both runs had loaded the same modules, to the byte", "only comments or layout differ", "neither run had imported it",
-             "the name of a machine computes nothing"}  # reasons why a difference cannot be the cause
+_HARMLESS = {
+    "neither run had loaded this file", "both runs had loaded the same modules, to the byte",
+    "only comments or layout differ", "neither run had imported it", "the name of a machine computes nothing"
+}  # reasons why a difference cannot be the cause
 
 
 def find_causes(
@@ -180,11 +208,18 @@ def find_causes(
     records = first, second
     parts = (find_given, find_data, find_code, find_cells, find_surroundings, find_packages)
     found = [cause for part in parts for cause in part(*records)]
-    added = {text for cause in found if cause.kind in ("patch", "code line") and cause.is_likely for text in re.findall(r"^(.+) was (?:added|removed)", cause.text)}
-    causes = sort_causes(cause for cause in found if not (cause.kind == "data file" and any(cause.text.startswith(f"{name} was read by") for name in added)))
+    added = {
+        text
+        for cause in found if cause.kind in ("patch", "code line") and cause.is_likely
+        for text in re.findall(r"^(.+) was (?:added|removed)", cause.text)
+    }
+    causes = sort_causes(
+        cause for cause in found
+        if not (cause.kind == "data file" and any(cause.text.startswith(f"{name} was read by") for name in added)))
     if any(cause.is_likely and cause.kind != "not recorded" for cause in causes):
         return causes
-    hints = sorted(dict.fromkeys([*find_hints(records[0]), *find_hints(records[1])]), key=lambda hint: hint.text.startswith("What no record holds"))
+    hints = sorted(dict.fromkeys([*find_hints(records[0]), *find_hints(records[1])]),
+                   key=lambda hint: hint.text.startswith("What no record holds"))
     harmless = [cause for cause in causes if cause.why in _HARMLESS]
     others = [cause for cause in causes if cause not in harmless]
     is_parted = bool(harmless) and bool(find_divergence(first, second))

@@ -24,7 +24,8 @@ from .text_context import CLOCKS, Origin
 from .text_diff import compare_texts, drop_installing, drop_logs
 
 # %% ../../nbs/verify/06_cell_check.ipynb #65d89eba
-_SKIPPED = ("application/vnd.jupyter.widget-view+json", "application/vnd.ml_repo.metrics+json")  # a random id; compared as metrics
+_SKIPPED = ("application/vnd.jupyter.widget-view+json", "application/vnd.ml_repo.metrics+json"
+            )  # a random id; compared as metrics
 
 
 def _read_shown(
@@ -36,10 +37,14 @@ def _read_shown(
         if output["output_type"] == "stream":
             shown.setdefault(output["name"], [""])[0] += "".join(output["text"])
         elif output["output_type"] == "error":
-            shown.setdefault("error", []).append("\n".join([f"{output['ename']}: {output['evalue']}", *output.get("traceback", [])]))
+            shown.setdefault("error", []).append("\n".join(
+                [f"{output['ename']}: {output['evalue']}", *output.get("traceback", [])]))
         for kind, value in output.get("data", {}).items():
             if kind not in _SKIPPED:
-                shown.setdefault(kind, []).append("".join(value) if isinstance(value, list) and all(isinstance(one, str) for one in value) else value)
+                shown.setdefault(
+                    kind,
+                    []).append("".join(value) if isinstance(value, list) and all(isinstance(one, str)
+                                                                                 for one in value) else value)
     if "stdout" in shown:
         shown["stdout"] = [drop_installing(text, cell.source) for text in shown["stdout"]]
     return shown
@@ -59,10 +64,13 @@ def _compare_shown(
         from base64 import b64decode
 
         return compare_figures(b64decode(first), b64decode(second), tolerances.pixel_share, tolerances.pixel_step)
-    texts = [value if isinstance(value, str) else json.dumps(value, indent=1, sort_keys=True) for value in (first, second)]
+    texts = [
+        value if isinstance(value, str) else json.dumps(value, indent=1, sort_keys=True) for value in (first, second)
+    ]
     if kind == "stderr" and (plain := [drop_logs(text) for text in texts]) != texts:
         verdict, detail = compare_texts(*plain, tolerances.text, origins)
-        return verdict, f"{detail}; set aside: log lines of libraries" if plain[0] != plain[1] else "apart from log lines of libraries"
+        return verdict, f"{detail}; set aside: log lines of libraries" if plain[0] != plain[
+            1] else "apart from log lines of libraries"
     return (compare_drawings if kind == "image/svg+xml" else compare_texts)(*texts, tolerances.text, origins)
 
 # %% ../../nbs/verify/06_cell_check.ipynb #e1345ef5
@@ -72,7 +80,8 @@ def _draws_time(
     "Say whether a code names a measured time, in anything else than a line that prints."
     code = re.sub(r"(?m)^ *print\(.*$", "", code)
     named = re.findall(r"\b\w+[ _]time\b|\b\w*(?:duration|elapsed|runtime)\w*", code)
-    return bool(re.search(r"(?:\{[^{}\n]*:\.?\d*[fg]\}|%\.?\d*[fg]) ?(?:[nuµm]?s|sec(?:ond)?s?|min)\b", code)) or any(is_timing(name.replace(" ", "_")) for name in named)
+    return bool(re.search(r"(?:\{[^{}\n]*:\.?\d*[fg]\}|%\.?\d*[fg]) ?(?:[nuµm]?s|sec(?:ond)?s?|min)\b", code)) or any(
+        is_timing(name.replace(" ", "_")) for name in named)
 
 # %% ../../nbs/verify/06_cell_check.ipynb #99f4dd99
 def judge_cell(
@@ -105,8 +114,12 @@ def find_origin(
     "Say when and where a run took place."
     times = [datetime.fromisoformat(record[key]) if record.get(key) else None for key in ("started", "ended")]
     machine = record.get("machine") or {}
-    names = [record["id"], str(record.folder.resolve()), str(record.folder), *(machine.get(key) for key in ("hostname", "system", "cpu", "cpu_flags")), *(record.get("places") or {}).values(),
-             *(record.get("weights") or {}).values()]  # a printed fingerprint says what the weights say, which are judged by themselves
+    names = [
+        record["id"],
+        str(record.folder.resolve()),
+        str(record.folder), *(machine.get(key) for key in ("hostname", "system", "cpu", "cpu_flags")),
+        *(record.get("places") or {}).values(), *(record.get("weights") or {}).values()
+    ]  # a printed fingerprint says what the weights say, which are judged by themselves
     return Origin(*times, tuple(name for name in names if isinstance(name, str) and len(name) > 1))
 
 # %% ../../nbs/verify/06_cell_check.ipynb #c5eeee6a
@@ -121,9 +134,17 @@ def judge_notebook(
     if faults:
         yield Item("cells", "cannot be judged", faults[0])
         return
-    defined = {name: cell.source for cell in notebooks[0] for name in re.findall(r"^(?:def|class) (\w+)", cell.source, re.MULTILINE)}
+    defined = {
+        name: cell.source
+        for cell in notebooks[0]
+        for name in re.findall(r"^(?:def|class) (\w+)", cell.source, re.MULTILINE)
+    }
     for one, other in align_cells(*notebooks):
         if one is None or other is None or one.source != other.source:
-            yield Item(f"cell {(one or other).number}", "differs", "other code" if one and other else f"only in {(first if one else second)['id']}")
-        elif item := judge_cell(one, other, tolerances, origins, "\n".join({defined[name] for name in re.findall(r"\w+", one.source) if name in defined})):
+            yield Item(f"cell {(one or other).number}", "differs",
+                       "other code" if one and other else f"only in {(first if one else second)['id']}")
+        elif item := judge_cell(
+                one, other, tolerances, origins,
+                "\n".join({defined[name]
+                           for name in re.findall(r"\w+", one.source) if name in defined})):
             yield item

@@ -49,7 +49,8 @@ def _read_arrays(
     source = BytesIO(zipfile.ZipFile(path).read("model.weights.h5")) if path.suffix == ".keras" else path
     found: dict[str, np.ndarray] = {}
     with h5py.File(source, "r") as file:
-        file.visititems(lambda name, node: found.update({name: node[()]}) if isinstance(node, h5py.Dataset) and not node.external and node.size < 2**28 else None)
+        file.visititems(lambda name, node: found.update({name: node[()]})
+                        if isinstance(node, h5py.Dataset) and not node.external and node.size < 2**28 else None)
     return found
 
 # %% ../../nbs/verify/05_file_check.ipynb #68a80308
@@ -62,7 +63,8 @@ def compare_arrays(
     import numpy as np
 
     arrays, others = _read_arrays(first), _read_arrays(second)
-    if [(name, array.shape, array.dtype) for name, array in arrays.items()] != [(name, array.shape, array.dtype) for name, array in others.items()]:
+    if [(name, array.shape, array.dtype) for name, array in arrays.items()] != [(name, array.shape, array.dtype)
+                                                                                for name, array in others.items()]:
         return "differs", "other arrays: names, shapes or types"
     largest, at, are_equal = 0.0, "", True
     for name, array in arrays.items():
@@ -111,7 +113,8 @@ def compare_files(
     kind = first.suffix.lower()
     try:
         if is_figure(first.name):
-            return compare_figures(first.read_bytes(), second.read_bytes(), tolerances.pixel_share, tolerances.pixel_step)
+            return compare_figures(first.read_bytes(), second.read_bytes(), tolerances.pixel_share,
+                                   tolerances.pixel_step)
         if kind in (".svg", *_TEXTS):
             compare = compare_drawings if kind == ".svg" else compare_texts
             return compare(first.read_text("utf-8"), second.read_text("utf-8"), tolerances.text, origins)
@@ -135,7 +138,11 @@ def _list_outputs(
 ) -> dict[str, dict[str, Any]]:  # by path: SHA-256
     "List the files that a run wrote, without those whose names are new in each run."
     drawn = () if is_sorted else ("/tmp/", "/dev/shm/", "/var/tmp/")
-    return {path: {"sha256": value} for path, value in read_files(record, "outputs")[0].items() if "tfevents" not in path and not path.startswith(drawn)}
+    return {
+        path: {"sha256": value}
+        for path, value in read_files(record, "outputs")[0].items()
+        if "tfevents" not in path and not path.startswith(drawn)
+    }
 
 # %% ../../nbs/verify/05_file_check.ipynb #3fdee142
 def judge_outputs(
@@ -152,7 +159,8 @@ def judge_outputs(
         if name not in weights or name not in repeated:
             yield Item(f"weights {name}", "differs", f"only in {(first if name in weights else second)['id']}")
         elif weights[name] == repeated[name]:
-            yield Item(f"weights {name}", "identical", "the same fingerprint" if len(str(weights[name])) == 64 else str(weights[name]))
+            yield Item(f"weights {name}", "identical",
+                       "the same fingerprint" if len(str(weights[name])) == 64 else str(weights[name]))
         else:
             yield Item(f"weights {name}", *_measure_weights(name, first, second, tolerances))
     for path in files | others:
@@ -165,9 +173,11 @@ def judge_outputs(
         elif files[path] == others[path] and len(str(files[path]["sha256"])) == 64:
             yield Item(f"file {path}", "identical", "the same fingerprint")
         elif path.endswith(".keras") and weights and weights == repeated:
-            yield Item(f"file {path}", "identical", "the same weights; the file itself, which carries dates, is not here")
+            yield Item(f"file {path}", "identical",
+                       "the same weights; the file itself, which carries dates, is not here")
         else:
-            yield Item(f"file {path}", "cannot be judged", "other bytes, and the files are not here to see how far they lie apart")
+            yield Item(f"file {path}", "cannot be judged",
+                       "other bytes, and the files are not here to see how far they lie apart")
 
 # %% ../../nbs/verify/05_file_check.ipynb #b01e950f
 def _measure_weights(
@@ -177,7 +187,10 @@ def _measure_weights(
     tolerances: Tolerances,  # how far results may lie apart
 ) -> tuple[Verdict, str]:
     "Say how far weights with other fingerprints lie apart, where the models are here."
-    both = [sorted(path for kind in ("keras", "h5", "npz", "npy") for path in record.folder.glob(f"artifacts/**/*.{kind}")) for record in (first, second)]
+    both = [
+        sorted(path for kind in ("keras", "h5", "npz", "npy") for path in record.folder.glob(f"artifacts/**/*.{kind}"))
+        for record in (first, second)
+    ]
     chosen = [[path for path in paths if path.stem.split(".")[0] == name] or paths for paths in both]
     if not all(len(paths) == 1 for paths in chosen):
         return "cannot be judged", "other bits, and the models are not here to see how far they lie apart"
@@ -185,4 +198,6 @@ def _measure_weights(
         verdict, detail = compare_arrays(chosen[0][0], chosen[1][0], tolerances.weight)
     except Exception as error:  # readers raise many classes for damaged files
         return "cannot be judged", f"other bits, and a model cannot be read: {type(error).__name__}: {error}"
-    return ("differs", "other fingerprints, though the files hold the same numbers") if verdict == "identical" else (verdict, detail)
+    return ("differs",
+            "other fingerprints, though the files hold the same numbers") if verdict == "identical" else (verdict,
+                                                                                                          detail)

@@ -28,11 +28,17 @@ def compare_figures(
     from PIL import Image, ImageSequence
 
     try:
-        both = [[np.asarray(frame.convert("RGBA"), dtype=np.int16) for frame in ImageSequence.Iterator(Image.open(BytesIO(data)))] for data in (first, second)]
+        both = [[
+            np.asarray(frame.convert("RGBA"), dtype=np.int16)
+            for frame in ImageSequence.Iterator(Image.open(BytesIO(data)))
+        ] for data in (first, second)]
     except Exception as error:  # Pillow raises many classes for damaged files
         return "cannot be judged", f"other bytes, and not a picture that can be read: {type(error).__name__}"
     if [frame.shape for frame in both[0]] != [frame.shape for frame in both[1]]:
-        sizes = [f"{len(frames)} × {frames[0].shape[1]} × {frames[0].shape[0]}" if len(frames) > 1 else f"{frames[0].shape[1]} × {frames[0].shape[0]}" for frames in both]
+        sizes = [
+            f"{len(frames)} × {frames[0].shape[1]} × {frames[0].shape[0]}"
+            if len(frames) > 1 else f"{frames[0].shape[1]} × {frames[0].shape[0]}" for frames in both
+        ]
         return "differs", f"{sizes[0]} pixels against {sizes[1]}"
     off = np.concatenate([np.abs(one - other).max(axis=-1).reshape(-1) for one, other in zip(*both)])
     if not off.any():
@@ -70,4 +76,6 @@ def is_figure(
     name: str,  # of a file, or a media type
 ) -> bool:
     "Say whether a file holds pixels that can be compared."
-    return name in ("image/png", "image/jpeg", "image/gif", "image/webp") or PurePath(name).suffix.lower() in (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff")
+    return name in ("image/png", "image/jpeg", "image/gif",
+                    "image/webp") or PurePath(name).suffix.lower() in (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp",
+                                                                       ".tif", ".tiff")

@@ -34,7 +34,8 @@ class Origin:
         "Say whether a moment lies within the run, in any time zone of the world."
         if not self.started or not self.ended:
             return False
-        early, late = self.started.astimezone(timezone.utc).replace(tzinfo=None), self.ended.astimezone(timezone.utc).replace(tzinfo=None)
+        early, late = self.started.astimezone(timezone.utc).replace(tzinfo=None), self.ended.astimezone(
+            timezone.utc).replace(tzinfo=None)
         if is_day:
             return (early - timedelta(hours=12)).date() <= moment.date() <= (late + timedelta(hours=14)).date()
         zones = (timedelta(minutes=15 * quarter) for quarter in range(-48, 57))
@@ -46,24 +47,28 @@ def tell_apart(
     second: Origin,  # of its repetition
 ) -> tuple[Origin, Origin]:  # each with the names that the other one does not have
     "Leave out the names that two runs share: what is the same in both need not be set aside."
-    return tuple(replace(one, names=tuple(name for name in one.names if name not in other.names)) for one, other in ((first, second), (second, first)))
+    return tuple(
+        replace(one, names=tuple(name for name in one.names if name not in other.names))
+        for one, other in ((first, second), (second, first)))
 
 
-CLOCKS = re.compile(r"%%?time|\btime\.|perf_counter|process_time|monotonic|timeit|\btimer?\(|\.now\(|utcnow|Stopwatch", re.IGNORECASE)  # code that measures time
+CLOCKS = re.compile(r"%%?time|\btime\.|perf_counter|process_time|monotonic|timeit|\btimer?\(|\.now\(|utcnow|Stopwatch",
+                    re.IGNORECASE)  # code that measures time
 
 # %% ../../nbs/verify/00_text_context.ipynb #b1e59a11
 _CLOCK = r"(?P<hour>\d\d):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:[.,](?P<part>\d{1,9}))?)?"
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _NAMED = rf"(?P<name>(?:{'|'.join(_MONTHS)})[a-z]*)\.?"
-STAMPS = [re.compile(rf"(?<![^\W_])(?<![.-])(?:{pattern})", re.IGNORECASE) for pattern in (
-    rf"(?P<year>\d{{4}})[-/.](?P<month>\d\d)[-/.](?P<day>\d\d)(?:(?:[T ] ?|, ){_CLOCK}(?: ?(?:Z|UTC|GMT|[+-]\d\d:?\d\d))?)?(?![\w/-])",
-    rf"(?P<year>\d{{4}})(?P<month>\d\d)(?P<day>\d\d)(?:[-_T]?(?P<hour>\d\d)(?P<minute>\d\d)(?P<second>\d\d)(?P<part>)Z?)?(?!\w)",
-    rf"(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,? +)?{_NAMED} +(?P<day>\d{{1,2}}),? +{_CLOCK}(?: [A-Z]{{3,4}})? +(?P<year>\d{{4}})\b",
-    rf"(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,? +)?(?P<day>\d{{1,2}})[ /-]{_NAMED}[ /-](?P<year>\d{{4}})(?:[ :,]+{_CLOCK})?(?: (?:GMT|UTC|[+-]\d{{4}}))?\b",
-    rf"{_NAMED} +(?P<day>\d{{1,2}}), +(?P<year>\d{{4}})(?:,? +{_CLOCK})?\b",
-    r"datetime\.(?:datetime|date)\((?P<year>\d{4}), (?P<month>\d+), (?P<day>\d+)(?:, (?P<hour>\d+), (?P<minute>\d+)(?:, (?P<second>\d+)(?:, (?P<part>\d+))?)?)?[^)\n]*\)",
-    rf"(?P<epoch>1[5-9]\d{{8}})(?:\.\d+)?(?![\w.])",
-    rf"{_CLOCK}(?![\w:])")]
+STAMPS = [
+    re.compile(rf"(?<![^\W_])(?<![.-])(?:{pattern})", re.IGNORECASE) for pattern in
+    (rf"(?P<year>\d{{4}})[-/.](?P<month>\d\d)[-/.](?P<day>\d\d)(?:(?:[T ] ?|, ){_CLOCK}(?: ?(?:Z|UTC|GMT|[+-]\d\d:?\d\d))?)?(?![\w/-])",
+     rf"(?P<year>\d{{4}})(?P<month>\d\d)(?P<day>\d\d)(?:[-_T]?(?P<hour>\d\d)(?P<minute>\d\d)(?P<second>\d\d)(?P<part>)Z?)?(?!\w)",
+     rf"(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,? +)?{_NAMED} +(?P<day>\d{{1,2}}),? +{_CLOCK}(?: [A-Z]{{3,4}})? +(?P<year>\d{{4}})\b",
+     rf"(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,? +)?(?P<day>\d{{1,2}})[ /-]{_NAMED}[ /-](?P<year>\d{{4}})(?:[ :,]+{_CLOCK})?(?: (?:GMT|UTC|[+-]\d{{4}}))?\b",
+     rf"{_NAMED} +(?P<day>\d{{1,2}}), +(?P<year>\d{{4}})(?:,? +{_CLOCK})?\b",
+     r"datetime\.(?:datetime|date)\((?P<year>\d{4}), (?P<month>\d+), (?P<day>\d+)(?:, (?P<hour>\d+), (?P<minute>\d+)(?:, (?P<second>\d+)(?:, (?P<part>\d+))?)?)?[^)\n]*\)",
+     rf"(?P<epoch>1[5-9]\d{{8}})(?:\.\d+)?(?![\w.])", rf"{_CLOCK}(?![\w:])")
+]
 _LOGGED = re.compile(r"(?:^|\n)[\[( ]*$")  # what stands before the time of a line in a log
 
 # %% ../../nbs/verify/00_text_context.ipynb #7b7091e2
@@ -74,15 +79,20 @@ def is_now(
     "Say whether a printed moment is the moment of printing."
     parts = found.groupdict()
     if parts.get("epoch"):
-        return bool(origin.started) and origin.started.timestamp() - 1 <= float(found[0]) <= origin.ended.timestamp() + 1
+        return bool(
+            origin.started) and origin.started.timestamp() - 1 <= float(found[0]) <= origin.ended.timestamp() + 1
     if not origin.started or not origin.ended:
-        return bool(parts.get("second")) and bool(parts.get("year") or parts.get("part")) and bool(_LOGGED.search(found.string[:found.start()]))
+        return bool(parts.get("second")) and bool(parts.get("year") or parts.get("part")) and bool(
+            _LOGGED.search(found.string[:found.start()]))
     month = parts.get("month") or (_MONTHS.index(parts["name"][:3].lower()) + 1 if parts.get("name") else 0)
     clock = [int(parts.get(name) or 0) for name in ("hour", "minute", "second")]
     with suppress(ValueError):
         if parts.get("year"):
-            return origin.holds(datetime(int(parts["year"]), int(month), int(parts["day"]), *clock), is_day=not parts.get("hour")) or (
-                bool(parts.get("minute")) and not parts.get("second") and origin.holds(datetime(int(parts["year"]), int(month), int(parts["day"]), *clock) + timedelta(seconds=30)))
+            return origin.holds(
+                datetime(int(parts["year"]), int(month), int(parts["day"]), *clock), is_day=not parts.get("hour")) or (
+                    bool(parts.get("minute")) and not parts.get("second") and origin.holds(
+                        datetime(int(parts["year"]), int(month), int(parts["day"]), *clock) + timedelta(seconds=30)))
         days = (origin.started.astimezone(timezone.utc).date() + timedelta(days=ahead) for ahead in (-1, 0, 1))
-        return bool(parts.get("second")) and any(origin.holds(datetime(day.year, day.month, day.day, *clock)) for day in days)
+        return bool(parts.get("second")) and any(
+            origin.holds(datetime(day.year, day.month, day.day, *clock)) for day in days)
     return False

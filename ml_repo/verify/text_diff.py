@@ -43,10 +43,14 @@ def show_text(
     plain = re.sub(r"\x1b\[[0-2]?K", "", text)
     plain = _play(plain) if re.search(r"\x1b\[\d*A", plain) else plain
     plain = re.sub(r"\x08+\r?", "\r", _COLOR.sub("", plain))
-    return "\n".join(next((state for state in reversed(line.split("\r")) if state), "").rstrip() if "\r" in line else line for line in plain.split("\n"))
+    return "\n".join(
+        next((state for state in reversed(line.split("\r")) if state), "").rstrip() if "\r" in line else line
+        for line in plain.split("\n"))
 
 # %% ../../nbs/verify/02_text_diff.ipynb #f0353851
-_VALUE = re.compile(r"(?<![\w.])[-+]?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?(?!\.?\w)|(?<![\w.])[-+]?(?:nan|inf|NaN)(?!\w)")
+_VALUE = re.compile(
+    r"(?<![\w.])[-+]?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?(?!\.?\w)|(?<![\w.])[-+]?(?:nan|inf|NaN)(?!\w)"
+)
 
 
 def relative_difference(
@@ -99,18 +103,23 @@ def _first_place(
 ) -> str:  # such as "line 3, `loss 1` against `loss 2`"
     "Show where two texts part."
     lines, others = (re.sub("\ue000(.*?)\ue001", r"‹\1›", text).split("\n") for text in (first, second))
-    by_words = any(one.split() != other.split() for one, other in zip(lines, others))  # what was set aside may have moved the blanks
+    by_words = any(one.split() != other.split()
+                   for one, other in zip(lines, others))  # what was set aside may have moved the blanks
     for number, (one, other) in enumerate(zip(lines, others), 1):
-        if one == other or (by_words and one.split() == other.split()) or (tolerance is not None and not _measure(one, other, tolerance)[1]):
+        if one == other or (by_words and one.split() == other.split()) or (tolerance is not None
+                                                                           and not _measure(one, other, tolerance)[1]):
             continue
         same = next((place for place, (a, b) in enumerate(zip(one, other)) if a != b), min(len(one), len(other)))
         start = max(0, same - 40)
-        parts = [("…" if start else "") + text[start:start + 80] + ("…" if len(text) > start + 80 else "") for text in (one, other)]
+        parts = [("…" if start else "") + text[start:start + 80] + ("…" if len(text) > start + 80 else "")
+                 for text in (one, other)]
         return f"line {number}, `{parts[0]}` against `{parts[1]}`"
     return f"{len(lines)} lines against {len(others)}"
 
 # %% ../../nbs/verify/02_text_diff.ipynb #2226bd9f
-_COMING = re.compile(r"^(?:\S[^\n]*?:\d+: )?\w*(?:Future|Deprecation)Warning: [^\n]*\n?(?:(?:[^ \n][^\n]*\n|\n){0,12}?  \S[^\n]*(?:\n|\Z))?", re.MULTILINE)
+_COMING = re.compile(
+    r"^(?:\S[^\n]*?:\d+: )?\w*(?:Future|Deprecation)Warning: [^\n]*\n?(?:(?:[^ \n][^\n]*\n|\n){0,12}?  \S[^\n]*(?:\n|\Z))?",
+    re.MULTILINE)
 
 
 def _drop_coming(
@@ -142,7 +151,8 @@ _INSTALLED = {  # what an installer says
     "\n": r"$",
 }
 _INSTALLING = re.compile(rf"^[ \t]*(?:{'|'.join(_INSTALLED.values())})[^\n]*(?:\n|\Z)", re.MULTILINE)
-_CALLS_INSTALLER = re.compile(r"^\s*[!%]+[^\n]*\b(?:pip3?|uv|conda|mamba)\b[^\n]*\b(?:install|add|sync|uninstall|update)\b", re.MULTILINE)
+_CALLS_INSTALLER = re.compile(
+    r"^\s*[!%]+[^\n]*\b(?:pip3?|uv|conda|mamba)\b[^\n]*\b(?:install|add|sync|uninstall|update)\b", re.MULTILINE)
 
 
 def drop_fetching(
@@ -160,8 +170,10 @@ def drop_installing(
     return _INSTALLING.sub("", show_text(text)) if _CALLS_INSTALLER.search(source) else text
 
 # %% ../../nbs/verify/02_text_diff.ipynb #63394e7b
-_LOG = re.compile(r"^(?:[IWE]\d{4} \d\d:\d\d:\S+ +\d+ \S+:\d+\] .*|WARNING: All log messages before absl::InitializeLog\(\) is called are written to STDERR"
-                  r"|To enable the following instructions: .* rebuild TensorFlow with the appropriate compiler flags\.)(?:\n|$)", re.MULTILINE)
+_LOG = re.compile(
+    r"^(?:[IWE]\d{4} \d\d:\d\d:\S+ +\d+ \S+:\d+\] .*|WARNING: All log messages before absl::InitializeLog\(\) is called are written to STDERR"
+    r"|To enable the following instructions: .* rebuild TensorFlow with the appropriate compiler flags\.)(?:\n|$)",
+    re.MULTILINE)
 
 
 def drop_logs(
@@ -204,16 +216,20 @@ def _compare_masked(
     "Compare what is left of two texts without times, dates, addresses and names."
     tables = [mask_rows(text) if "<table" in text else mask_columns(text) for text in shown]
     one, other = (mask_noise(text, origin) for text, origin in zip(tables, origins))
-    kinds = {kind for (kind, *part), (_, *further) in zip(one.taken, other.taken) if part != further} | ({"times"} if tables != shown else set())
+    kinds = {kind
+             for (kind, *part), (_, *further) in zip(one.taken, other.taken)
+             if part != further} | ({"times"} if tables != shown else set())
     kinds = sorted(kinds)
-    doubts = [(part, further) for (_, part, is_sure), (_, further, is_also) in zip(one.taken, other.taken) if part != further and not (is_sure and is_also)]
+    doubts = [(part, further) for (_, part, is_sure), (_, further, is_also) in zip(one.taken, other.taken)
+              if part != further and not (is_sure and is_also)]
     aside = f"apart from {', '.join(kinds)}" if kinds else ""
     verdict, detail = "identical", aside or "apart from colors and overwritten lines"
     if one.text != other.text and not (kinds and _is_layout(one.text, other.text, shown)):
         verdict, detail = _compare_numbers(one.text, other.text, tolerance)
         detail += f"; set aside: {', '.join(kinds)}" if kinds else ""
     if doubts and verdict != "differs":
-        return "cannot be judged", f"`{doubts[0][0]}` against `{doubts[0][1]}` may be measured times or identifiers, or results" + (f"; otherwise {detail}" if verdict != "identical" else "")
+        return "cannot be judged", f"`{doubts[0][0]}` against `{doubts[0][1]}` may be measured times or identifiers, or results" + (
+            f"; otherwise {detail}" if verdict != "identical" else "")
     return verdict, detail
 
 # %% ../../nbs/verify/02_text_diff.ipynb #b9fb0fd9

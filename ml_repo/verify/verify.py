@@ -70,7 +70,8 @@ def _count_items(
     "Count items by what they are."
     counts = Counter(item.name.split(" ")[0] for item in items)
     is_one = {"state", "parameters", "data", "weights"}
-    return ", ".join(kind if kind in is_one else f"{count} {kind}{'' if count == 1 else 's'}" for kind, count in counts.items())
+    return ", ".join(kind if kind in is_one else f"{count} {kind}{'' if count == 1 else 's'}"
+                     for kind, count in counts.items())
 
 
 @patch
@@ -80,14 +81,19 @@ def table(
     "Say what is in the table: an item that is not identical a row."
     same = [item for item in self.items if item.verdict == "identical"]
     aside = [item for item in self.items if item.verdict == "cannot be judged" and not item.counts]
-    shown = sorted((item for item in self.items if item not in same + aside), key=lambda item: WORST_FIRST.index(item.verdict))
+    shown = sorted((item for item in self.items if item not in same + aside),
+                   key=lambda item: WORST_FIRST.index(item.verdict))
     rows = [(item.name, item.verdict if item.counts else f"({item.verdict})", item.detail) for item in shown]
     lines = [f"{self.run}: {self.verdict}. {self.problem}".rstrip()]
     lines += [f"Identical: {_count_items(same)}."] if same else []
     lines += [f"Not compared: {', '.join(f'{item.name} ({item.detail})' for item in aside)}."] if aside else []
     lines += ["Where they part:", *(f"  {line}" for line in self.parted)] if self.parted else []
-    lines += ["What differs besides, the most likely cause first:", *(f"  {number}. {cause.kind}: {cause.text} ({cause.why})" for number, cause in enumerate(self.causes, 1))] if self.causes else []
-    lines += [f"The repetition is kept as {self.kept}. Look at it with: ml-repo diff {self.run} {self.kept}"] if self.kept else []
+    lines += [
+        "What differs besides, the most likely cause first:", *(f"  {number}. {cause.kind}: {cause.text} ({cause.why})"
+                                                                for number, cause in enumerate(self.causes, 1))
+    ] if self.causes else []
+    lines += [f"The repetition is kept as {self.kept}. Look at it with: ml-repo diff {self.run} {self.kept}"
+              ] if self.kept else []
     return (("item", "verdict", "") if rows else ()), rows, "\n".join(lines + self.notes)
 
 # %% ../../nbs/verify/12_verify.ipynb #c961f4fd
@@ -96,7 +102,9 @@ def _find_obstacle(
     secrets: Mapping[str, Any],  # values that are given again
 ) -> str:  # empty where there is none
     "Say why there is no use in running a run again."
-    others = [name for name in secrets if "[redacted" not in str((record["parameters"].get(name) or {}).get("given", ""))]
+    others = [
+        name for name in secrets if "[redacted" not in str((record["parameters"].get(name) or {}).get("given", ""))
+    ]
     if others:
         return f"{others[0]} is not a secret of this run, and with another value it would be another run. `ml-repo rerun` takes -p."
     if record["state"] == "running":
@@ -122,7 +130,12 @@ def _limit_items(
     only: Iterable[str],  # kinds; empty for all
 ) -> list[Item]:
     "Let only some kinds of items count."
-    return [item if not only or item.name.split(" ")[0].removesuffix("s") in {kind.removesuffix("s") for kind in only} else replace(item, counts=False) for item in items]
+    return [
+        item if not only or item.name.split(" ")[0].removesuffix("s") in {kind.removesuffix("s")
+                                                                          for kind in only} else replace(item,
+                                                                                                         counts=False)
+        for item in items
+    ]
 
 # %% ../../nbs/verify/12_verify.ipynb #ab854bf7
 def measure_noise(
@@ -152,7 +165,9 @@ def _judge(
     judgement.items = _limit_items(judgement.items, only)
     verification.verdict, verification.items = judgement.verdict, judgement.items
     known = record.get("warnings", [])
-    verification.notes += judgement.notes + [warning for warning in repeated.get("warnings", []) if warning not in known]
+    verification.notes += judgement.notes + [
+        warning for warning in repeated.get("warnings", []) if warning not in known
+    ]
     if not any(item.name.split(" ")[0] in ("metric", "curve", "weights", "file", "cell") for item in judgement.items):
         verification.notes.append("The run left no metric, no file and no output, so only how it ended was compared.")
     if repeated["state"] != record["state"] and repeated["cause"]:
@@ -169,9 +184,14 @@ def find_lost_inputs(
     repeated: Record,  # of its repetition
 ) -> list[str]:  # files that libraries keep for themselves, such as ~/.keras/keras.json
     "Find the files of libraries that decided a run and were not the same in its repetition."
-    changed = [row["name"] for row in compare_data(record, repeated) if is_library_name(row.get("name", "")) and len(row) == 3]
+    changed = [
+        row["name"] for row in compare_data(record, repeated) if is_library_name(row.get("name", "")) and len(row) == 3
+    ]
     known = read_files(repeated, "inputs")[0] | read_library_files(repeated)
-    gone = [name for name in read_files(record, "inputs")[0] if is_library_name(name) and name not in known and not locate_file(name).exists()]
+    gone = [
+        name for name in read_files(record, "inputs")[0]
+        if is_library_name(name) and name not in known and not locate_file(name).exists()
+    ]
     return sorted({*changed, *gone})
 
 # %% ../../nbs/verify/12_verify.ipynb #2a58f0f4
@@ -203,7 +223,8 @@ def _keep_verdict(
     "Write the verdict beside the record, unless only some items counted."
     if only:
         counted = ", ".join(only)
-        verification.notes.append(f"Only some items counted ({counted}), so this verdict is not kept beside the record.")
+        verification.notes.append(
+            f"Only some items counted ({counted}), so this verdict is not kept beside the record.")
         return
     try:
         keep_verdict(record.folder, verification.to_dict())
@@ -264,7 +285,9 @@ def _make_case(
 ) -> None:
     "Add an item to a test suite."
     case = ElementTree.SubElement(suite, "testcase", classname=suite.get("name", ""), name=item.name, time="0")
-    tag = "skipped" if not item.counts and item.verdict != "identical" else {"differs": "failure", "cannot be judged": "error"}.get(item.verdict, "")
+    tag = "skipped" if not item.counts and item.verdict != "identical" else {
+        "differs": "failure", "cannot be judged": "error"
+    }.get(item.verdict, "")
     if tag:
         ElementTree.SubElement(case, tag, message=visible_text(f"{item.verdict}: {item.detail}"))
     elif item.detail:
@@ -278,10 +301,17 @@ def write_junit(
     "Write what was found as JUnit's XML. Raises `OSError` when the file cannot be written."
     root = ElementTree.Element("testsuites", name="ml-repo verify")
     for one in verifications:
-        suite = ElementTree.SubElement(root, "testsuite", name=one.run, timestamp=one.when[:19], time=f"{one.duration_s:.3f}")
+        suite = ElementTree.SubElement(root,
+                                       "testsuite",
+                                       name=one.run,
+                                       timestamp=one.when[:19],
+                                       time=f"{one.duration_s:.3f}")
         for item in one.items or [Item("run", one.verdict, one.problem)]:
             _make_case(suite, item)
-        for tag, name in {"testcase": "tests", "testcase/failure": "failures", "testcase/error": "errors", "testcase/skipped": "skipped"}.items():
+        for tag, name in {
+                "testcase": "tests", "testcase/failure": "failures", "testcase/error": "errors",
+                "testcase/skipped": "skipped"
+        }.items():
             suite.set(name, str(len(suite.findall(tag))))
         ElementTree.SubElement(suite, "system-out").text = visible_text(one.table()[2])
     write_atomic(Path(path), ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n")

@@ -40,10 +40,13 @@ def _check_fit(
     "Raise `Cold` where a fork would not be what the command starts."
     if facts["problem"]:
         raise Cold(f"the warm process cannot serve: {facts['problem']}")
-    if command[1:3] != ["-m", "ipykernel_launcher"] or os.path.realpath(command[0]) != os.path.realpath(facts["python"]) or Path(command[0]).parent != Path(facts["python"]).parent:
+    if command[1:3] != ["-m", "ipykernel_launcher"] or os.path.realpath(command[0]) != os.path.realpath(
+            facts["python"]) or Path(command[0]).parent != Path(facts["python"]).parent:
         raise Cold(f"this kernel is started by {' '.join(command[:3])}, and the warm process is {facts['python']}")
     if len(processors) != facts["processors"]:
-        raise Cold(f"it may use {len(processors)} processors, and the warm process had {facts['processors']} when its libraries looked")
+        raise Cold(
+            f"it may use {len(processors)} processors, and the warm process had {facts['processors']} when its libraries looked"
+        )
     if any(part and not os.path.isabs(part) for part in environment.get("PYTHONPATH", "").split(os.pathsep)):
         raise Cold("PYTHONPATH names a folder from where the kernel works")
     assumed, then = facts["assumed"], facts["variables"]
@@ -52,7 +55,8 @@ def _check_fit(
             continue
         now = environment.get(name, assumed.get(name))
         if now != then.get(name):
-            raise Cold(f"{name} is {now or 'not set'}, and was {then.get(name) or 'not set'} when the libraries were imported")
+            raise Cold(
+                f"{name} is {now or 'not set'}, and was {then.get(name) or 'not set'} when the libraries were imported")
     return command[3:]
 
 # %% ../../nbs/warm/03_client.ipynb #e23143be
@@ -81,7 +85,8 @@ class ForkedProcess:
                 end = read_letter(self._connection) or {}
             except (OSError, ValueError):
                 end = {}
-            self.returncode, self.peak_memory_gb, self.is_known = end.get("status", 255), end.get("peak_memory_gb", 0.0), "status" in end
+            self.returncode, self.peak_memory_gb, self.is_known = end.get("status", 255), end.get(
+                "peak_memory_gb", 0.0), "status" in end
             self.close()
         return self.returncode
 
@@ -226,9 +231,12 @@ def fork_kernel(
     connection, facts = _reach(Path(address), environment)
     line = ()
     try:
-        letter = {"arguments": _check_fit(facts, command, environment, processors), "environment": dict(environment), "folder": os.path.abspath(folder),
-                  "processors": processors, "umask": _read_umask(), "nice": os.getpriority(os.PRIO_PROCESS, 0),
-                  "limits": [(kind, resource.getrlimit(kind)) for name in dir(resource) if name.startswith("RLIMIT_") for kind in [getattr(resource, name)]]}
+        letter = {
+            "arguments": _check_fit(facts, command, environment, processors), "environment": dict(environment),
+            "folder": os.path.abspath(folder), "processors": processors, "umask": _read_umask(), "nice": os.getpriority(
+                os.PRIO_PROCESS, 0), "limits": [(kind, resource.getrlimit(kind)) for name in dir(resource)
+                                                if name.startswith("RLIMIT_") for kind in [getattr(resource, name)]]
+        }
         line = os.pipe()
         socket.send_fds(connection, [b"{"], [stdout, stderr, line[0]])
         connection.sendall(json.dumps(letter).encode()[1:] + b"\n")

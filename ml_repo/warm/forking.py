@@ -42,7 +42,10 @@ def find_danger() -> str:  # a sentence, empty when a fork is safe
     if (child := os.fork()) == 0:
         os._exit(0)
     os.waitpid(child, 0)
-    threads = [name for thread in os.listdir("/proc/self/task") if int(thread) != os.getpid() and (name := _read_name(thread)) not in _HARMLESS]
+    threads = [
+        name for thread in os.listdir("/proc/self/task")
+        if int(thread) != os.getpid() and (name := _read_name(thread)) not in _HARMLESS
+    ]
     if threads:
         return f"{len(threads)} other threads run in it ({', '.join(sorted(set(threads)))}), and a lock of theirs would stay locked in a fork"
     opened = {os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")}
@@ -70,8 +73,10 @@ def _set_limits(
 ) -> None:
     "Take over what the system allows the supervisor, and no more."
     os.umask(letter["umask"])
-    for change in (lambda: os.sched_setaffinity(0, letter["processors"]), lambda: os.setpriority(os.PRIO_PROCESS, 0, letter["nice"]),
-                   *(lambda kind=kind, limit=limit: resource.setrlimit(kind, limit) for kind, limit in letter["limits"])):
+    for change in (lambda: os.sched_setaffinity(0, letter["processors"]),
+                   lambda: os.setpriority(os.PRIO_PROCESS, 0, letter["nice"]),
+                   *(lambda kind=kind, limit=limit: resource.setrlimit(kind, limit)
+                     for kind, limit in letter["limits"])):
         with suppress(OSError, ValueError):
             change()
 
@@ -100,7 +105,8 @@ def watch_settings(
     def note(event: str, arguments: tuple) -> None:
         if event == "os.putenv":
             name, value = (os.fsdecode(one) for one in arguments)
-            if (name in looked_up and not is_free(name) or is_fixed(name)) and fixed.get(name) != value and name not in late:
+            if (name in looked_up and not is_free(name)
+                    or is_fixed(name)) and fixed.get(name) != value and name not in late:
                 late.append(name)
 
     sys.addaudithook(note)
@@ -139,7 +145,8 @@ def run_kernel(
     application = IPKernelApp.instance()
     for thread in (application.control_thread, application.shell_channel_thread):
         if thread is not None and thread.is_alive():
-            thread.join(1)  # it ends by itself, and would wait for ever for the thread of outputs if that were the first to end
+            thread.join(
+                1)  # it ends by itself, and would wait for ever for the thread of outputs if that were the first to end
     return application.kernel.shell.user_ns if application.kernel else {}
 
 # %% ../../nbs/warm/01_forking.ipynb #80d6bb78

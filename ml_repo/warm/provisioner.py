@@ -43,7 +43,8 @@ class WarmProvisioner(LocalProvisioner):
     "Starts a kernel by a fork of a warm process, or as a process of its own where that cannot be."
 
     address = Unicode("", help="Folder of the warm process").tag(config=True)
-    processors = List(Int(), help="Numbers of those that the kernel may use; those of this process without").tag(config=True)
+    processors = List(Int(),
+                      help="Numbers of those that the kernel may use; those of this process without").tag(config=True)
     reason = Unicode("", help="Why the kernel is cold; empty for a warm one")
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
@@ -51,7 +52,8 @@ class WarmProvisioner(LocalProvisioner):
         environment, folder = {**kwargs["env"], "JPY_PARENT_PID": str(os.getpid())}, kwargs.get("cwd") or os.getcwd()
         files = [_number(kwargs.get(name), usual) for name, usual in (("stdout", 1), ("stderr", 2))]
         try:
-            self.process = await asyncio.to_thread(fork_kernel, self.address, cmd, environment, folder, *files, self.processors)
+            self.process = await asyncio.to_thread(fork_kernel, self.address, cmd, environment, folder, *files,
+                                                   self.processors)
         except Cold as reason:
             self.reason = str(reason)
             return await super().launch_kernel(cmd, **kwargs)
@@ -66,14 +68,24 @@ def make_order(
     **options: Any,  # `owner`, `processors`, `idle_s`
 ) -> dict[str, Any]:  # what a warm process is to do
     "Find out what a warm process has to import. Raises `OSError` or `ValueError` for what is no notebook."
-    order = {"modules": list(modules), "variables": {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}, "own": ["ml_repo"], "problem": ""} | options
+    order = {
+        "modules": list(modules), "variables": {"MPLBACKEND": "module://matplotlib_inline.backend_inline"},
+        "own": ["ml_repo"], "problem": ""
+    } | options
     if notebook is not None:
         path = Path(notebook).resolve()
-        found = find_imports(path, [path.parent, find_repository(path.parent), *(one for one in sys.path if one and not os.path.realpath(one).startswith(find_places()))])
+        found = find_imports(path, [
+            path.parent,
+            find_repository(path.parent),
+            *(one for one in sys.path if one and not os.path.realpath(one).startswith(find_places()))
+        ])
         order["modules"] += found.modules
         order["variables"] |= found.variables
         if found.unclear:
-            order |= {"modules": [], "problem": f"{path.name} sets {', '.join(found.unclear)} to what only the run knows, before the library that reads it"}
+            order |= {
+                "modules": [],
+                "problem": f"{path.name} sets {', '.join(found.unclear)} to what only the run knows, before the library that reads it"
+            }
     if any(one.startswith("matplotlib") for one in order["modules"]):
         order["modules"].append("matplotlib.backends.backend_agg")
     return order
@@ -143,7 +155,8 @@ def _make_home() -> Path:  # for all warm processes that can be found
     home.mkdir(mode=0o700, exist_ok=True)
     about = home.lstat()
     if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid() or about.st_mode & 0o077:
-        raise PermissionError(f"{home} is no folder of yours alone, so no warm process can be kept there. Remove it, or set TMPDIR.")
+        raise PermissionError(
+            f"{home} is no folder of yours alone, so no warm process can be kept there. Remove it, or set TMPDIR.")
     return home
 
 
@@ -156,7 +169,11 @@ def find_warm(
     if sys.platform != "linux":
         return "nowhere"  # where the kernel says why it is cold
     counts = {name: value for name, value in os.environ.items() if is_fixed(name)}
-    agreed = [sys.executable, sys.version, order, counts, Path("/proc/self/cgroup").read_text(), len(os.sched_getaffinity(0))]
+    agreed = [
+        sys.executable, sys.version, order, counts,
+        Path("/proc/self/cgroup").read_text(),
+        len(os.sched_getaffinity(0))
+    ]
     folder = _make_home() / hashlib.sha256(json.dumps(agreed, sort_keys=True).encode()).hexdigest()[:16]
     folder.mkdir(mode=0o700, exist_ok=True)
     if not (folder / "order.json").exists():

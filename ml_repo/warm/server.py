@@ -54,11 +54,13 @@ class WarmServer:
         "Say whether somebody may still ask."
         if self.kernels:
             self.idle_since = time.monotonic()
-        return bool(self.kernels) or (time.monotonic() - self.idle_since < self.order["idle_s"] and (self.folder / "socket").exists())
+        return bool(self.kernels) or (time.monotonic() - self.idle_since < self.order["idle_s"] and
+                                      (self.folder / "socket").exists())
 
 # %% ../../nbs/warm/02_server.ipynb #feb2aa5d
-_KERNEL = ("ipykernel.kernelapp", "ipykernel.ipkernel", "ipykernel.zmqshell", "ipykernel.iostream", "ipykernel.displayhook", "ipykernel.heartbeat", "ipykernel.debugger",
-           "IPython.core.completerlib", "IPython.core.debugger", "IPython.extensions.storemagic")  # what each kernel imports
+_KERNEL = ("ipykernel.kernelapp", "ipykernel.ipkernel", "ipykernel.zmqshell", "ipykernel.iostream",
+           "ipykernel.displayhook", "ipykernel.heartbeat", "ipykernel.debugger", "IPython.core.completerlib",
+           "IPython.core.debugger", "IPython.extensions.storemagic")  # what each kernel imports
 
 
 def warm_up(
@@ -83,9 +85,13 @@ def warm_up(
     gc.collect()
     gc.freeze()
     server.set_by_imports = {name: value for name, value in os.environ.items() if before.get(name) != value}
-    server.facts = {"process": os.getpid(), "python": sys.executable, "processors": len(os.sched_getaffinity(0)), "looked_up": sorted(looked_up), "forgotten": forgotten,
-                    "variables": {name: value for name, value in before.items() if name in looked_up or is_fixed(name)}, "assumed": server.order["variables"],
-                    "problem": problem or find_danger()}
+    server.facts = {
+        "process": os.getpid(), "python": sys.executable, "processors": len(os.sched_getaffinity(0)),
+        "looked_up": sorted(looked_up), "forgotten": forgotten, "variables": {
+            name: value
+            for name, value in before.items() if name in looked_up or is_fixed(name)
+        }, "assumed": server.order["variables"], "problem": problem or find_danger()
+    }
     server.idle_since = time.monotonic()
 
 # %% ../../nbs/warm/02_server.ipynb #971c44c8
@@ -209,7 +215,9 @@ def _bury(
     os.close(watch)
     connection = server.kernels.pop(kernel)
     with suppress(OSError):
-        connection.sendall(json.dumps({"status": os.waitstatus_to_exitcode(status), "peak_memory_gb": usage.ru_maxrss * 1024 / 1e9}).encode() + b"\n")
+        connection.sendall(
+            json.dumps({"status": os.waitstatus_to_exitcode(status), "peak_memory_gb": usage.ru_maxrss * 1024 /
+                        1e9}).encode() + b"\n")
     _let_go(server, connection)
 
 # %% ../../nbs/warm/02_server.ipynb #0fe11f41
@@ -237,6 +245,9 @@ def main() -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:order["processors"]])
     server = WarmServer(folder, order)
     warm_up(server)
-    server.before |= {file: look_at(file) for file in (one.__code__.co_filename for one in (find_changes, run_kernel, main))}
+    server.before |= {
+        file: look_at(file)
+        for file in (one.__code__.co_filename for one in (find_changes, run_kernel, main))
+    }
     letter = serve(server)
     end_process(run_kernel(letter["arguments"]) if letter is not None else {})
