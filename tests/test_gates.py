@@ -288,3 +288,57 @@ def test_pre_commit_hooks_run(tree):
     notebook = tree / "nbs" / "core" / "00_hashing.ipynb"
     notebook.write_text(notebook.read_text().replace('"metadata": {}', '"metadata": {"scrolled": true}', 1))
     assert run("pre-commit", "run", "--all-files", cwd=tree).returncode == 1
+
+
+def list_definitions(module: str) -> list[str]:
+    """Public functions and classes that a module defines."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    return [node.name for node in ast.parse(source_of(module)).body if isinstance(node, kinds) and node.name[0] != "_"]
+
+
+def test_one_name_means_one_thing():
+    """Commands may be called as a module is: `stop` stops a run and, below `study`, a study; each process starts in `main`."""
+    modules = {}
+    for module in MODULES:
+        for name in list_definitions(module):
+            modules.setdefault(name, []).append(module)
+    shared = {name: found for name, found in modules.items() if len(found) > 1 and name != "main"}
+    assert {name: found for name, found in shared.items() if not all(module.startswith("cli.") for module in found)} == {}
+
+
+def test_no_module_is_longer_than_400_lines():
+    lengths = {module: len(source_of(module).splitlines()) for module in MODULES}
+    assert {module: length for module, length in lengths.items() if length > 400} == {}
+
+
+def test_lines_are_not_longer_than_120_letters():
+    """Prose is exempt, and the line `__all__`, which nbdev writes."""
+    long = []
+    for notebook in LIBRARY:
+        for cell in json.loads(notebook.read_text())["cells"]:
+            if cell["cell_type"] == "code":
+                long += [f"{notebook.stem}: {line.strip()[:90]}" for line in "".join(cell["source"]).splitlines() if len(line) > 120]
+    assert long == []
+
+
+def count_shown(notebook) -> tuple[int, int]:
+    """Public definitions of a notebook, and how many of them a visible demonstration or test follows directly."""
+    cells = ["".join(cell["source"]) for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code"]
+    defined = shown = 0
+    for source, following in zip(cells, [*cells[1:], "#| hide"]):
+        if source.startswith("#| export"):
+            kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+            names = [node.name for node in ast.parse(source).body if isinstance(node, kinds) and node.name[0] != "_"]
+            defined += len(names)
+            shown += len(names) * (not following.startswith(("#| export", "#| hide")))
+    return defined, shown
+
+
+def test_definitions_are_followed_by_a_demonstration(capsys):
+    counts = {package: [sum(numbers) for numbers in zip(*(count_shown(notebook) for notebook in LIBRARY if notebook.parent.name == package))]
+              for package in PACKAGES}
+    defined, shown = map(sum, zip(*counts.values()))
+    with capsys.disabled():
+        print(f"\n{shown} of {defined} public definitions ({shown / defined:.0%}) are followed by a demonstration or a visible test:",
+              ", ".join(f"{package} {shown / defined:.0%}" for package, (defined, shown) in counts.items()))
+    assert shown / defined >= 0.75
