@@ -10,7 +10,7 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
 "$folder/venv/bin/pip" install --quiet --disable-pip-version-check sphinx==9.0.4 sphinx-click==6.2.0 click==8.5.1
-cd "$folder"
+mkdir "$folder/pages" && cd "$folder/pages"
 cat > tool.py <<'PY'
 import click
 
@@ -27,9 +27,9 @@ def tune(grid):
 PY
 printf 'import sys\nsys.path.insert(0, ".")\nextensions = ["sphinx_click"]\n' > conf.py
 printf '.. click:: tool:tune\n   :prog: tool\n' > index.rst
-venv/bin/sphinx-build -q -b html . html
-venv/bin/sphinx-build -q -b text . text
-venv/bin/python - <<'PY'
+../venv/bin/sphinx-build -q -b html . html
+../venv/bin/sphinx-build -q -b text . text
+../venv/bin/python - <<'PY'
 from importlib.metadata import version
 from pathlib import Path
 
