@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from ..core.redaction import is_secret_name
+from ..core.secret_patterns import is_secret_name
 from .repository import Facts, list_packages
 
 # %% ../../nbs/provenance/02_machine.ipynb #51d63d93

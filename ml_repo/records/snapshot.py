@@ -18,7 +18,8 @@ from typing import Any
 from ..core.content_store import store_text
 from ..core.files import dump_json, read_lines, write_atomic
 from ..core.metrics import summarize_metrics
-from ..core.redaction import Redactor, is_secret_name
+from ..core.redaction import Redactor
+from ..core.secret_patterns import is_secret_name
 from ..provenance.git import make_patch, read_code
 from ..provenance.library_files import LibraryFolders, is_cache, is_library_name
 from ..provenance.machine import read_cuda, read_environment, read_gpus, read_image, read_machine
