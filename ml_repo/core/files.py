@@ -22,7 +22,7 @@ from typing import Any
 def _sync_folder(
     folder: str | PathLike,  # an existing folder
 ) -> None:
-    "Bring the names in `folder` down to the disk."
+    "Sync the names in `folder` to the disk."
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -34,7 +34,7 @@ def write_atomic(
     path: str | PathLike,  # the file to write; its folder exists
     content: str | bytes,  # the whole new content; text is written as UTF-8
 ) -> None:
-    "Replace the file at `path` in one step. Raises `OSError`, with the old file as it was, when the disk is full or read-only."
+    "Replace the file at `path` in one step. Raises `OSError`, with the old file unchanged, where it cannot be written."
     path, data = Path(path), content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
     import tempfile  # here, since a list of runs writes nothing
 
@@ -52,14 +52,14 @@ def write_atomic(
     _sync_folder(path.parent)
 
 
-_UMASK = os.umask(0o077)  # temporary files are private; what takes their place has the usual rights
+_UMASK = os.umask(0o077)  # temporary files are private; the final file has the usual permissions
 os.umask(_UMASK)
 
 # %% ../../nbs/core/06_files.ipynb #edeead89
 def _plain(
     value: Any,  # anything
-) -> Any:  # what JSON knows
-    "Turn `value` into numbers, texts, lists and dictionaries."
+) -> Any:  # a type of JSON
+    "Turn `value` into numbers, strings, lists and dictionaries."
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if value is None or isinstance(value, (str, bool, int)):
@@ -78,10 +78,10 @@ def _plain(
 
 
 def dump_json(
-    value: Any,  # numbers, texts, lists, dictionaries; anything else becomes a text
+    value: Any,  # numbers, strings, lists, dictionaries; anything else becomes a string
     indent: int | None = None,  # blanks a level; None writes one line
 ) -> str:  # JSON that every reader accepts
-    "Write `value` as JSON; nan and infinite numbers become texts."
+    "Write `value` as JSON; nan and infinite numbers become strings."
     return json.dumps(_plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
 
 # %% ../../nbs/core/06_files.ipynb #67819781
@@ -90,7 +90,7 @@ class LineFile:
 
     def __init__(
         self,
-        path: str | PathLike,  # is made when the first line comes
+        path: str | PathLike,  # the file is made with its first line
     ):
         self.path, self._descriptor = Path(path), None
 
@@ -120,18 +120,18 @@ class LineFile:
 def read_lines(
     path: str | PathLike,  # a file of JSON lines, or one that does not exist
 ) -> list[dict[str, Any]]:  # the whole lines, in their order
-    "Read the lines of a `LineFile`; a torn line is left out, a missing file has none."
+    "Read the lines of a `LineFile`, without torn ones; a missing file has none."
     try:
         text = Path(path).read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return []
-    found = []
+    values = []
     for line in text.split("\n"):
         try:
-            found.append(json.loads(line))
+            values.append(json.loads(line))
         except (json.JSONDecodeError, RecursionError):
             pass
-    return [line for line in found if isinstance(line, dict)]
+    return [value for value in values if isinstance(value, dict)]
 
 # %% ../../nbs/core/06_files.ipynb #6abfbc88
 class Lock:
@@ -139,15 +139,15 @@ class Lock:
 
     def __init__(
         self,
-        path: str | PathLike,  # the file to lock; it is made, and stays
-        descriptor: int | None = None,  # of the same lock, handed over by the process that started this one
+        path: str | PathLike,  # the file to lock; it is made, and never removed
+        descriptor: int | None = None,  # of the same lock, inherited from the process that started this one
     ):
         self.path, self._descriptor = Path(path), descriptor
         if descriptor is not None:
             os.set_inheritable(descriptor, False)
 
     def acquire(self) -> bool:  # False when another process, or another lock in this one, holds it
-        "Take the lock without waiting. Raises `OSError` when the file system knows no locks or the folder cannot be written."
+        "Take the lock without waiting. Raises `OSError` on a file system without locks or in a read-only folder."
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -160,7 +160,7 @@ class Lock:
         return True
 
     def release(self) -> None:
-        "Give the lock back, also when a forked child has inherited it."
+        "Release the lock, also where a forked child has inherited it."
         if self._descriptor is not None:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)
@@ -169,8 +169,8 @@ class Lock:
 # %% ../../nbs/core/06_files.ipynb #396895ac
 def is_held(
     path: str | PathLike,  # the file of a lock
-) -> bool | None:  # None where the file system knows no locks
-    "Say whether a living process holds the lock at `path`; False where there is no such file."
+) -> bool | None:  # None on a file system without locks
+    "Say whether a living process holds the lock at `path`; False where the file is missing."
     try:
         with open(path, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -184,39 +184,39 @@ def is_held(
 
 # %% ../../nbs/core/06_files.ipynb #a14560ea
 def hand_over(
-    lock: Lock,  # that this process holds
-    start: Callable[[int], Any],  # starts a process that inherits the descriptor it is given
+    lock: Lock,  # held by this process
+    start: Callable[[int], Any],  # starts a process that inherits the given descriptor
 ) -> Any:  # what `start` returns
-    "Let a new process hold a lock instead of this one."
+    "Pass a lock to a new process."
     child = start(lock._descriptor)
-    os.close(lock._descriptor)  # without giving the lock back
+    os.close(lock._descriptor)  # without releasing the lock
     lock._descriptor = None
     return child
 
 # %% ../../nbs/core/06_files.ipynb #c05d7e92
 def write_changed(
     path: str | PathLike,  # the file to write; folders above it are made
-    content: str | bytes,  # the whole content; of a text, what UTF-8 does not know becomes "?"
+    content: str | bytes,  # the whole content; letters that UTF-8 cannot encode become "?"
 ) -> bool:  # False where the file had this content already
-    "Replace a file in one step, unless it is so already. Raises `OSError` when it cannot be written."
+    "Replace a file in one step, unless it has this content already. Raises `OSError` when it cannot be written."
     path, data = Path(path), content.encode("utf-8", "replace") if isinstance(content, str) else content
     if path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{os.getpid()}-{get_ident()}.tmp")
+    temporary = path.with_name(f".{os.getpid()}-{get_ident()}.tmp")
     try:
-        new.write_bytes(data)
-        new.replace(path)
+        temporary.write_bytes(data)
+        temporary.replace(path)
     except OSError:
         with suppress(OSError):
-            new.unlink()
+            temporary.unlink()
         raise
     return True
 
 
 def remove_others(
-    folder: str | PathLike,  # of files that are made; may be missing
-    kept: Container[str],  # paths in it that stay, with forward slashes
+    folder: str | PathLike,  # of generated files; may be missing
+    kept: Container[str],  # relative paths of the files that stay, with forward slashes
 ) -> None:
     "Remove all files of a folder but those in `kept`. Raises `OSError` when one cannot be removed."
     folder = Path(folder)

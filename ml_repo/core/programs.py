@@ -19,7 +19,7 @@ from typing import Any
 def _find_functions(
     text: str,  # of a module
 ) -> dict[str, str]:  # source by name
-    "Find the functions at the top of a module. `inspect.getsource` would read the module once for each of them."
+    "Find the functions at the top of a module. `inspect.getsource` would parse the module once for each of them."
     lines = text.split("\n")
     functions = (node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef))
     return {node.name: "\n".join(lines[node.lineno - 1:node.end_lineno]) for node in functions}
@@ -28,14 +28,14 @@ def _find_functions(
 def source_of(
     *functions: Callable[..., Any],  # at the top of a module; they need only the standard library and each other
 ) -> str:  # the source of a module
-    "Write functions as a module of their own. Raises `OSError` where the source of one is not here."
+    "Write functions as a module of their own. Raises `OSError` where the source of one is missing."
     texts = []
     for function in functions:
         file = function.__code__.co_filename
-        found = _find_functions("".join(linecache.getlines(file)))
-        if function.__name__ not in found:
+        sources = _find_functions("".join(linecache.getlines(file)))
+        if function.__name__ not in sources:
             raise OSError(f"The source of {function.__name__} is not in {file}. Install it with its .py files.")
-        texts.append(found[function.__name__])
+        texts.append(sources[function.__name__])
     return "\n\n\n".join(["from __future__ import annotations", *texts])
 
 # %% ../../nbs/core/02_programs.ipynb #f565eeb0
@@ -49,7 +49,7 @@ def script_of(
 def expression_of(
     *functions: Callable[..., Any],  # as for `source_of`
 ) -> str:  # an expression in Python; its value is the last function
-    "Write functions as an expression, which can be evaluated in the middle of a notebook and leaves no name there."
+    "Write functions as an expression, which can be evaluated in the middle of a notebook and defines no name there."
     return f"(lambda scope: (exec({source_of(*functions)!r}, scope), scope[{functions[-1].__name__!r}])[1])({{}})"
 
 # %% ../../nbs/core/02_programs.ipynb #c32f50b5

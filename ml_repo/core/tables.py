@@ -13,7 +13,7 @@ from io import StringIO
 # %% ../../nbs/core/01_tables.ipynb #50e4d8f8
 def visible_text(
     value: object,  # anything
-) -> str:  # without letters that a terminal obeys
+) -> str:  # without characters that a terminal executes
     "Write `value` with its control characters made visible."
     text = str(value)
     return text if text.isprintable() else "".join(
@@ -25,15 +25,15 @@ def _fit_table(
     rows: Sequence[Sequence[str]],  # one text a column
     width: int,  # characters to fit into
 ) -> list[str]:  # lines
-    "Set a table into `width` characters."
+    "Write a table that fits into `width` characters."
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, show_header=any(header))
-    for place, name in enumerate(header):
-        table.add_column(Text(name), no_wrap=place == 0)
+    for column, name in enumerate(header):
+        table.add_column(Text(name), no_wrap=column == 0)
     for row in rows:
         table.add_row(*map(Text, row))
     console = Console(file=StringIO(), width=width, color_system=None, force_jupyter=False)
@@ -45,15 +45,15 @@ def _set_table(
     header: Sequence[str],  # the name of each column
     rows: Sequence[Sequence[str]],  # one text a column
 ) -> list[str]:  # lines
-    "Set a table as wide as it is."
+    "Write a table as wide as its values."
     from rich.cells import cell_len
 
     cells = [[text.split("\n") for text in row] for row in ([header, *rows] if any(header) else rows)]
     widths = [max(cell_len(line) for text in column for line in text) for column in zip(*cells)]
     lines = []
     for row in cells:
-        for place in range(max(map(len, row), default=0)):
-            parts = [text[place] if place < len(text) else "" for text in row]
+        for number in range(max(map(len, row), default=0)):
+            parts = [texts[number] if number < len(texts) else "" for texts in row]
             lines.append("   ".join(part + " " * (width - cell_len(part)) for part, width in zip(parts, widths)))
     if any(header):
         lines.insert(1, "─" * (sum(widths) + 3 * (len(widths) - 1)))
@@ -66,7 +66,7 @@ def text_table(
     caption: str = "",  # a line below
     width: int | None = None,  # characters to fit into; None takes what is needed
 ) -> str:  # lines without trailing blanks
-    "Set `rows` under `header` as columns of text."
+    "Write `rows` under `header` as columns of text."
     header, rows = [visible_text(name) for name in header], [[visible_text(value) for value in row] for row in rows]
     lines = [line.rstrip() for line in (_set_table(header, rows) if width is None else _fit_table(header, rows, width))]
     return "\n".join([*lines, caption] if caption else lines)
@@ -74,11 +74,11 @@ def text_table(
 # %% ../../nbs/core/01_tables.ipynb #038e8221
 def draw_line(
     values: Sequence[float],  # in their order
-    width: int = 24,  # letters at most, at least 1
+    width: int = 24,  # blocks at most, at least 1
 ) -> str:  # such as "█▅▃▂▁"; empty without finite values
-    "Draw `values` as blocks, the lowest and the highest of them as the lowest and the highest block."
+    "Draw `values` as a line of blocks that reaches from their minimum to their maximum."
     count = min(len(values), width)
-    parts = [values[place * len(values) // count:(place + 1) * len(values) // count] for place in range(count)]
+    parts = [values[number * len(values) // count:(number + 1) * len(values) // count] for number in range(count)]
     means = [sum(part) / len(part) for part in parts]
     finite = [value for value in means if math.isfinite(value)]
     if not finite:
@@ -92,7 +92,7 @@ def table_bundle(
     rows: Iterable[Sequence[object]],  # one value a column
     caption: str = "",  # a line below
 ) -> dict[str, str]:  # by media type: "text/plain" and "text/html"
-    "Give the forms in which Jupyter shows `rows` under `header`, for `_repr_mimebundle_`."
+    "Return the representations of `rows` under `header` that `_repr_mimebundle_` needs."
     from html import escape
 
     rows = [list(row) for row in rows]
@@ -113,10 +113,10 @@ def table_bundle(
 
 # %% ../../nbs/core/01_tables.ipynb #73db6c7a
 class Tabular:
-    "Something that shows itself as a table in a notebook."
+    "Base of classes that show themselves as a table in a notebook."
 
     def table(self) -> tuple[Sequence[str], Iterable[Sequence[object]], str]:  # header, rows, caption
-        "Say what is in the table; each class has its own."
+        "Return the content of the table; each class has its own."
         raise NotImplementedError(f"{type(self).__name__} does not say what is in its table.")
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
