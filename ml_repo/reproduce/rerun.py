@@ -147,8 +147,8 @@ def rerun_run(
     record, tags = as_record(run), [check_tag(tag) for tag in tags]
     if record.get("door") == "within":
         parent = record["parents"][0]
-        raise ValueError(f"{record['id']} is a part of the run {parent} and has no notebook of its own. Run that again: "
-                         f"ml-repo rerun {parent}")
+        raise ValueError(f"{record['id']} is a part of the run {parent} and has no notebook of its own. "
+                         f"Run that again: ml-repo rerun {parent}")
     target = Path(records or record.folder.parent).resolve()
     given = read_given(record, parameters)
     with open_place() as (scratch, lock):
@@ -181,9 +181,8 @@ def rerun_run(
         signal.raise_signal(stopped)
         raise KeyboardInterrupt
     if "record" not in answers:
-        raise ValueError(
-            answers.get("problem")
-            or f"The process of the rerun ended with {answers['exit']} before its record began. {answers['words'] or ''}")
+        ended = f"The process of the rerun ended with {answers['exit']} before its record began. {answers['words'] or ''}"
+        raise ValueError(answers.get("problem") or ended)
     new = read_record(answers["record"])
     if answers.get("stopped") or new["state"] == "interrupted":
         raise KeyboardInterrupt

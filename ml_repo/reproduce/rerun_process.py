@@ -90,7 +90,8 @@ def _write_kernel(
     if task["python"]:
         command, language = [task["python"], "-m", "ipykernel_launcher", "-f", "{connection_file}"], "python"
         programs = Path(task["python"]).parent
-        variables |= {"VIRTUAL_ENV": str(programs.parent), "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', '')}"}
+        variables["VIRTUAL_ENV"] = str(programs.parent)
+        variables["PATH"] = f"{programs}{os.pathsep}{os.environ.get('PATH', '')}"
     else:
         try:
             installed = KernelSpecManager().get_kernel_spec(task["kernel"])
