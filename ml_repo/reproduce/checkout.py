@@ -89,7 +89,7 @@ class Checkout:
     notebook: Path  # as it was run
     tree: str | None = None  # the hash of what git has in the folder, None without git
     doubts: list[str] = field(default_factory=list)  # why it is not exactly what ran; sentences
-    beside: list[str] = field(default_factory=list)  # what is not in the tree: links to data, a notebook from elsewhere
+    beside: list[str] = field(default_factory=list)  # not in the tree: links to data, a notebook from elsewhere
 
     @property
     def is_exact(self) -> bool:
@@ -168,7 +168,9 @@ def _make_tree(
 def hide_beside(
     checkout: Checkout,  # of a run
 ) -> dict[str, str]:  # environment variables for a process that is not to see these files
-    "Hide from git what is not in the tree of a checkout. Writes into git's own folder for the worktree."
+    """Hide from git what is not in the tree of a checkout.
+
+    Writes a list into git's own folder for the worktree."""
     if checkout.tree is None:
         return {}
     names = [Path(os.path.relpath(checkout.project / name, checkout.folder)).as_posix() for name in checkout.beside]

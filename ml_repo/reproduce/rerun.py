@@ -181,8 +181,8 @@ def rerun_run(
         signal.raise_signal(stopped)
         raise KeyboardInterrupt
     if "record" not in answers:
-        ended = f"The process of the rerun ended with {answers['exit']} before its record began. {answers['words'] or ''}"
-        raise ValueError(answers.get("problem") or ended)
+        ending = f"The process of the rerun ended with {answers['exit']} before its record began."
+        raise ValueError(answers.get("problem") or f"{ending} {answers['words'] or ''}")
     new = read_record(answers["record"])
     if answers.get("stopped") or new["state"] == "interrupted":
         raise KeyboardInterrupt
