@@ -177,7 +177,8 @@ def hide_beside(
     folder = Path(
         _call("The checkout is no worktree.", checkout.folder, "rev-parse", "--path-format=absolute", "--git-dir"))
     excludes = folder / "ml_repo-beside"
-    excludes.write_text("".join("/" + re.sub(r"([\\*?\[\] ])", r"\\\1", name) + "\n" for name in names), encoding="utf-8")
+    patterns = ["/" + re.sub(r"([\\*?\[\] ])", r"\\\1", name) + "\n" for name in names]
+    excludes.write_text("".join(patterns), encoding="utf-8")
     if names:
         tracked = ask_git(checkout.folder, "ls-files", "-z", "--", *(f":(top,literal){name}" for name in names))
         if tracked:

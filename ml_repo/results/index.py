@@ -116,7 +116,7 @@ class _IndexFile:
     def __init__(
         self,
         records: Path,  # the folder of all records
-        progress: Callable[[Iterable[str], int], Iterable[str]] | None = None,  # wraps the names, such as a progress bar
+        progress: Callable[[Iterable[str], int], Iterable[str]] | None = None,  # wraps the names, for a progress bar
     ):
         self.records, self._columns, self._progress = records, None, progress or (lambda names, count: names)
         stamps = read_stamps(records)
@@ -154,7 +154,7 @@ class _IndexFile:
         self,
         error: sqlite3.Error,  # of the last statement
     ) -> None:
-        "Continue in memory where the file is held by others or cannot be written, and with a new file where it is damaged."
+        "Continue in memory where the file is locked or cannot be written, and with a new file where it is damaged."
         if any(word in str(error) for word in ("locked", "readonly", "full", "unable to open", "disk I/O")):
             self._copy_to_memory()
             return
