@@ -25,23 +25,23 @@ Rows = list[dict[str, Any]]  # `name`, `first`, `second`, and more where it help
 # %% ../../nbs/results/07_record_diff.ipynb #d105f424
 def _flatten(
     value: Any,  # of a record
-    name: str = "",  # where it stands
+    name: str = "",  # its path
 ) -> Iterator[tuple[str, Any]]:  # such as ("gpus.0.model", "H100")
-    "Give what is inside of `value` names with dots."
+    "List the values inside of `value`, named by their path with dots."
     inner = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else None
     if not inner:
         if inner is None:
             yield name, value
         return
-    for key, one in inner:
-        yield from _flatten(one, f"{name}.{key}" if name else str(key))
+    for key, item in inner:
+        yield from _flatten(item, f"{name}.{key}" if name else str(key))
 
 
 def compare_values(
     first: Mapping[str, Any],  # by name
     second: Mapping[str, Any],  # by name
-) -> Rows:  # one a name whose values are not the same; a side without it has no key
-    "Say which values differ."
+) -> Rows:  # one a name whose values differ; a side without it has no key
+    "List the values that differ."
     rows = []
     for name in sorted(first.keys() | second.keys()):
         row = {side: values[name] for side, values in (("first", first), ("second", second)) if name in values}
@@ -54,7 +54,7 @@ def read_stored(
     record: Record,  # that names the text
     name: str,  # SHA-256 of the text
 ) -> str:
-    "Read a text that a record names. Raises `FileNotFoundError` or `ValueError` when it is gone or damaged."
+    "Read a text from the store of a record. Raises `FileNotFoundError` or `ValueError` when it is gone or damaged."
     folders = [folder for folder in record.folder.resolve().parents[:3] if (folder / ".store").is_dir()]
     return read_text((folders or [record.folder.parent])[0], name)
 
@@ -64,7 +64,7 @@ def _note(
     what: str,  # what is missing
     error: Exception,  # why
 ) -> dict[str, str]:  # a row
-    "Say what cannot be compared."
+    "Make a note about what cannot be compared."
     why = "it is not in the store any more" if isinstance(error, FileNotFoundError) else str(error).rstrip(".")
     return {"note": f"{what} of {record['id']} cannot be read: {why}."}
 
@@ -72,11 +72,13 @@ def _note(
 def _identify_cause(
     record: Record,  # of a run
 ) -> str | None:  # None for a run that was completed
-    "Say why a run ended, without what chance adds."
+    "Identify why a run ended, without numbers that differ each time."
     cause = record.get("cause") or {}
-    known = [cause.get("text")] if cause.get("kind") in (
-        "exception", "error", None) else [cause.get(key) for key in ("kind", "cell", "signal", "exit_status")]
-    return json.dumps(known) if cause else None
+    if not cause:
+        return None
+    is_exception = cause.get("kind") in ("exception", "error", None)
+    keys = ["text"] if is_exception else ["kind", "cell", "signal", "exit_status"]
+    return json.dumps([cause.get(key) for key in keys])
 
 
 def compare_states(
@@ -84,8 +86,8 @@ def compare_states(
     second: Record,  # of another
 ) -> Rows:
     "Compare what was run and how it ended."
-    sides = [{key: record.get(key)
-              for key in ("experiment", "notebook", "state", "parents")} for record in (first, second)]
+    keys = ("experiment", "notebook", "state", "parents")
+    sides = [{key: record.get(key) for key in keys} for record in (first, second)]
     rows = compare_values(*sides)
     if _identify_cause(first) != _identify_cause(second):
         texts = [(record.get("cause") or {}).get("text") for record in (first, second)]
@@ -97,8 +99,8 @@ def read_notebooks(
     first: Record,  # of a run
     second: Record,  # of another
     is_code_only: bool = True,  # leave out Markdown and raw cells
-) -> tuple[list[list[Cell]], list[str]]:  # the cells of both; sentences without a full stop, one for each notebook that is gone or damaged
-    "Read the cells of two executed notebooks. The cells are those of both runs only where no sentence says otherwise."
+) -> tuple[list[list[Cell]], list[str]]:  # the cells of both; faults, sentences without a full stop
+    "Read the cells of two executed notebooks. Where one is gone or damaged, there is a fault, and cells are missing."
     notebooks, faults = [], []
     for record in (first, second):
         try:
@@ -115,8 +117,8 @@ def _read_parameters(
 ) -> tuple[dict[str, Any], Rows]:  # value by name; notes
     "Read the values that a run used."
     values, notes = {}, []
-    for name, about in record["parameters"].items():
-        value = next((about[key] for key in ("used", "given", "default") if key in about), None)
+    for name, parameter in record["parameters"].items():
+        value = next((parameter[key] for key in ("used", "given", "default") if key in parameter), None)
         if isinstance(value, dict) and value.keys() == {"stored", "size_bytes"}:
             try:
                 value = json.loads(read_stored(record, value["stored"]))
@@ -131,24 +133,25 @@ def compare_parameters(
     second: Record,  # of another
 ) -> Rows:
     "Compare the values that were used."
-    (values, notes), (others, more) = _read_parameters(first), _read_parameters(second)
-    return compare_values(values, others) + notes + more
+    (values, notes), (other_values, other_notes) = _read_parameters(first), _read_parameters(second)
+    return compare_values(values, other_values) + notes + other_notes
 
 # %% ../../nbs/results/07_record_diff.ipynb #949a0e53
 def compare_modules(
     first: Record,  # of a run
     second: Record,  # of another
 ) -> Rows:  # none, or one with the fingerprints
-    "Compare the modules that were loaded, where both runs loaded as many."
+    "Compare the modules that were imported, where both runs imported as many."
     sides = [(record.get("code") or {}).get("modules") or {} for record in (first, second)]
     is_same_set = sides[0].get("count") == sides[1].get("count")
-    return compare_values(*({"loaded modules": one["sha256"]}
-                            for one in sides)) if is_same_set and all("sha256" in one for one in sides) else []
+    if not is_same_set or not all("sha256" in modules for modules in sides):
+        return []
+    return compare_values(*({"loaded modules": modules["sha256"]} for modules in sides))
 
 # %% ../../nbs/results/07_record_diff.ipynb #4e1bd8b5
 def _number(
     value: Any,  # of a metric
-) -> float:  # nan for what is none
+) -> float:  # nan for what is no number
     "Read a number from a record."
     try:
         return float(value)
@@ -161,16 +164,16 @@ def compare_metrics(
     second: Record,  # of another
 ) -> Rows:  # also `split`, `metric`, `difference` (second minus first), `better`: "first" or "second"
     "Compare the last value of each metric."
-    both = [{(one.get("split", ""), one["name"]): one for one in record["metrics"]} for record in (first, second)]
-    values = [{metric_key(*key): one["value"] for key, one in metrics.items()} for metrics in both]
-    about = {
-        metric_key(*key): (key, one.get("direction") or find_direction(one["name"]))
-        for metrics in both
-        for key, one in metrics.items()
-    }
+    values, meanings = ({}, {}), {}
+    for side, record in zip(values, (first, second)):
+        for metric in record["metrics"]:
+            split, name = metric.get("split", ""), metric["name"]
+            key = metric_key(split, name)
+            side[key] = metric["value"]
+            meanings[key] = (split, name, metric.get("direction") or find_direction(name))
     rows = compare_values(*values)
     for row in rows:
-        (row["split"], row["metric"]), direction = about[row["name"]]
+        row["split"], row["metric"], direction = meanings[row["name"]]
         if "first" not in row or "second" not in row:
             continue
         difference = _number(row["second"]) - _number(row["first"])
@@ -186,14 +189,14 @@ def compare_packages(
     second: Record,  # of another
 ) -> Rows:  # one a package: versions
     "Compare the lists of installed packages, and the lock."
-    about = [record.get("packages") or {} for record in (first, second)]
-    rows = compare_values(*({"the lock": one["lock"]} if "lock" in one else {} for one in about))
-    if about[0].get("list") == about[1].get("list"):
+    sides = [record.get("packages") or {} for record in (first, second)]
+    rows = compare_values(*({"the lock": packages["lock"]} if "lock" in packages else {} for packages in sides))
+    if sides[0].get("list") == sides[1].get("list"):
         return rows
     lists, notes = [], []
-    for record, one in zip((first, second), about):
+    for record, packages in zip((first, second), sides):
         try:
-            lists.append(dict(line.split("==", 1) for line in read_stored(record, one["list"]).splitlines()))
+            lists.append(dict(line.split("==", 1) for line in read_stored(record, packages["list"]).splitlines()))
         except KeyError:
             notes.append({"note": f"{record['id']} does not say which packages were installed."})
         except (OSError, ValueError) as error:
@@ -201,15 +204,15 @@ def compare_packages(
     return (rows if notes else compare_values(*lists) + rows) + notes
 
 # %% ../../nbs/results/07_record_diff.ipynb #98e0f2f5
-MACHINE = ("machine", "gpus", "cuda", "image", "environment", "determinism", "kernel", "libraries", "build"
-           )  # fields that decide bits
+MACHINE = ("machine", "gpus", "cuda", "image", "environment", "determinism", "kernel", "libraries",
+           "build")  # fields that can change the bits of a result
 
 
 def _is_known(
     record: Record,  # of a run
     field: str,  # of the record
-) -> bool:  # False also for what is empty in a run that did not come to its end
-    "Say whether a record can tell."
+) -> bool:  # False for an empty field of a run that did not complete
+    "Say whether a record knows a field."
     return bool(record.get(field)) or (field in record and record["state"] == "completed")
 
 
@@ -219,18 +222,14 @@ def compare_machines(
 ) -> Rows:  # names such as "machine.cpu"
     "Compare machine, GPUs, container, variables and libraries."
     fields = [field for field in MACHINE if _is_known(first, field) and _is_known(second, field)]
-    sides = [{name: value
-              for field in fields
-              for name, value in _flatten(record[field], field)} for record in (first, second)]
+    sides = [dict(pair for field in fields for pair in _flatten(record[field], field)) for record in (first, second)]
     if all((record.get("image") or {}).get("is_container") for record in (first, second)):
         sides = [{name: value for name, value in side.items() if name != "machine.hostname"} for side in sides]
     rows = [row for row in compare_values(*sides) if not row["name"].startswith("kernel.") or len(row) == 3]
-    missing = {
-        record["id"]: [
-            field for field in MACHINE if not _is_known(record, field) and _is_known(other, field) and other[field]
-        ]
-        for record, other in ((first, second), (second, first))
-    }
+    missing = {}
+    for record, other in ((first, second), (second, first)):
+        missing[record["id"]] = [field for field in MACHINE
+                                 if not _is_known(record, field) and _is_known(other, field) and other[field]]
     return rows + [{"note": f"{name} does not say, so this is not compared: {', '.join(fields)}."}
                    for name, fields in missing.items() if fields]
 

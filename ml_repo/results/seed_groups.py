@@ -244,8 +244,10 @@ class Comparison(Tabular):
         "Name each group by the parameters that differ, and by its first run where these are not unique."
         columns = [column for column in self.columns() if not column.startswith("metrics.")]
         labels = dict(zip(columns, name_columns(columns)))
-        names = [", ".join(f"{label} {format_value(column, group[0].value(column))}" for column, label in labels.items())
-                 for group in self.groups]
+        names = []
+        for group in self.groups:
+            values = [f"{label} {format_value(column, group[0].value(column))}" for column, label in labels.items()]
+            names.append(", ".join(values))
         return [name if name and names.count(name) == 1 else ", ".join(filter(None, [name, group[0].run]))
                 for name, group in zip(names, self.groups)]
 
