@@ -27,7 +27,8 @@ def _find_clones(
     clones = {}
     for folder in dict.fromkeys(folders):
         try:
-            answer = ask_git(folder, "rev-parse", "--path-format=absolute", "--git-path", "objects", "--show-toplevel")
+            options = ["--path-format=absolute", "--git-path", "objects", "--show-toplevel"]
+            answer = ask_git(folder, "rev-parse", *options)
             objects, root, *_ = os.fsdecode(answer).split("\n")
             clones[objects] = root
         except (OSError, subprocess.CalledProcessError):
@@ -39,7 +40,7 @@ def _find_clones(
 def _open_scratch(
     objects: Iterable[str],  # folders of git objects to borrow
     is_sha256: bool = False,  # whether the names of the objects have 64 digits
-) -> Iterator[Callable[..., bytes]]:  # runs git there; raises `subprocess.CalledProcessError`
+) -> Iterator[Callable[..., bytes]]:  # runs git there; raises `CalledProcessError`
     "Make a temporary empty repository that borrows objects."
     with tempfile.TemporaryDirectory() as folder:
         variables = {

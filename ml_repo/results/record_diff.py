@@ -238,29 +238,29 @@ def _read_list(
     record: Record,  # of a run
     field: str,  # inputs, outputs or library_files
 ) -> tuple[dict[str, Any], Rows]:  # by path: SHA-256, or bytes where it was too large; notes
-    "Read the whole list of a field as it stands in the record."
-    about, notes = record.get(field) or {}, []
-    files = about.get("files", [])
-    if "list" in about:
+    "Read the whole list of files in a field of a record."
+    recorded, notes = record.get(field) or {}, []
+    files = recorded.get("files", [])
+    if "list" in recorded:
         try:
-            files = [json.loads(line) for line in read_stored(record, about["list"]).splitlines()]
+            files = [json.loads(line) for line in read_stored(record, recorded["list"]).splitlines()]
         except (OSError, ValueError) as error:
             notes.append(_note(record, f"The whole list of {field}", error))
-    return {one["path"]: one["sha256"] or f"{one['size_bytes']} bytes" for one in files}, notes
+    return {file["path"]: file["sha256"] or f"{file['size_bytes']} bytes" for file in files}, notes
 
-
+# %% ../../nbs/results/07_record_diff.ipynb #ce740242
 def tells_library_files(
     record: Record,  # of a run
 ) -> bool:  # False for a record of an earlier version
-    "Say whether a record tells the files of libraries from its outputs."
+    "Say whether a record separates the files of libraries from its outputs."
     return "library_files" in record
 
-
+# %% ../../nbs/results/07_record_diff.ipynb #5f7a1e2c
 def read_files(
     record: Record,  # of a run
     field: str,  # inputs or outputs
 ) -> tuple[dict[str, Any], Rows]:  # by path: SHA-256, or bytes where it was too large; notes
-    "Read the whole list of files that a run read or wrote, without those that cannot change a result or are no result."
+    "Read the list of files that a run read or wrote, without caches and the files that libraries wrote for themselves."
     files, notes = _read_list(record, field)
     if tells_library_files(record):
         return files, notes
@@ -269,15 +269,17 @@ def read_files(
         return {path: value for path, value in files.items() if not names[path]}, notes
     return {names[path] or path: value for path, value in files.items() if not is_cache(names[path] or path)}, notes
 
-
+# %% ../../nbs/results/07_record_diff.ipynb #dbff2af5
 def read_library_files(
     record: Record,  # of a run
 ) -> dict[str, Any]:  # by name: SHA-256, or bytes where it was too large; empty where the list is gone
-    "Read which files libraries wrote for themselves, without caches; in a record of an earlier version they are among the outputs."
-    files, _ = _read_list(record, "library_files" if tells_library_files(record) else "outputs")
-    names = {path: path if tells_library_files(record) else name_recorded(path) for path in files}
-    return {names[path]: value for path, value in files.items() if names[path] and not is_cache(names[path])}
+    """Read which files libraries wrote for themselves, without caches.
 
+    A record of an earlier version lists them among the outputs."""
+    is_separate = tells_library_files(record)
+    files, _ = _read_list(record, "library_files" if is_separate else "outputs")
+    names = {path: path if is_separate else name_recorded(path) for path in files}
+    return {names[path]: value for path, value in files.items() if names[path] and not is_cache(names[path])}
 
 # %% ../../nbs/results/07_record_diff.ipynb #23be5bd8
 def _compare_files(
@@ -285,46 +287,48 @@ def _compare_files(
     second: Record,  # of another
     field: str,  # inputs or outputs
 ) -> Rows:  # one a path
-    "Compare the files that were read or written."
+    "Compare the files that two runs read or wrote."
     if first.get(field) == second.get(field):
         return []
     if unknown := [record["id"] for record in (first, second) if not _is_known(record, field)]:
         return [{"note": f"{name} does not say its {field}, so they are not compared."} for name in unknown]
-    (files, notes), (others, more) = read_files(first, field), read_files(second, field)
+    (files, notes), (others, other_notes) = read_files(first, field), read_files(second, field)
     if field == "inputs":  # what a library wrote in one run is what it read in the other
-        kept = [read_library_files(record) for record in (first, second)]
-        files, others = ({name: known[name] for name in known.keys() & other.keys()} | own
-                         for own, other, known in ((files, others, kept[0]), (others, files, kept[1])))
+        written, other_written = read_library_files(first), read_library_files(second)
+        files, others = (
+            {name: written[name] for name in written.keys() & others.keys()} | files,
+            {name: other_written[name] for name in other_written.keys() & files.keys()} | others,
+        )
     rows = compare_values(files, others)
     if not (tells_library_files(first) and tells_library_files(second)):
-        rows = [
-            row for row in rows
-            if len(row) == 3 or not row["name"].startswith((tempfile.gettempdir(), "/tmp/", "/dev/shm/"))
-        ]
-    return rows + notes + more
+        temporary = (tempfile.gettempdir(), "/tmp/", "/dev/shm/")
+        rows = [row for row in rows if len(row) == 3 or not row["name"].startswith(temporary)]
+    return rows + notes + other_notes
 
 
 def compare_data(
     first: Record,  # of a run
     second: Record,  # of another
 ) -> Rows:
-    "Compare fingerprints of data, and the files that were read."
-    return compare_values(*(dict(_flatten(record.get("data") or {}))
-                            for record in (first, second))) + _compare_files(first, second, "inputs")
+    "Compare the fingerprints of data, and the files that two runs read."
+    fingerprints = [dict(_flatten(record.get("data") or {})) for record in (first, second)]
+    return compare_values(*fingerprints) + _compare_files(first, second, "inputs")
 
 # %% ../../nbs/results/07_record_diff.ipynb #4eb0677d
-_DATED = (".keras", ".h5", ".hdf5", ".zip", ".gz", ".tgz", ".pdf", ".svg")
+_DATED = (".keras", ".h5", ".hdf5", ".zip", ".gz", ".tgz", ".pdf", ".svg")  # formats that contain dates
 
 
 def compare_outputs(
     first: Record,  # of a run
     second: Record,  # of another
 ) -> Rows:
-    "Compare weights and the files that were written."
-    weights = [{f"weights of {name}": value
-                for name, value in (record.get("weights") or {}).items()} for record in (first, second)]
-    files = [row for row in _compare_files(first, second, "outputs") if "note" in row or not (
-        "tfevents" in row["name"] or (len(row) == 3 and row["name"].endswith(_DATED)))]
-    same = [{"note": "The weights are the same bits."}] if weights[0] and weights[0] == weights[1] and all(
-        len(value) == 64 for value in weights[0].values()) else []
-    return compare_values(*weights) + files + same
+    "Compare weights and the files that two runs wrote."
+    weights, other_weights = ({f"weights of {name}": digest for name, digest in (record.get("weights") or {}).items()}
+                              for record in (first, second))
+    rows = compare_values(weights, other_weights)
+    for row in _compare_files(first, second, "outputs"):
+        is_dated = "note" not in row and ("tfevents" in row["name"] or len(row) == 3 and row["name"].endswith(_DATED))
+        rows += [] if is_dated else [row]
+    if weights and weights == other_weights and all(len(digest) == 64 for digest in weights.values()):
+        rows.append({"note": "The weights are the same bits."})
+    return rows
