@@ -58,7 +58,8 @@ def _open_scratch(
             return ask_git(folder, *arguments, given=given, **variables)
 
         ask("init", "--quiet", "--bare", "--template=", f"--object-format={'sha256' if is_sha256 else 'sha1'}")
-        Path(folder, "objects", "info", "alternates").write_bytes(b"".join(os.fsencode(path) + b"\n" for path in objects))
+        borrowed = b"".join(os.fsencode(path) + b"\n" for path in objects)
+        Path(folder, "objects", "info", "alternates").write_bytes(borrowed)
         yield ask
 
 # %% ../../nbs/results/06_code_diff.ipynb #30590ddc

@@ -53,7 +53,7 @@ def _write_values(
     ]
 
 # %% ../../nbs/results/08_diff.ipynb #54769e43
-_COLORS = {"+": ("32", "#1a7f37"), "-": ("31", "#cf222e"), "@": ("36", "#57606a")}  # codes of a terminal, colors of a page
+_COLORS = {"+": ("32", "#1a7f37"), "-": ("31", "#cf222e"), "@": ("36", "#57606a")}  # for a terminal, for a page
 
 
 def _table_of(
@@ -88,7 +88,7 @@ def _lines_of(
 
 # %% ../../nbs/results/08_diff.ipynb #b994f65d
 def _write_text(
-    differences: "Differences",
+    differences: "Differences",  # to write
     width: int | None,  # characters to fit tables into
     is_colored: bool,  # with colors
     limit: int | None,  # lines of one diff
@@ -113,7 +113,7 @@ def _write_text(
 
 
 def _write_html(
-    differences: "Differences",
+    differences: "Differences",  # to write
 ) -> str:
     "Write differences for a page; markup in them is escaped."
     parts = [f"<p>{escape(_visible(differences.summary()))}</p>"]
@@ -123,8 +123,8 @@ def _write_html(
             parts.append(table_bundle(*_table_of(section, values, differences.names()))["text/html"])
         for title, lines in (_lines_of(row, 200) for row in rows if "diff" in row):
             shown = "\n".join(
-                f'<span style="color: {_COLORS[line[0]][1]}">{escape(line)}</span>' if line[:1] in _COLORS else escape(line)
-                for line in lines)
+                f'<span style="color: {_COLORS[line[0]][1]}">{escape(line)}</span>' if line[:1] in _COLORS
+                else escape(line) for line in lines)
             parts.append(f"<p><b>{escape(section)}: {escape(title)}</b></p>" + (f"<pre>{shown}</pre>" if lines else ""))
     return "".join([*parts, *(f"<p><small>{escape(_visible(note))}</small></p>" for note in differences.notes)])
 
