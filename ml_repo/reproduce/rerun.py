@@ -23,7 +23,7 @@ from ..provenance.repository import find_repository
 from ..records.edit_log import check_tag
 from ..records.reader import Record, as_record, read_record
 from .checkout import Checkout, checkout_run
-from .environments import Environment, choose_environment
+from .environments import Environment, choose_environment, list_differences
 from .input_files import check_inputs, find_input, list_inputs
 from .rerun_process import LIBRARY, make_task, run_task
 from .scratch_folder import open_place
@@ -68,9 +68,8 @@ def _check_data(
     changes = check_inputs(record, project)
     needed = [change for change in changes if change.is_needed]
     if needed and not anyway:
-        listed = "\n  ".join(map(str, needed[:12])) + (f"\n  and {len(needed) - 12} more" if len(needed) > 12 else "")
-        raise ValueError(
-            f"The data is not that of {record['id']}:\n  {listed}\nBring the files back, or go on with --anyway.")
+        raise ValueError(f"The data is not that of {record['id']}:\n{list_differences(needed)}\n"
+                         "Bring the files back, or go on with --anyway.")
     return [f"The input {change}." for change in changes]
 
 # %% ../../nbs/reproduce/06_rerun.ipynb #04d54df2

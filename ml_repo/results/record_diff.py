@@ -19,6 +19,7 @@ from ..core.metrics import find_direction, metric_key
 from ..notebook.cell_diff import Cell, read_cells
 from ..provenance.library_files import is_cache, name_recorded
 from ..records.reader import Record
+from .run_summary import used_value
 
 Rows = list[dict[str, Any]]  # `name`, `first`, `second`, and more where it helps; or `note`
 
@@ -118,7 +119,7 @@ def _read_parameters(
     "Read the values that a run used."
     values, notes = {}, []
     for name, parameter in record["parameters"].items():
-        value = next((parameter[key] for key in ("used", "given", "default") if key in parameter), None)
+        value = used_value(parameter)
         if isinstance(value, dict) and value.keys() == {"stored", "size_bytes"}:
             try:
                 value = json.loads(read_stored(record, value["stored"]))

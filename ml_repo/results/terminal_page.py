@@ -13,6 +13,7 @@ from ..core.metrics import find_direction, list_values, metric_key
 from ..core.tables import draw_line, text_table, visible_text
 from ..records.reader import Record
 from ..records.verdict import read_verdict
+from .run_summary import used_value
 from .run_table import format_duration, format_value
 
 # %% ../../nbs/results/11_terminal_page.ipynb #878e3fc7
@@ -90,7 +91,7 @@ def _describe_parameters(
     "List the parameters that were given or overwritten."
     rows = []
     for name, parameter in record["parameters"].items():
-        value = parameter.get("used", parameter.get("given", parameter.get("default")))
+        value = used_value(parameter)
         if "given" in parameter or parameter.get("overwritten"):
             column = f"params.{name}"
             rows.append((name, format_value(column, value), format_value(column, parameter.get("default"))))
