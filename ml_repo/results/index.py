@@ -313,10 +313,10 @@ class Index(_IndexFile):
         self,
         condition: str,  # a filter
         archived: bool,  # include archived runs
-        known: Iterable[str],  # columns that are valid because another folder has them
+        names: set[str],  # valid columns
     ) -> tuple[str, list[Any]]:  # SQL, and values for its placeholders
         "Write the WHERE clause of a filter."
-        query = Filter(condition, sorted({*self.columns(), *known}), self._place)
+        query = Filter(condition, sorted(names), self._place)
         tests = [query.sql()] if condition.strip() else []
         tests += [] if archived else ["runs.archived = ''"]
         return f"WHERE {' AND '.join(tests)}" if tests else "", query.values
@@ -331,8 +331,9 @@ class Index(_IndexFile):
         known: Iterable[str] = (),  # columns that are valid because another folder has them
     ) -> list[RunSummary]:  # those without a value of the column come last
         "Find runs. Raises `ValueError` for an invalid filter or an unknown column."
-        where, values = self._where(condition, archived, known)
-        column = self._place(name_column(sort, {*self.columns(), *known}))
+        names = {*self.columns(), *known}
+        where, values = self._where(condition, archived, names)
+        column = self._place(name_column(sort, names))
         order = f"ORDER BY {column} IS NULL, {column} {'DESC' if reverse else 'ASC'}, runs.run DESC"
         numbers = f"SELECT runs.number FROM runs {where} {order} LIMIT {-1 if limit is None else int(limit)}"
         query = f"SELECT text FROM ({numbers}) JOIN summaries USING (number)"
@@ -350,7 +351,7 @@ class Index(_IndexFile):
         known: Iterable[str] = (),  # columns that are valid because another folder has them
     ) -> int:
         "Count runs. Raises `ValueError` for an invalid filter."
-        where, values = self._where(condition, archived, known)
+        where, values = self._where(condition, archived, {*self.columns(), *known})
         return self._ask(f"SELECT count(*) FROM runs {where}", values)[0][0]
 
     def damaged(self) -> list[tuple[Path, str]]:  # the folder of each record that could not be read, and why
