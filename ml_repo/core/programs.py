@@ -57,6 +57,7 @@ def command_for(
     function: Callable[[], Any] | str,  # of an importable module, or its name, such as "package.module:function"
     *arguments: str | PathLike | int,  # for `sys.argv[1:]`
     options: Iterable[str] = ("-P",),  # of Python
+    folder: str | PathLike | None = None,  # that modules are looked for in first; none without it
 ) -> list[str]:  # program and arguments
     """Write the command line of a process that imports a function and calls it.
 
@@ -66,4 +67,7 @@ def command_for(
     if not name.isidentifier() or module == "__main__":
         raise ValueError(f"Another process cannot import {target}. Name a function at the top of a module, such as "
                          "package.module:main.")
-    return [sys.executable, *options, "-c", f"from {module} import {name}; {name}()", *map(str, arguments)]
+    program = f"from {module} import {name}; {name}()"
+    if folder is not None:
+        program = f"import sys; sys.path.insert(0, {str(folder)!r}); {program}"
+    return [sys.executable, *options, "-c", program, *map(str, arguments)]

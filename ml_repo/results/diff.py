@@ -11,16 +11,16 @@ from html import escape
 from os import PathLike
 from typing import Any
 
+from ..core.tables import Tabular, table_bundle, text_table
 from ..notebook.cell_diff import diff_cells
+from ..records.reader import Record, as_record
+from .code_diff import diff_code
 from .record_diff import (Rows, compare_data, compare_machines, compare_metrics, compare_modules,
                                          compare_outputs, compare_packages, compare_parameters, compare_states,
                                          read_notebooks)
-from ..core.tables import Tabular, table_bundle, text_table
-from ..records.reader import Record, as_record
-from .code_diff import diff_code
 
 # %% ../../nbs/results/08_diff.ipynb #eff87044
-_UNSEEN = {
+_ESCAPES = {
     code: repr(chr(code))[1:-1]
     for code in (*range(32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
     if chr(code) not in "\n\t"
@@ -30,22 +30,23 @@ WIDTH = 80  # characters of a value in a table
 
 def _visible(
     text: str,  # from a record
-) -> str:  # the same without letters that steer a terminal
-    "Make every letter of `text` visible."
-    return text.translate(_UNSEEN)
+) -> str:  # without control characters
+    "Show the control characters of a text by their escape codes."
+    return text.translate(_ESCAPES)
 
 
-def _say_values(
+def _write_values(
     row: dict[str, Any],  # with `first` and `second`, or one of them
-    section: str,  # where it stands
-) -> list[str]:  # the two values, short
-    "Write the values of a row so that their difference can be seen."
-    say = repr if section == "parameters" else str
-    values = [say(row[side]) if side in row else "" for side in ("first", "second")]
+    section: str,  # of the diff
+) -> list[str]:  # the two values, shortened
+    "Write the values of a row, shortened to the part that differs."
+    write = repr if section == "parameters" else str
+    values = [write(row[side]) if side in row else "" for side in ("first", "second")]
     values = [value[:12] if re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", value) else value for value in values]
     if all(values) and max(map(len, values)) > WIDTH:
-        same = next((place for place, (one, other) in enumerate(zip(*values)) if one != other), min(map(len, values)))
-        start = max(same - 20, 0)
+        pairs = enumerate(zip(*values))
+        equal = next((count for count, (letter, other) in pairs if letter != other), min(map(len, values)))
+        start = max(equal - 20, 0)
         values = [f"{'…' if start else ''}{value[start:]}" for value in values]
     return [
         _visible(value if len(value) <= WIDTH else f"{value[:WIDTH - 1]}…").replace("\n", "\\n") for value in values
@@ -60,80 +61,34 @@ def _table_of(
     rows: Rows,  # that have values
     names: tuple[str, str],  # of the two runs
 ) -> tuple[tuple[str, ...], list[tuple]]:  # header, rows
-    "Set values side by side."
+    "Make a table of values side by side."
     if section != "metrics":
-        return (section, *names), [(_visible(row["name"]), *_say_values(row, section)) for row in rows]
+        return (section, *names), [(_visible(row["name"]), *_write_values(row, section)) for row in rows]
     lines = []
     for row in rows:
+        numbers = [row.get(side, "") for side in ("first", "second")]
+        values = [f"{number:.6g}" if isinstance(number, float) else str(number) for number in numbers]
+        if values[0] == values[1]:  # they differ in later digits
+            values = [str(number) for number in numbers]
+        difference = f"{row['difference']:+.3g}" if "difference" in row else ""
         better = names[row["better"] == "second"] if "better" in row else ""
-        values = [
-            f"{row[side]:.6g}" if isinstance(row.get(side), float) else str(row.get(side, ""))
-            for side in ("first", "second")
-        ]
-        exact = [str(row.get(side, "")) for side in ("first", "second")]
-        lines.append((_visible(row["name"]), *map(_visible, exact if values[0] == values[1] else values),
-                      f"{row['difference']:+.3g}" if "difference" in row else "", better))
+        lines.append((_visible(row["name"]), *map(_visible, values), difference, better))
     return (section, *names, "difference", "better"), lines
 
 
 def _lines_of(
     row: dict[str, Any],  # with a diff
     limit: int | None,  # lines at most
-) -> tuple[str, list[str]]:  # a title, and lines that can be shown
-    "Write a diff."
+) -> tuple[str, list[str]]:  # a title, and lines without control characters
+    "Write a diff as lines."
     title = f"{row['name']}, {row['change']}" if "change" in row else row["name"]
     lines = _visible(row["diff"]).split("\n") if row["diff"] else []
     rest = len(lines) - limit if limit is not None else 0
     return _visible(title).replace("\n", "\\n"), lines[:limit] + [f"… {rest:,} more lines"] if rest > 0 else lines
 
-# %% ../../nbs/results/08_diff.ipynb #5621c585
-class Differences(Tabular, dict):
-    "What differs between two runs: rows by section, empty where nothing does."
-
-    def __init__(
-        self,
-        first: str,  # id of a run
-        second: str,  # id of another
-        sections: dict[str, Rows],  # rows by section; those without rows are left out
-        notes: list[str],  # sentences: what could not be compared, and what is the same bits
-    ):
-        super().__init__({name: rows for name, rows in sections.items() if rows})
-        self.first, self.second, self.notes = first, second, notes
-
-    def to_dict(self) -> dict[str, Any]:  # `first`, `second`, `notes`, and the sections that differ
-        "Give everything as JSON knows it; nothing is shortened."
-        return {"first": self.first, "second": self.second, "notes": list(self.notes), "differences": dict(self)}
-
-    def names(self) -> tuple[str, str]:  # such as ("7k3f", "9m2p")
-        "Say briefly which run is which: by the ends of their ids, or whole where these are the same."
-        ids = (_visible(self.first), _visible(self.second))
-        ends = (ids[0].rsplit("-", 1)[-1], ids[1].rsplit("-", 1)[-1])
-        return ends if ends[0] != ends[1] else ids
-
-    def summary(self) -> str:  # a line
-        "Say in a line how much differs."
-        if not self:
-            return f"Nothing differs between {self.first} and {self.second}."
-        return f"From {self.first} to {self.second}: {', '.join(self)}."
-
-    def text(
-        self,
-        width: int | None = None,  # characters to fit tables into; None takes what is needed
-        is_colored: bool = False,  # with colors for a terminal
-        limit: int | None = 200,  # lines of one file or cell; None shows all
-    ) -> str:  # lines
-        "Write everything for a terminal or a file."
-        return _write_text(self, width, is_colored, limit)
-
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
-        return {"text/plain": self.text(), "text/html": _write_html(self)}
-
-    def _repr_pretty_(self, printer, cycle: bool) -> None:
-        printer.text(self.text())
-
 # %% ../../nbs/results/08_diff.ipynb #b994f65d
 def _write_text(
-    differences: Differences,  # to write
+    differences: "Differences",  # to write
     width: int | None,  # characters to fit tables into
     is_colored: bool,  # with colors
     limit: int | None,  # lines of one diff
@@ -152,43 +107,92 @@ def _write_text(
                 title, lines = _lines_of(row, limit)
                 shown = "\n".join(f"  {color(line, _COLORS.get(line[:1], (None,))[0])}" for line in lines)
                 parts.append(f"{color(f'{section}: {title}', '1')}\n{shown}".rstrip("\n"))
-    return "\n\n".join([*parts, *(["\n".join(map(_visible, differences.notes))] if differences.notes else [])])
+    if differences.notes:
+        parts.append("\n".join(map(_visible, differences.notes)))
+    return "\n\n".join(parts)
 
 
 def _write_html(
-    differences: Differences,  # to write
+    differences: "Differences",  # to write
 ) -> str:
-    "Write differences for a page; nothing in it can run."
+    "Write differences for a page; markup in them is escaped."
     parts = [f"<p>{escape(_visible(differences.summary()))}</p>"]
     for section, rows in differences.items():
         values = [row for row in rows if "diff" not in row]
         if values:
             parts.append(table_bundle(*_table_of(section, values, differences.names()))["text/html"])
         for title, lines in (_lines_of(row, 200) for row in rows if "diff" in row):
-            shown = "\n".join(f'<span style="color: {_COLORS[line[0]][1]}">{escape(line)}</span>' if line[:1] in
-                              _COLORS else escape(line) for line in lines)
+            shown = "\n".join(
+                f'<span style="color: {_COLORS[line[0]][1]}">{escape(line)}</span>' if line[:1] in _COLORS
+                else escape(line) for line in lines)
             parts.append(f"<p><b>{escape(section)}: {escape(title)}</b></p>" + (f"<pre>{shown}</pre>" if lines else ""))
     return "".join([*parts, *(f"<p><small>{escape(_visible(note))}</small></p>" for note in differences.notes)])
+
+# %% ../../nbs/results/08_diff.ipynb #5621c585
+class Differences(Tabular, dict):
+    "The differences of two runs: rows by section."
+
+    def __init__(
+        self,
+        first: str,  # id of a run
+        second: str,  # id of another
+        sections: dict[str, Rows],  # rows by section; those without rows are left out
+        notes: list[str],  # sentences: what could not be compared, and what is the same bits
+    ):
+        super().__init__({name: rows for name, rows in sections.items() if rows})
+        self.first, self.second, self.notes = first, second, notes
+
+    def to_dict(self) -> dict[str, Any]:  # `first`, `second`, `notes`, and the sections that differ
+        "Give all differences as plain values, for JSON; nothing is shortened."
+        return {"first": self.first, "second": self.second, "notes": list(self.notes), "differences": dict(self)}
+
+    def names(self) -> tuple[str, str]:  # such as ("7k3f", "9m2p")
+        "Name the runs by the ends of their ids, or by whole ids where the ends are equal."
+        ids = (_visible(self.first), _visible(self.second))
+        ends = (ids[0].rsplit("-", 1)[-1], ids[1].rsplit("-", 1)[-1])
+        return ends if ends[0] != ends[1] else ids
+
+    def summary(self) -> str:  # a line
+        "Name the sections that differ, in a line."
+        if not self:
+            return f"Nothing differs between {self.first} and {self.second}."
+        return f"From {self.first} to {self.second}: {', '.join(self)}."
+
+    def text(
+        self,
+        width: int | None = None,  # characters to fit tables into; None takes what is needed
+        is_colored: bool = False,  # with colors for a terminal
+        limit: int | None = 200,  # lines of one file or cell; None shows all
+    ) -> str:  # lines
+        "Write all differences for a terminal or a file."
+        return _write_text(self, width, is_colored, limit)
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict[str, str]:
+        return {"text/plain": self.text(), "text/html": _write_html(self)}
+
+    def _repr_pretty_(self, printer, cycle: bool) -> None:
+        printer.text(self.text())
 
 # %% ../../nbs/results/08_diff.ipynb #d1174f2a
 def compare_notebooks(
     first: Record,  # of a run
     second: Record,  # of another
-    outputs: bool = False,  # compare what the cells have shown, too
+    outputs: bool = False,  # compare the outputs of cells, too
 ) -> Rows:  # one a cell: `name`, `diff`; or `note`
     "Compare the executed notebooks cell by cell."
-    is_by_hand = "interactive" in (first.get("door"), second.get("door"))
-    notebooks, faults = read_notebooks(first, second, is_code_only=is_by_hand)
-    return [{"note": f"{fault}, so the notebooks are not compared."}
-            for fault in faults] or diff_cells(*notebooks, outputs=outputs)
+    is_interactive = "interactive" in (first.get("door"), second.get("door"))
+    notebooks, faults = read_notebooks(first, second, is_code_only=is_interactive)
+    if faults:
+        return [{"note": f"{fault}, so the notebooks are not compared."} for fault in faults]
+    return diff_cells(*notebooks, outputs=outputs)
 
 # %% ../../nbs/results/08_diff.ipynb #81c1b24e
 def _compare_code(
     first: Record,  # of a run
     second: Record,  # of another
-    outputs: bool,  # of notebooks, too
+    outputs: bool,  # compare the outputs of cells, too
 ) -> Rows:
-    "Compare commits, and the lines of the code."
+    "Compare commits, lines of code, and fingerprints of modules."
     commits = [(record.get("code") or {}).get("commit") for record in (first, second)]
     rows, notes = diff_code(first, second, outputs)
     rows = rows or compare_modules(first, second)
@@ -207,15 +211,21 @@ def diff_runs(
     second: Record | str | PathLike,  # of another
     outputs: bool = False,  # compare the outputs of cells, too: their texts, and whether figures differ
 ) -> Differences:
-    """Compare two runs and keep only what differs. Nothing is run, and no repository is written to.
+    """Compare two runs and keep only what differs. Nothing is executed, and no repository is written to.
 
     Raises `FileNotFoundError` where there is no record, `ValueError` where it cannot be read."""
     records = as_record(first), as_record(second)
-    found = {
-        "run": compare_states(*records), "parameters": compare_parameters(*records), "metrics": compare_metrics(*records),
-        "results": compare_outputs(*records), "data": compare_data(*records), "code": _compare_code(*records, outputs),
-        "notebook": compare_notebooks(*records, outputs), "packages": compare_packages(*records), "machine": compare_machines(*records),
+    rows_by_section = {
+        "run": compare_states(*records),
+        "parameters": compare_parameters(*records),
+        "metrics": compare_metrics(*records),
+        "results": compare_outputs(*records),
+        "data": compare_data(*records),
+        "code": _compare_code(*records, outputs),
+        "notebook": compare_notebooks(*records, outputs),
+        "packages": compare_packages(*records),
+        "machine": compare_machines(*records),
     }
-    notes = [row["note"] for rows in found.values() for row in rows if "note" in row]
-    sections = {name: [row for row in rows if "note" not in row] for name, rows in found.items()}
+    notes = [row["note"] for rows in rows_by_section.values() for row in rows if "note" in row]
+    sections = {name: [row for row in rows if "note" not in row] for name, rows in rows_by_section.items()}
     return Differences(records[0]["id"], records[1]["id"], sections, list(dict.fromkeys(notes)))

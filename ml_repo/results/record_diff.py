@@ -19,29 +19,30 @@ from ..core.metrics import find_direction, metric_key
 from ..notebook.cell_diff import Cell, read_cells
 from ..provenance.library_files import is_cache, name_recorded
 from ..records.reader import Record
+from .run_summary import used_value
 
 Rows = list[dict[str, Any]]  # `name`, `first`, `second`, and more where it helps; or `note`
 
 # %% ../../nbs/results/07_record_diff.ipynb #d105f424
 def _flatten(
     value: Any,  # of a record
-    name: str = "",  # where it stands
+    name: str = "",  # its path
 ) -> Iterator[tuple[str, Any]]:  # such as ("gpus.0.model", "H100")
-    "Give what is inside of `value` names with dots."
+    "List the values inside of `value`, named by their path with dots."
     inner = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else None
     if not inner:
         if inner is None:
             yield name, value
         return
-    for key, one in inner:
-        yield from _flatten(one, f"{name}.{key}" if name else str(key))
+    for key, item in inner:
+        yield from _flatten(item, f"{name}.{key}" if name else str(key))
 
 
 def compare_values(
     first: Mapping[str, Any],  # by name
     second: Mapping[str, Any],  # by name
-) -> Rows:  # one a name whose values are not the same; a side without it has no key
-    "Say which values differ."
+) -> Rows:  # one a name whose values differ; a side without it has no key
+    "List the values that differ."
     rows = []
     for name in sorted(first.keys() | second.keys()):
         row = {side: values[name] for side, values in (("first", first), ("second", second)) if name in values}
@@ -54,7 +55,7 @@ def read_stored(
     record: Record,  # that names the text
     name: str,  # SHA-256 of the text
 ) -> str:
-    "Read a text that a record names. Raises `FileNotFoundError` or `ValueError` when it is gone or damaged."
+    "Read a text from the store of a record. Raises `FileNotFoundError` or `ValueError` when it is gone or damaged."
     folders = [folder for folder in record.folder.resolve().parents[:3] if (folder / ".store").is_dir()]
     return read_text((folders or [record.folder.parent])[0], name)
 
@@ -64,7 +65,7 @@ def _note(
     what: str,  # what is missing
     error: Exception,  # why
 ) -> dict[str, str]:  # a row
-    "Say what cannot be compared."
+    "Make a note about what cannot be compared."
     why = "it is not in the store any more" if isinstance(error, FileNotFoundError) else str(error).rstrip(".")
     return {"note": f"{what} of {record['id']} cannot be read: {why}."}
 
@@ -72,11 +73,13 @@ def _note(
 def _identify_cause(
     record: Record,  # of a run
 ) -> str | None:  # None for a run that was completed
-    "Say why a run ended, without what chance adds."
+    "Identify why a run ended, without numbers that differ each time."
     cause = record.get("cause") or {}
-    known = [cause.get("text")] if cause.get("kind") in (
-        "exception", "error", None) else [cause.get(key) for key in ("kind", "cell", "signal", "exit_status")]
-    return json.dumps(known) if cause else None
+    if not cause:
+        return None
+    is_exception = cause.get("kind") in ("exception", "error", None)
+    keys = ["text"] if is_exception else ["kind", "cell", "signal", "exit_status"]
+    return json.dumps([cause.get(key) for key in keys])
 
 
 def compare_states(
@@ -84,8 +87,8 @@ def compare_states(
     second: Record,  # of another
 ) -> Rows:
     "Compare what was run and how it ended."
-    sides = [{key: record.get(key)
-              for key in ("experiment", "notebook", "state", "parents")} for record in (first, second)]
+    keys = ("experiment", "notebook", "state", "parents")
+    sides = [{key: record.get(key) for key in keys} for record in (first, second)]
     rows = compare_values(*sides)
     if _identify_cause(first) != _identify_cause(second):
         texts = [(record.get("cause") or {}).get("text") for record in (first, second)]
@@ -97,8 +100,8 @@ def read_notebooks(
     first: Record,  # of a run
     second: Record,  # of another
     is_code_only: bool = True,  # leave out Markdown and raw cells
-) -> tuple[list[list[Cell]], list[str]]:  # the cells of both; sentences without a full stop, one for each notebook that is gone or damaged
-    "Read the cells of two executed notebooks. The cells are those of both runs only where no sentence says otherwise."
+) -> tuple[list[list[Cell]], list[str]]:  # the cells of both; faults, sentences without a full stop
+    "Read the cells of two executed notebooks. Where one is gone or damaged, there is a fault, and cells are missing."
     notebooks, faults = [], []
     for record in (first, second):
         try:
@@ -115,8 +118,8 @@ def _read_parameters(
 ) -> tuple[dict[str, Any], Rows]:  # value by name; notes
     "Read the values that a run used."
     values, notes = {}, []
-    for name, about in record["parameters"].items():
-        value = next((about[key] for key in ("used", "given", "default") if key in about), None)
+    for name, parameter in record["parameters"].items():
+        value = used_value(parameter)
         if isinstance(value, dict) and value.keys() == {"stored", "size_bytes"}:
             try:
                 value = json.loads(read_stored(record, value["stored"]))
@@ -131,24 +134,25 @@ def compare_parameters(
     second: Record,  # of another
 ) -> Rows:
     "Compare the values that were used."
-    (values, notes), (others, more) = _read_parameters(first), _read_parameters(second)
-    return compare_values(values, others) + notes + more
+    (values, notes), (other_values, other_notes) = _read_parameters(first), _read_parameters(second)
+    return compare_values(values, other_values) + notes + other_notes
 
 # %% ../../nbs/results/07_record_diff.ipynb #949a0e53
 def compare_modules(
     first: Record,  # of a run
     second: Record,  # of another
 ) -> Rows:  # none, or one with the fingerprints
-    "Compare the modules that were loaded, where both runs loaded as many."
+    "Compare the modules that were imported, where both runs imported as many."
     sides = [(record.get("code") or {}).get("modules") or {} for record in (first, second)]
     is_same_set = sides[0].get("count") == sides[1].get("count")
-    return compare_values(*({"loaded modules": one["sha256"]}
-                            for one in sides)) if is_same_set and all("sha256" in one for one in sides) else []
+    if not is_same_set or not all("sha256" in modules for modules in sides):
+        return []
+    return compare_values(*({"loaded modules": modules["sha256"]} for modules in sides))
 
 # %% ../../nbs/results/07_record_diff.ipynb #4e1bd8b5
 def _number(
     value: Any,  # of a metric
-) -> float:  # nan for what is none
+) -> float:  # nan for what is no number
     "Read a number from a record."
     try:
         return float(value)
@@ -161,16 +165,16 @@ def compare_metrics(
     second: Record,  # of another
 ) -> Rows:  # also `split`, `metric`, `difference` (second minus first), `better`: "first" or "second"
     "Compare the last value of each metric."
-    both = [{(one.get("split", ""), one["name"]): one for one in record["metrics"]} for record in (first, second)]
-    values = [{metric_key(*key): one["value"] for key, one in metrics.items()} for metrics in both]
-    about = {
-        metric_key(*key): (key, one.get("direction") or find_direction(one["name"]))
-        for metrics in both
-        for key, one in metrics.items()
-    }
+    values, meanings = ({}, {}), {}
+    for side, record in zip(values, (first, second)):
+        for metric in record["metrics"]:
+            split, name = metric.get("split", ""), metric["name"]
+            key = metric_key(split, name)
+            side[key] = metric["value"]
+            meanings[key] = (split, name, metric.get("direction") or find_direction(name))
     rows = compare_values(*values)
     for row in rows:
-        (row["split"], row["metric"]), direction = about[row["name"]]
+        row["split"], row["metric"], direction = meanings[row["name"]]
         if "first" not in row or "second" not in row:
             continue
         difference = _number(row["second"]) - _number(row["first"])
@@ -186,14 +190,14 @@ def compare_packages(
     second: Record,  # of another
 ) -> Rows:  # one a package: versions
     "Compare the lists of installed packages, and the lock."
-    about = [record.get("packages") or {} for record in (first, second)]
-    rows = compare_values(*({"the lock": one["lock"]} if "lock" in one else {} for one in about))
-    if about[0].get("list") == about[1].get("list"):
+    sides = [record.get("packages") or {} for record in (first, second)]
+    rows = compare_values(*({"the lock": packages["lock"]} if "lock" in packages else {} for packages in sides))
+    if sides[0].get("list") == sides[1].get("list"):
         return rows
     lists, notes = [], []
-    for record, one in zip((first, second), about):
+    for record, packages in zip((first, second), sides):
         try:
-            lists.append(dict(line.split("==", 1) for line in read_stored(record, one["list"]).splitlines()))
+            lists.append(dict(line.split("==", 1) for line in read_stored(record, packages["list"]).splitlines()))
         except KeyError:
             notes.append({"note": f"{record['id']} does not say which packages were installed."})
         except (OSError, ValueError) as error:
@@ -201,15 +205,15 @@ def compare_packages(
     return (rows if notes else compare_values(*lists) + rows) + notes
 
 # %% ../../nbs/results/07_record_diff.ipynb #98e0f2f5
-MACHINE = ("machine", "gpus", "cuda", "image", "environment", "determinism", "kernel", "libraries", "build"
-           )  # fields that decide bits
+MACHINE = ("machine", "gpus", "cuda", "image", "environment", "determinism", "kernel", "libraries",
+           "build")  # fields that can change the bits of a result
 
 
 def _is_known(
     record: Record,  # of a run
     field: str,  # of the record
-) -> bool:  # False also for what is empty in a run that did not come to its end
-    "Say whether a record can tell."
+) -> bool:  # False for an empty field of a run that did not complete
+    "Say whether a record knows a field."
     return bool(record.get(field)) or (field in record and record["state"] == "completed")
 
 
@@ -219,18 +223,14 @@ def compare_machines(
 ) -> Rows:  # names such as "machine.cpu"
     "Compare machine, GPUs, container, variables and libraries."
     fields = [field for field in MACHINE if _is_known(first, field) and _is_known(second, field)]
-    sides = [{name: value
-              for field in fields
-              for name, value in _flatten(record[field], field)} for record in (first, second)]
+    sides = [dict(pair for field in fields for pair in _flatten(record[field], field)) for record in (first, second)]
     if all((record.get("image") or {}).get("is_container") for record in (first, second)):
         sides = [{name: value for name, value in side.items() if name != "machine.hostname"} for side in sides]
     rows = [row for row in compare_values(*sides) if not row["name"].startswith("kernel.") or len(row) == 3]
-    missing = {
-        record["id"]: [
-            field for field in MACHINE if not _is_known(record, field) and _is_known(other, field) and other[field]
-        ]
-        for record, other in ((first, second), (second, first))
-    }
+    missing = {}
+    for record, other in ((first, second), (second, first)):
+        missing[record["id"]] = [field for field in MACHINE
+                                 if not _is_known(record, field) and _is_known(other, field) and other[field]]
     return rows + [{"note": f"{name} does not say, so this is not compared: {', '.join(fields)}."}
                    for name, fields in missing.items() if fields]
 
@@ -239,29 +239,29 @@ def _read_list(
     record: Record,  # of a run
     field: str,  # inputs, outputs or library_files
 ) -> tuple[dict[str, Any], Rows]:  # by path: SHA-256, or bytes where it was too large; notes
-    "Read the whole list of a field as it stands in the record."
-    about, notes = record.get(field) or {}, []
-    files = about.get("files", [])
-    if "list" in about:
+    "Read the whole list of files in a field of a record."
+    recorded, notes = record.get(field) or {}, []
+    files = recorded.get("files", [])
+    if "list" in recorded:
         try:
-            files = [json.loads(line) for line in read_stored(record, about["list"]).splitlines()]
+            files = [json.loads(line) for line in read_stored(record, recorded["list"]).splitlines()]
         except (OSError, ValueError) as error:
             notes.append(_note(record, f"The whole list of {field}", error))
-    return {one["path"]: one["sha256"] or f"{one['size_bytes']} bytes" for one in files}, notes
+    return {file["path"]: file["sha256"] or f"{file['size_bytes']} bytes" for file in files}, notes
 
-
+# %% ../../nbs/results/07_record_diff.ipynb #ce740242
 def tells_library_files(
     record: Record,  # of a run
 ) -> bool:  # False for a record of an earlier version
-    "Say whether a record tells the files of libraries from its outputs."
+    "Say whether a record separates the files of libraries from its outputs."
     return "library_files" in record
 
-
+# %% ../../nbs/results/07_record_diff.ipynb #5f7a1e2c
 def read_files(
     record: Record,  # of a run
     field: str,  # inputs or outputs
 ) -> tuple[dict[str, Any], Rows]:  # by path: SHA-256, or bytes where it was too large; notes
-    "Read the whole list of files that a run read or wrote, without those that cannot change a result or are no result."
+    "Read the list of files that a run read or wrote, without caches and the files that libraries wrote for themselves."
     files, notes = _read_list(record, field)
     if tells_library_files(record):
         return files, notes
@@ -270,15 +270,17 @@ def read_files(
         return {path: value for path, value in files.items() if not names[path]}, notes
     return {names[path] or path: value for path, value in files.items() if not is_cache(names[path] or path)}, notes
 
-
+# %% ../../nbs/results/07_record_diff.ipynb #dbff2af5
 def read_library_files(
     record: Record,  # of a run
 ) -> dict[str, Any]:  # by name: SHA-256, or bytes where it was too large; empty where the list is gone
-    "Read which files libraries wrote for themselves, without caches; in a record of an earlier version they are among the outputs."
-    files, _ = _read_list(record, "library_files" if tells_library_files(record) else "outputs")
-    names = {path: path if tells_library_files(record) else name_recorded(path) for path in files}
-    return {names[path]: value for path, value in files.items() if names[path] and not is_cache(names[path])}
+    """Read which files libraries wrote for themselves, without caches.
 
+    A record of an earlier version lists them among the outputs."""
+    is_separate = tells_library_files(record)
+    files, _ = _read_list(record, "library_files" if is_separate else "outputs")
+    names = {path: path if is_separate else name_recorded(path) for path in files}
+    return {names[path]: value for path, value in files.items() if names[path] and not is_cache(names[path])}
 
 # %% ../../nbs/results/07_record_diff.ipynb #23be5bd8
 def _compare_files(
@@ -286,46 +288,48 @@ def _compare_files(
     second: Record,  # of another
     field: str,  # inputs or outputs
 ) -> Rows:  # one a path
-    "Compare the files that were read or written."
+    "Compare the files that two runs read or wrote."
     if first.get(field) == second.get(field):
         return []
     if unknown := [record["id"] for record in (first, second) if not _is_known(record, field)]:
         return [{"note": f"{name} does not say its {field}, so they are not compared."} for name in unknown]
-    (files, notes), (others, more) = read_files(first, field), read_files(second, field)
+    (files, notes), (others, other_notes) = read_files(first, field), read_files(second, field)
     if field == "inputs":  # what a library wrote in one run is what it read in the other
-        kept = [read_library_files(record) for record in (first, second)]
-        files, others = ({name: known[name] for name in known.keys() & other.keys()} | own
-                         for own, other, known in ((files, others, kept[0]), (others, files, kept[1])))
+        written, other_written = read_library_files(first), read_library_files(second)
+        files, others = (
+            {name: written[name] for name in written.keys() & others.keys()} | files,
+            {name: other_written[name] for name in other_written.keys() & files.keys()} | others,
+        )
     rows = compare_values(files, others)
     if not (tells_library_files(first) and tells_library_files(second)):
-        rows = [
-            row for row in rows
-            if len(row) == 3 or not row["name"].startswith((tempfile.gettempdir(), "/tmp/", "/dev/shm/"))
-        ]
-    return rows + notes + more
+        temporary = (tempfile.gettempdir(), "/tmp/", "/dev/shm/")
+        rows = [row for row in rows if len(row) == 3 or not row["name"].startswith(temporary)]
+    return rows + notes + other_notes
 
 
 def compare_data(
     first: Record,  # of a run
     second: Record,  # of another
 ) -> Rows:
-    "Compare fingerprints of data, and the files that were read."
-    return compare_values(*(dict(_flatten(record.get("data") or {}))
-                            for record in (first, second))) + _compare_files(first, second, "inputs")
+    "Compare the fingerprints of data, and the files that two runs read."
+    fingerprints = [dict(_flatten(record.get("data") or {})) for record in (first, second)]
+    return compare_values(*fingerprints) + _compare_files(first, second, "inputs")
 
 # %% ../../nbs/results/07_record_diff.ipynb #4eb0677d
-_DATED = (".keras", ".h5", ".hdf5", ".zip", ".gz", ".tgz", ".pdf", ".svg")
+_DATED = (".keras", ".h5", ".hdf5", ".zip", ".gz", ".tgz", ".pdf", ".svg")  # formats that contain dates
 
 
 def compare_outputs(
     first: Record,  # of a run
     second: Record,  # of another
 ) -> Rows:
-    "Compare weights and the files that were written."
-    weights = [{f"weights of {name}": value
-                for name, value in (record.get("weights") or {}).items()} for record in (first, second)]
-    files = [row for row in _compare_files(first, second, "outputs") if "note" in row or not (
-        "tfevents" in row["name"] or (len(row) == 3 and row["name"].endswith(_DATED)))]
-    same = [{"note": "The weights are the same bits."}] if weights[0] and weights[0] == weights[1] and all(
-        len(value) == 64 for value in weights[0].values()) else []
-    return compare_values(*weights) + files + same
+    "Compare weights and the files that two runs wrote."
+    weights, other_weights = ({f"weights of {name}": digest for name, digest in (record.get("weights") or {}).items()}
+                              for record in (first, second))
+    rows = compare_values(weights, other_weights)
+    for row in _compare_files(first, second, "outputs"):
+        is_dated = "note" not in row and ("tfevents" in row["name"] or len(row) == 3 and row["name"].endswith(_DATED))
+        rows += [] if is_dated else [row]
+    if weights and weights == other_weights and all(len(digest) == 64 for digest in weights.values()):
+        rows.append({"note": "The weights are the same bits."})
+    return rows

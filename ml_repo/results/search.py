@@ -34,21 +34,23 @@ if TYPE_CHECKING:  # a list of runs waits for neither
 def find_homes(
     records: Iterable[str | PathLike] = (),  # folders of records; without any, those of this repository
 ) -> list[Path]:  # those that exist
-    "Find the folders of records to look into. Raises `FileNotFoundError` for a given one that does not exist."
+    """Find the folders of records to search.
+
+    Raises `FileNotFoundError` for a given one that does not exist, `ValueError` for one that is itself a record."""
     homes = [home for home in dict.fromkeys(find_records_folders(find_project(), records)) if home.is_dir()]
     if inside := [home for home in homes if (home / "record.json").is_file()]:
         raise ValueError(f"{inside[0]} is the record of a run. Give the folder that it lies in: {inside[0].parent}")
     return homes
 
 # %% ../../nbs/results/04_search.ipynb #fc585e61
-_MANY = 1000  # records that are read in less time than a bar is worth
+_MANY = 1000  # records; fewer are read too quickly for a progress bar
 
 
 def _show_progress(
-    names: Iterable[str],
+    names: Iterable[str],  # of runs
     count: int,  # how many there are
 ) -> Iterable[str]:  # the same
-    "Show how far the reading of records is."
+    "Show a progress bar over the records that are read."
     if count < _MANY:
         return names
     from tqdm.auto import tqdm
@@ -60,14 +62,13 @@ def _order(
     sort: str,  # a column, perhaps with a minus
     indexes: list[Index],  # one a folder
     direction: str = "",  # "higher" or "lower", where the user says it
-) -> tuple[str, bool, str]:  # the column, whether the largest comes first, and this in words
-    "Understand how to sort. Raises `ValueError` for an unknown column."
+) -> tuple[str, bool, str]:  # column, whether the largest comes first, the order in words
+    "Resolve an order. Raises `ValueError` for an unknown column."
     name = sort.removeprefix("-")
-    columns = {
-        name: direction
-        for index in indexes
-        for name, (_, direction) in sorted(index.columns().items(), key=lambda one: one[1][1])
-    }
+    columns: dict[str, str] = {}
+    for index in indexes:  # a direction that one folder knows holds for all
+        for known, (_, way) in index.columns().items():
+            columns[known] = way or columns.get(known, "")
     column = name_column(name, columns)
     better = direction or columns[column] or (find_direction(column) if column.startswith("metrics.") else "")
     largest = better == "higher" or column == "started"
@@ -81,7 +82,7 @@ def _place(
     column: str,  # such as "params.lr"
     largest: bool,  # comes first
 ) -> tuple:  # for `sorted`
-    "Say where a run belongs among those of several folders."
+    "Give the position of a run in a list, for `sorted`."
     value = run.value(column)
     if value is None or isinstance(value, float) and math.isnan(value):
         return (1,)
@@ -94,22 +95,24 @@ def find_runs(
     sort: str = "started",  # a column; "-lr" for the largest first
     limit: int | None = None,  # runs at most
     records: Iterable[str | PathLike] = (),  # folders of records; without any, those of this repository
-    archived: bool = False,  # those that were put aside, too
-    direction: str = "",  # of the metric to sort by: "higher" or "lower", where it does not say so itself
+    archived: bool = False,  # include archived runs
+    direction: str = "",  # "higher" or "lower": which way the metric in `sort` is better, where its record does not say
 ) -> Runs:
-    "Find runs. Raises `ValueError` for a condition or a column that is not understood, `FileNotFoundError` for a missing folder."
+    """Find runs.
+
+    Raises `ValueError` for an invalid condition or an unknown column, `FileNotFoundError` for a missing folder."""
     with ExitStack() as stack:
         indexes = [stack.enter_context(Index(home, _show_progress)) for home in find_homes(records)]
         known = {name for index in indexes for name in index.columns()}
-        damaged = [one for index in indexes for one in index.damaged()]
+        damaged = [record for index in indexes for record in index.damaged()]
         if not any(index.count(archived=True) for index in indexes):
             return Runs(damaged=damaged)
         column, largest, words = _order(sort, indexes, direction)
-        found = [run for index in indexes for run in index.select(condition, column, largest, limit, archived, known)]
-        total = sum(index.count(condition, archived, known) for index in indexes) if limit is not None else len(found)
+        runs = [run for index in indexes for run in index.select(condition, column, largest, limit, archived, known)]
+        total = sum(index.count(condition, archived, known) for index in indexes) if limit is not None else len(runs)
     if len(indexes) > 1:
-        found = _merge(found, column, largest)[:limit]
-    return Runs(found, words, total, damaged)
+        runs = _merge(runs, column, largest)[:limit]
+    return Runs(runs, words, total, damaged)
 
 
 def _merge(
@@ -117,7 +120,7 @@ def _merge(
     column: str,  # such as "params.lr"
     largest: bool,  # comes first
 ) -> list[RunSummary]:
-    "Put the runs of several folders into one order."
+    "Sort the runs of several folders together."
     if column == "started":
         return sorted(runs, key=lambda run: run.started, reverse=largest)
     return sorted(runs, key=lambda run: _place(run, column, largest))
@@ -127,30 +130,33 @@ def pick_columns(
     runs: Sequence[RunSummary],  # in their order
     wanted: Iterable[str],  # names as in a filter; "all" for every column
 ) -> list[str]:  # columns
-    "Find the columns that the user named. Raises `ValueError` for one that no run has."
-    every, found = list_columns(runs), []
+    "Resolve the names of columns. Raises `ValueError` for one that no run has."
+    every, columns = list_columns(runs), []
     for name in wanted:
-        found += every if name == "all" else [name_column(name, every)]
-    return list(dict.fromkeys(found))
+        columns += every if name == "all" else [name_column(name, every)]
+    return list(dict.fromkeys(columns))
 
 # %% ../../nbs/results/04_search.ipynb #f204848b
+_NO_RUNS = "There are no runs yet. Begin with: ml-repo run NOTEBOOK"
+
+
 def best_run(
     metric: str,  # such as "val_accuracy"
-    condition: str = "",  # which runs take part
+    condition: str = "",  # on the runs to choose from
     direction: str = "",  # "higher" or "lower"; known for most metrics
     records: Iterable[str | PathLike] = (),  # folders of records; without any, those of this repository
 ) -> RunSummary:
-    "Find the run with the best last value of a metric. Raises `ValueError` when there is none or the direction is not known."
+    """Find the run with the best last value of a metric.
+
+    Raises `ValueError` when no run has a value, or the direction is not known."""
     if direction not in ("", "higher", "lower"):
         raise ValueError(f"direction is {direction!r}, not higher or lower.")
     runs = find_runs(condition, metric, 1, records, direction=direction)
     if not runs:
-        raise ValueError(f"No run matches {condition!r}."
-                         if condition else "There are no runs yet. Begin with: ml-repo run NOTEBOOK")
+        raise ValueError(f"No run matches {condition!r}." if condition else _NO_RUNS)
     if "best" not in runs.order:
-        raise ValueError(
-            f"Is more or less {metric} better? Say direction=\"higher\" or direction=\"lower\" (on the command line: --direction higher)."
-        )
+        raise ValueError(f"Is more or less {metric} better? Say direction=\"higher\" or direction=\"lower\" "
+                         "(on the command line: --direction higher).")
     value = runs[0].value(name_column(metric, list_columns(runs)))
     if value is None or math.isnan(value):
         raise ValueError(f"No run{f' that matches {condition!r}' if condition else ''} has a value of {metric}.")
@@ -160,67 +166,33 @@ def best_run(
 def list_names(
     homes: Iterable[Path],  # folders of records
 ) -> dict[str, Path]:  # the folder of records by id
-    "List all runs by their ids, without looking into them."
-    found = {}
+    "List the ids of all runs, without reading their records."
+    folders = {}
     for home in homes:
         with os.scandir(home) as entries:
-            found |= {entry.name: home for entry in entries if entry.name[0] != "." and entry.is_dir()}
-    return found
+            folders |= {entry.name: home for entry in entries if entry.name[0] != "." and entry.is_dir()}
+    return folders
 
-
+# %% ../../nbs/results/04_search.ipynb #fb088b03
 def _read_owner(
     path: Path,  # a notebook
 ) -> str:  # the id of its run
-    "Say which run an executed notebook belongs to. Raises `ValueError` where there is none."
+    "Read the id of the run that an executed notebook belongs to. Raises `ValueError` for any other notebook."
     try:
         return json.loads(path.read_bytes())["metadata"]["ml_repo"]["run"]
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{path} is no executed notebook of a recorded run. `ml-repo run {path}` makes one.") from None
-
-# %% ../../nbs/results/04_search.ipynb #00d07662
-def find_run(
-    name: str | PathLike,  # an id, its beginning or its end, "latest", "best:METRIC", a tag, a folder, an executed notebook
-    records: Iterable[str | PathLike] = (),  # folders of records; without any, those of this repository
-) -> Path:  # the folder of its record
-    "Find the run that is meant. Raises `ValueError` when none or several are, with the nearest names."
-    path, name = Path(name), str(name)
-    if (path / "record.json").is_file():
-        return path.resolve()
-    if path.suffix == ".ipynb" and path.is_file():
-        name = _read_owner(path)
-    homes = find_homes(records)
-    if name in ("latest", "last") or name.startswith("best:"):
-        return _find_special(name, homes)
-    if exact := [
-            home / name for home in homes
-            if name[:1] != "." and os.sep not in name and (home / name / "record.json").is_file()
-    ]:
-        return exact[0]
-    names = list_names(homes)
-    matches = [one for one in names if name and (one.startswith(name) or one.endswith(name))]
-    if len(matches) != 1 and homes and (tagged := _find_tagged(name, homes)):
-        matches = tagged
-    if len(matches) == 1:
-        return names[matches[0]] / matches[0]
-    where = f" in {', '.join(map(str, homes))}" if homes else ", since there are no records yet"
-    if not matches:
-        raise ValueError(
-            f"No run is named {name!r}{where}.{suggest_nearest(name, [*names, *(one.rpartition('-')[2] for one in names)])} `ml-repo ls` lists the runs."
-        )
-    listed = "\n  ".join(sorted(matches)[-10:])
-    raise ValueError(f"{name!r} names {len(matches)} runs, and one is needed. Give more of its name:\n  {listed}" +
-                     ("\n  …" if len(matches) > 10 else ""))
 
 # %% ../../nbs/results/04_search.ipynb #d5f6c5fc
 def _find_special(
     name: str,  # "latest", or "best:METRIC"
     homes: list[Path],  # folders of records
 ) -> Path:  # the folder of a record
-    "Find a run by what it is."
+    "Find the newest or the best run."
     if name.startswith("best:"):
         return best_run(name[5:], records=homes).folder
     if not (runs := find_runs(limit=1, records=homes)):
-        raise ValueError("There are no runs yet. Begin with: ml-repo run NOTEBOOK")
+        raise ValueError(_NO_RUNS)
     return runs[0].folder
 
 
@@ -233,18 +205,54 @@ def _find_tagged(
         return []
     return [run.run for run in find_runs(f"tags = '{tag}'", records=homes)]
 
+# %% ../../nbs/results/04_search.ipynb #00d07662
+def find_run(
+    name: str | PathLike,  # an id, its beginning or end, "latest", "best:METRIC", a tag, a folder, an executed notebook
+    records: Iterable[str | PathLike] = (),  # folders of records; without any, those of this repository
+) -> Path:  # the folder of its record
+    "Find a run by its name. Raises `ValueError`, with the nearest names, when none or several runs match."
+    path, name = Path(name), str(name)
+    if (path / "record.json").is_file():
+        return path.resolve()
+    if path.suffix == ".ipynb" and path.is_file():
+        name = _read_owner(path)
+    homes = find_homes(records)
+    if name in ("latest", "last") or name.startswith("best:"):
+        return _find_special(name, homes)
+    if name[:1] != "." and os.sep not in name:
+        for home in homes:
+            if (home / name / "record.json").is_file():
+                return home / name
+    names = list_names(homes)
+    matches = [run for run in names if name and (run.startswith(name) or run.endswith(name))]
+    if len(matches) != 1 and homes and (tagged := _find_tagged(name, homes)):
+        matches = tagged
+    if len(matches) == 1:
+        return names[matches[0]] / matches[0]
+    where = f" in {', '.join(map(str, homes))}" if homes else ", since there are no records yet"
+    if not matches:
+        nearest = suggest_nearest(name, [*names, *(run.rpartition("-")[2] for run in names)])
+        raise ValueError(f"No run is named {name!r}{where}.{nearest} `ml-repo ls` lists the runs.")
+    listed = "\n  ".join(sorted(matches)[-10:])
+    raise ValueError(f"{name!r} names {len(matches)} runs, and one is needed. Give more of its name:\n  {listed}" +
+                     ("\n  …" if len(matches) > 10 else ""))
+
 # %% ../../nbs/results/04_search.ipynb #ea533de1
 def load_metrics(
     run: str | PathLike | RunSummary,  # as `find_run` takes it
     records: Iterable[str | PathLike] = (),  # folders of records; without any, those of this repository
-) -> "pandas.DataFrame":  # columns time_s (seconds since the start of the run), step, split, name, metric (such as "val_loss"), value
-    "Load everything that a run logged, in the order in which it came."
+) -> "pandas.DataFrame":
+    """Load all values that a run logged, in the order of the log.
+
+    The columns are `time_s` (seconds since the start of the run), `step`, `split`, `name`, `metric` (such as
+    "val_loss") and `value`."""
     import pandas
 
     folder = run.folder if isinstance(run, RunSummary) else find_run(run, records)
-    rows = [(line.get("time_s"), line.get("step"), line.get("split", ""), name, metric_key(line.get("split", ""),
-                                                                                           name), value)
-            for line, name, value in list_values(read_lines(folder / "metrics.jsonl"))]
+    rows = []
+    for line, name, value in list_values(read_lines(folder / "metrics.jsonl")):
+        split = line.get("split", "")
+        rows.append((line.get("time_s"), line.get("step"), split, name, metric_key(split, name), value))
     table = pandas.DataFrame(rows, columns=["time_s", "step", "split", "name", "metric", "value"])
     return table.astype({"time_s": "float64", "step": "Int64", "value": "float64"})
 
@@ -256,27 +264,26 @@ def load_model(
 ) -> "keras.Model":
     """Load a trained model.
 
-    Raises `FileNotFoundError` when its file is not here, `ValueError` when it is not the one that the run made or holds code."""
+    Raises `FileNotFoundError` when its file is not here, `ValueError` when it is not the one that the run made, or
+    contains code."""
     folder = run.folder if isinstance(run, RunSummary) else find_run(run, records)
     outputs = read_record(folder).get("outputs", {}).get("files", [])
-    made = {
-        Path(one["path"]).name: one
-        for one in outputs if one["path"].endswith(".keras") and one["path"].startswith("artifacts/")
-    }
-    if not name and len(made) != 1:
-        found = f"made {len(made)} models. Say which: {', '.join(made)}" if made else "made no model (an artifact that ends in .keras)"
-        raise ValueError(f"The run {folder.name} {found}.")
-    about = made.get(name or next(iter(made)))
-    if about is None:
-        raise ValueError(f"The run {folder.name} made no model {name!r}.{suggest_nearest(name, made)}")
-    file = (folder / about["path"]).resolve()
+    artifacts = [file for file in outputs if file["path"].startswith("artifacts/") and file["path"].endswith(".keras")]
+    models = {Path(file["path"]).name: file for file in artifacts}
+    if not name and not models:
+        raise ValueError(f"The run {folder.name} made no model (an artifact that ends in .keras).")
+    if not name and len(models) > 1:
+        raise ValueError(f"The run {folder.name} made {len(models)} models. Say which: {', '.join(models)}.")
+    recorded = models.get(name or next(iter(models)))
+    if recorded is None:
+        raise ValueError(f"The run {folder.name} made no model {name!r}.{suggest_nearest(name, models)}")
+    file = (folder / recorded["path"]).resolve()
     if not file.is_file():
-        raise FileNotFoundError(
-            f"{folder / about['path']} is not here; artifacts are not kept in git. Copy it from where the run was made, or run it again."
-        )
-    if not file.is_relative_to(folder.resolve()) or hash_file(file) != about["sha256"]:
-        raise ValueError(
-            f"{file} is not the file that the run {folder.name} made: its SHA-256 is another one than in the record.")
+        raise FileNotFoundError(f"{folder / recorded['path']} is not here; artifacts are not kept in git. "
+                                "Copy it from where the run was made, or run it again.")
+    if not file.is_relative_to(folder.resolve()) or hash_file(file) != recorded["sha256"]:
+        raise ValueError(f"{file} is not the file that the run {folder.name} made: "
+                         "its SHA-256 is another one than in the record.")
     import keras
 
     return keras.models.load_model(file, safe_mode=True)
