@@ -93,7 +93,8 @@ def find_parting(
         if item and item.verdict in ("differs", "within tolerance"):
             lines = present.source.split("\n")
             line = next((line for line in lines if line.strip() and not line.startswith("#|")), "")
-            return Parting(present.number, line.strip()[:80], item.detail, (cell and cell.number, other and other.number))
+            numbers = cell and cell.number, other and other.number
+            return Parting(present.number, line.strip()[:80], item.detail, numbers)
     return None
 
 # %% ../../nbs/verify/08_divergence.ipynb #48bc7ab3

@@ -184,7 +184,7 @@ _UNSURE = (
 _SUBJECTS = re.compile(
     r"\b(?:audio|video|clips?|songs?|speech|length|lasts?|signal|recordings?|windows?|horizon|periods?|delay|lag"
     r"|half-life|tau|survival|simulat\w+|dose|age|reaction|sampl\w+|accuracy|acc|loss|score|f1|auc|error|mae|mse|rmse"
-    r"|r2|precision|recall|mean|median|predicted)\b[^\n]*$", re.IGNORECASE)  # words before a duration that make it a result
+    r"|r2|precision|recall|mean|median|predicted)\b[^\n]*$", re.IGNORECASE)  # before a duration that is a result
 _SLOWEST = re.compile(r"^The slowest run took .*longer than the fastest\..*\n", re.MULTILINE)  # printed by %timeit
 
 # %% ../../nbs/verify/01_normalize.ipynb #ba73bf67

@@ -87,7 +87,8 @@ class Verification(Tabular):
             lines += ["Where they part:", *(f"  {line}" for line in self.parted)]
         if self.causes:
             lines.append("What differs besides, the most likely cause first:")
-            lines += [f"  {rank}. {cause.kind}: {cause.text} ({cause.why})" for rank, cause in enumerate(self.causes, 1)]
+            lines += [f"  {rank}. {cause.kind}: {cause.text} ({cause.why})"
+                      for rank, cause in enumerate(self.causes, 1)]
         if self.kept:
             lines.append(f"The repetition is kept as {self.kept}. Look at it with: ml-repo diff {self.run} {self.kept}")
         return (("item", "verdict", "") if rows else ()), rows, "\n".join(lines + self.notes)
