@@ -126,8 +126,9 @@ class LiveView(Viewer):
         from rich.live import Live
 
         self.study, self.console, self._last = study, Console(file=stream or sys.stdout, highlight=False), -1e9
-        table = Live(console=self.console, auto_refresh=False, transient=True)
-        self._live = table if self.console.is_terminal else None
+        self._live = None
+        if self.console.is_terminal:
+            self._live = Live(console=self.console, auto_refresh=False, transient=True)
 
     def __enter__(self) -> "LiveView":
         if self._live is not None:

@@ -333,8 +333,8 @@ class RayCluster:
         ray, study, word = self.ray, driver.study, secrets.token_hex(16)
         self.count_places(study)
         if self.dashboard:
-            driver.viewer.say(f"This cluster has its dashboard at {self.dashboard}. Whoever reaches it can run programs "
-                              "there; start Ray with --include-dashboard=false.")
+            driver.viewer.say(f"This cluster has its dashboard at {self.dashboard}. Whoever reaches it can run "
+                              "programs there; start Ray with --include-dashboard=false.")
         (driver.folder / ".ray").write_text(word)
         cells = json.loads((driver.root / study.notebook).read_text(encoding="utf-8"))["cells"]
         setup = {
