@@ -61,7 +61,7 @@ class Study:
 
 # %% ../../nbs/study/02_study.ipynb #59716fa7
 _LIMITS = ("name", "trials", "timeout_s", "max_cost", "retries", "experiment", "note", "tags", "folder",
-           "storage")  # fields that may change while a study goes on
+           "storage")  # fields that may change between two commands of a study
 
 
 def list_definition(
