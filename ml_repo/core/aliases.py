@@ -69,7 +69,7 @@ _MOVED = {
     ),
     "study": (
         "rules=search_space space=search_space trial_files=trial_log study sampling=samplers "
-        "storages=storage storage pruning=pruners trial=trial_runner workers driver=scheduler "
+        "storages=storage_address storage pruning=pruners trial=trial_runner workers driver=scheduler "
         "ray_trials=ray_backend board=live_view study_plots=visualization dashboard "
         "keras_search=keras_tuner keras_trials=keras_tuner"
     ),
