@@ -96,8 +96,8 @@ def test_guides_are_executed_and_small(guide):
 
 
 def test_a_chapter_has_the_table_of_a_function_and_no_hidden_cell():
-    text = "\n".join(cell["source"] for cell in read_chapter(ROOT / "nbs" / "12p_verify.ipynb")["cells"])
-    assert "### `verify_run`" in text and '| <code class="literal">run</code> | `str \\| PathLike` |' in text and "<summary>Source of" in text
+    text = "\n".join(cell["source"] for cell in read_chapter(ROOT / "nbs" / "verify" / "12_verify.ipynb")["cells"])
+    assert "### `verify_run`" in text and '| <code class="literal">run</code> | `Record \\| str \\| PathLike` |' in text and "<summary>Source of" in text
     assert "nbdev_export" not in text and "#|" not in text
 
 
@@ -157,7 +157,7 @@ def test_every_link_of_every_page_leads_somewhere_and_nothing_is_loaded_from_els
     assert broken == []
 
 
-SHOWN = ["index.html", "guides/first_run.html", "guides/design.html", "guides/reproduce.html", "api/verify.html", "api/training.html", "commands.html", "modules.html", "changelog.html", "experiments/index.html", "search.html"]
+SHOWN = ["index.html", "guides/first_run.html", "guides/design.html", "guides/reproduce.html", "api/verify/verify.html", "api/project/training.html", "commands.html", "modules.html", "changelog.html", "experiments/index.html", "search.html"]
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +189,7 @@ def search(browser, home: str, words: str) -> list:  # noqa: F811
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["file", "http"])
 def test_the_search_finds_guides_and_functions(browser, homes, way):  # noqa: F811
-    assert any(link.startswith("api/verify.html") for link in search(browser, homes[way], "verify_run"))
+    assert any(link.startswith("api/verify/verify.html") for link in search(browser, homes[way], "verify_run"))
     assert any(link.startswith("guides/reproduce.html") for link in search(browser, homes[way], "determinism"))
 
 
