@@ -45,7 +45,8 @@ def check_kernel(
     except NoSuchKernel:
         known = sorted(manager.find_kernel_specs())
         raise KernelError(
-            f"The kernel {name} is not installed.{suggest_nearest(name, known)} Installed are: {', '.join(known) or 'none'}. "
+            f"The kernel {name} is not installed.{suggest_nearest(name, known)} "
+            f"Installed are: {', '.join(known) or 'none'}. "
             "Choose one with --kernel (-k), or install the one that the notebook asks for.") from None
 
 # %% ../../nbs/execution/03_kernel.ipynb #7970b6b0
