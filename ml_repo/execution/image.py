@@ -259,7 +259,7 @@ def build_image(
 # %% ../../nbs/execution/10_image.ipynb #76f76523
 def push_image(
     root: str | PathLike,  # of the repository
-    target: str = "",  # name with a registry, such as "ghcr.io/you/example_ml:1"; the name of the repository's image without it
+    target: str = "",  # name with a registry, such as "ghcr.io/you/example_ml:1"; that of `name_image` without it
 ) -> Image:
     "Push the image of a repository to a registry. Raises `ValueError` when the push fails."
     name = name_image(root)

@@ -88,7 +88,7 @@ def follow_log(
     start = find_tail(path, lines)
     try:
         while True:
-            ended = not follow or read_record(folder)["state"] != "running"  # read before the log is read for the last time
+            ended = not follow or read_record(folder)["state"] != "running"  # before the log is read once more
             file = _reopen(path, file, start)
             while file is not None and (data := file.read(1_000_000)):
                 yield decoder.decode(data)

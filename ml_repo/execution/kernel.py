@@ -152,8 +152,8 @@ class KernelClient(PapermillNotebookClient):
         if self.warm:
             self.cold_because = _choose_provisioner(self.km, address=self.warm, processors=self.processors)
         pin = {"preexec_fn": lambda: _pin(self.processors)} if self.processors else {}
-        with open(Path(self.private, "words"), "wb") as words:
-            await self.async_start_new_kernel(env={**os.environ, **environment}, stdout=words, stderr=words, **pin)
+        with open(Path(self.private, "output.txt"), "wb") as output:
+            await self.async_start_new_kernel(env={**os.environ, **environment}, stdout=output, stderr=output, **pin)
         self.cold_because = self.cold_because or getattr(self.km.provisioner, "reason", "")
         self.process = getattr(self.km.provisioner, "process", None)
         self._kills = count_memory_kills(self.process.pid) if self.process else None
@@ -182,11 +182,11 @@ class KernelClient(PapermillNotebookClient):
     def last_words(self) -> str:
         "Read the end of the output outside of the notebook, such as the crash report of a C library."
         try:
-            words = Path(self.private, "words").read_bytes()[-20_000:].decode("utf-8", "replace").strip()
+            text = Path(self.private, "output.txt").read_bytes()[-20_000:].decode("utf-8", "replace").strip()
         except (OSError, TypeError):
             return ""
-        crash = words.rfind("Fatal Python error")
-        return words[crash:crash + 600] if crash >= 0 else words[-600:]
+        crash = text.rfind("Fatal Python error")
+        return text[crash:crash + 600] if crash >= 0 else text[-600:]
 
     async def _await_sockets(self) -> None:
         "Wait until the kernel listens, since `jupyter_client` retries a failed connection only after 0.1 s."

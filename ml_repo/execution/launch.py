@@ -45,7 +45,7 @@ def read_value(
 # %% ../../nbs/execution/07_launch.ipynb #4e4ab789
 def find_cell(
     notebook: str | PathLike,  # to execute
-) -> ParametersCell | None:  # None without a readable one; the engine reports why, or runs a notebook without parameters
+) -> ParametersCell | None:  # None without a readable one, which the engine reports
     "Parse the parameters cell of a notebook."
     with suppress(ParameterError):
         return read_cell(notebook)

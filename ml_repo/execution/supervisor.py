@@ -180,7 +180,7 @@ class Supervisor:
         except Exception as error:
             self.judge, cause = None, None
             self.outcome.warnings.append(
-                f"Nobody judged this run any more, since that failed: {type(error).__name__}: {error}")
+                f"The judge of this run failed, so it was not asked again: {type(error).__name__}: {error}")
         if cause is not None:
             self.outcome.asked = cause
             self.stop(signal.SIGINT)

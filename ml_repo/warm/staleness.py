@@ -51,8 +51,8 @@ def forget_modules(
     installed, forgotten, own = find_places(), [], set(own)
     for name, module in list(sys.modules.items()):
         files = [module.__file__] if getattr(module, "__file__", None) else list(getattr(module, "__path__", []))
-        is_own = name.partition(".")[0] in own or any(not os.path.realpath(file).startswith(installed) for file in files)
-        if is_own and name != "__main__":
+        is_installed = all(os.path.realpath(file).startswith(installed) for file in files)
+        if (name.partition(".")[0] in own or not is_installed) and name != "__main__":
             forgotten.append(name)
             del sys.modules[name]
     return forgotten
