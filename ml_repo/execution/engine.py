@@ -184,7 +184,8 @@ def _conclude(
         known = job.record.facts | facts | {"state": outcome.state, "cause": outcome.cause}
         return job.request.judge.conclude(job.record.folder, known)
     except Exception as error:
-        facts["warnings"].append(f"The judge of this run could not interpret its result: {type(error).__name__}: {error}")
+        facts["warnings"].append(
+            f"The judge of this run could not interpret its result: {type(error).__name__}: {error}")
         return {}
 
 # %% ../../nbs/execution/06_engine.ipynb #6fd7c90b
