@@ -23,10 +23,10 @@ from ..records.record import Claim
 
 # %% ../../nbs/execution/07_launch.ipynb #381fd93c
 def read_value(
-    text: str,  # as it was typed
-    type_: str | None,  # as the notebook declares it, such as "list[int]"; None where it declares nothing
+    text: str,  # as typed
+    type_: str | None,  # declared type, such as "list[int]"; None without one
 ) -> Any:
-    "Read a value from a shell as the type that it is wanted in; what does not fit stays as papermill would read it."
+    "Read a value from a shell as the declared type, or as papermill would where it does not fit."
     inner = type_.removeprefix("Optional[").removesuffix("]") if type_ and type_.startswith("Optional[") else type_
     if inner == "str" and not (type_ != inner and text == "None"):
         return text
@@ -45,18 +45,18 @@ def read_value(
 # %% ../../nbs/execution/07_launch.ipynb #4e4ab789
 def find_cell(
     notebook: str | PathLike,  # to execute
-) -> ParametersCell | None:  # None where nobody can read one; the engine says why, or runs a notebook that has none
-    "Find what the parameters cell of a notebook declares."
+) -> ParametersCell | None:  # None without a readable one, which the engine reports
+    "Parse the parameters cell of a notebook."
     with suppress(ParameterError):
         return read_cell(notebook)
     return None
 
 # %% ../../nbs/execution/07_launch.ipynb #6cd8f013
 def read_values(
-    notebook: str | PathLike,  # whose contract says the types
+    notebook: str | PathLike,  # whose parameters cell declares the types
     pairs: Iterable[tuple[str, str]] = (),  # name and text, from a shell
-    file: str | PathLike | None = None,  # values by name, in YAML or JSON; pairs come after it
-    cell: ParametersCell | None = None,  # of the notebook, where it has been parsed already
+    file: str | PathLike | None = None,  # values by name, in YAML or JSON; `pairs` override them
+    cell: ParametersCell | None = None,  # of the notebook, if it has been parsed already
 ) -> dict[str, Any]:  # value by name
     "Collect the values for a run. Raises `ValueError` when the file holds no names with values."
     values: dict[str, Any] = {}
@@ -78,11 +78,11 @@ def read_values(
 # %% ../../nbs/execution/07_launch.ipynb #ada97476
 def _execute(
     notebook: str | PathLike,  # to execute
-    kernel: str | None,  # another kernel than the notebook asks for
-    shown: Any,  # where what is printed goes, None for nowhere
+    kernel: str | None,  # another kernel than the notebook names
+    shown: Any,  # stream for printed text; None to hide it
     **options: Any,  # of papermill
 ) -> None:
-    "Execute by papermill; a run that failed is in its record, so it raises nothing."
+    "Execute by papermill; a failure is in the record, so it raises nothing."
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from nbformat import ValidationError
@@ -112,25 +112,25 @@ def run_notebook(
     note: str = "",  # why this run
     tags: Iterable[str] = (),  # words to find it by
     engine: str | None = None,  # another engine of papermill, by name
-    kernel: str | None = None,  # another kernel than the notebook asks for
+    kernel: str | None = None,  # another kernel than the notebook names
     timeout_s: int | None = None,  # the longest that a cell may take, seconds; None sets no limit
-    quiet: bool = False,  # show a progress bar instead of what is printed
-    door: str = "python",  # what the record says of how it was started
-    folder: str | PathLike | None = None,  # where the kernel works; here without one
-    claim: Claim | None = None,  # folder and lock of the record, where there is one already; nothing is shown then
+    quiet: bool = False,  # show a progress bar instead of printed text
+    door: str = "python",  # how it was started, for the record
+    folder: str | PathLike | None = None,  # working folder of the kernel; the current one without it
+    claim: Claim | None = None,  # folder and lock of a record that exists already; nothing is shown then
     on_start: Callable[[Path], None] = lambda folder: None,  # called with the folder of the record
-    judge: Any = None,  # who may end the run early: an object with `look` and `conclude`, as the engine describes it
-    warm: str | None = None,  # the address of a warm process that forks the kernel; a new process without one
+    judge: Any = None,  # may end the run early: an object with `look` and `conclude`, see `RunRequest`
+    warm: str | None = None,  # address of a warm process that forks the kernel; a new process without one
     processors: Sequence[int] = (),  # numbers of those that the kernel may use; those of this process without
     require_gpu: bool = False,  # begin only where the library in use sees a GPU
     warnings: Sequence[str] = (),  # sentences for the record
-    cell: ParametersCell | None = None,  # of the notebook, where it has been parsed already
+    cell: ParametersCell | None = None,  # of the notebook, if it has been parsed already
     **facts: Any,  # other fields of the record, such as `parents`
 ) -> Record:  # read from its folder
     """Execute a notebook and keep its record in `experiments/`.
 
-    Raises `ParameterError` when the notebook or a value is refused, `ValueError` for what cannot be a tag, `OSError`
-    when the record could not be written whole, `KeyboardInterrupt` when it was stopped."""
+    Raises `ParameterError` when the notebook or a value is refused, `ValueError` for a malformed tag, `OSError`
+    when the record could not be written completely, `KeyboardInterrupt` when it was stopped."""
     folders: list[Path] = []
 
     def announce(folder: Path) -> None:

@@ -26,7 +26,7 @@ FOLDER = ".mlflow"  # in the folder of all records: the view and its lock
 def name_embedded(
     home: str | PathLike,  # folder of all records
 ) -> str:  # a URI
-    "Name the store of MLflow that lies beside the records."
+    "Return the URI of the MLflow store beside the records."
     return f"sqlite:///{(Path(home).resolve() / FOLDER / 'mlflow.sqlite').as_posix()}"
 
 
@@ -34,15 +34,15 @@ def find_tracking(
     root: str | PathLike,  # of the repository
     home: str | PathLike,  # folder of all records
 ) -> str:  # a URI as MLflow knows it
-    "Say where MLflow shows the records of a repository."
-    return os.environ.get("MLFLOW_TRACKING_URI", "").strip() or read_settings(root).get(
-        "tracking_uri", "").strip() or name_embedded(home)
+    "Find the MLflow that shows the records of a repository."
+    from_shell = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+    return from_shell or read_settings(root).get("tracking_uri", "").strip() or name_embedded(home)
 
 
 def hide_login(
     uri: str,  # perhaps with a name and a password
-) -> str:  # without them
-    "Write a URI as it may be shown; a name may be a token, so it is left out as well."
+) -> str:  # to show
+    "Remove name and password from a URI; the name may be a token."
     parts = urlparse(uri)
     return uri.replace(f"{parts.netloc.rpartition('@')[0]}@", "") if "@" in parts.netloc else uri
 
@@ -54,14 +54,14 @@ def _is_wanted(
     root: str | PathLike,  # of the repository
     name: str,  # of a setting
 ) -> bool:
-    "Say whether settings.ini asks for something."
+    "Say whether settings.ini turns a setting on."
     return read_settings(root).get(name, "").strip().lower() in WANTED
 
 
 def is_live(
     root: str | PathLike,  # of the repository
 ) -> bool:
-    "Say whether runs of a repository are shown in MLflow while they are going."
+    "Say whether runs of a repository are shown in MLflow while they run."
     if word := os.environ.get("ML_REPO_MIRROR", "").strip():
         return word != "0"
     return _is_wanted(root, "mlflow_mirror")
@@ -70,7 +70,7 @@ def is_live(
 def has_models(
     root: str | PathLike,  # of the repository
 ) -> bool:
-    "Say whether the models of runs are to be registered in MLflow as soon as the runs have ended."
+    "Say whether the models of a run are registered in MLflow as soon as it has ended."
     return _is_wanted(root, "mlflow_models")
 
 # %% ../../nbs/execution/00_mlflow_process.ipynb #cc9a9e40
@@ -93,25 +93,25 @@ def find_mirror(
     return is_held(Path(home) / FOLDER / "live.lock") is True
 
 # %% ../../nbs/execution/00_mlflow_process.ipynb #a42d5cdc
-WORDS = "mirror.log"  # in the folder of the view: what went wrong
-_PROCESS = "ml_repo.integrations.mlflow_sync:main"  # stands higher, so it is not imported here
+WORDS = "mirror.log"  # in the folder of the view: output of the process
+_PROCESS = "ml_repo.integrations.mlflow_sync:main"  # of a higher package, so named instead of imported
 
 
 def start_mirror(
     root: str | PathLike,  # of the repository
     home: str | PathLike,  # folder of all records
     command: Sequence[str] | None = None,  # program and arguments, before the two folders; the mirror without one
-) -> subprocess.Popen | None:  # None where it is not wanted, one is there already, or none could be started
-    "Start the process that keeps MLflow up to date, where the repository wants it and none lives."
+) -> subprocess.Popen | None:  # None where it is off, runs already, or cannot be started
+    "Start the process that keeps MLflow up to date, where it is turned on and does not run yet."
     with suppress(OSError):
         if not is_live(root) or find_mirror(home):
             return None
-        words = make_folder(home) / WORDS
-        mode = "ab" if words.exists() and words.stat().st_size < 1_000_000 else "wb"
+        log = make_folder(home) / WORDS
+        mode = "ab" if log.exists() and log.stat().st_size < 1_000_000 else "wb"
         variables = {name: value for name, value in os.environ.items() if name != "ML_REPO_RUN"}
         variables |= {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
         folders = (str(Path(root).resolve()), str(Path(home).resolve()))
-        with open(words, mode) as file:
+        with open(log, mode) as file:
             return subprocess.Popen([*(command or command_for(_PROCESS)), *folders], stdin=subprocess.DEVNULL,
                                     stdout=file, stderr=file, start_new_session=True, env=variables)
     return None

@@ -31,7 +31,7 @@ def _open_gpus() -> list[Any]:  # handles of NVIDIA's library, empty without a d
 
 
 def _read_gpus(
-    gpus: list[Any],  # as `_open_gpus` found them
+    gpus: list[Any],  # from `_open_gpus`
 ) -> dict[str, list[float]]:  # per cent of the time busy, and memory in GB, one value a GPU
     "Read the load of the GPUs; empty where it cannot be read."
     if not gpus:
@@ -64,7 +64,7 @@ class UsageMeter:
     def __init__(
         self,
         pid: int,  # of the kernel
-        path: Path,  # where to keep the samples
+        path: Path,  # file for the samples
     ):
         self.path, self.samples, self.period_s, self.peak_memory_gb = path, [], 1.0, 0.0
         self._since, self._last, self._known, self._gpus = time.monotonic(), -1e9, {}, _open_gpus()
@@ -82,11 +82,11 @@ class UsageMeter:
             family = [self._process, *self._process.children(recursive=True)]
         except psutil.Error:
             return False
-        self._known = {one.pid: self._known.get(one.pid, one) for one in family}
+        self._known = {process.pid: self._known.get(process.pid, process) for process in family}
         cpu, memory = 0.0, 0
-        for one in self._known.values():
+        for process in self._known.values():
             try:
-                cpu, memory = cpu + one.cpu_percent(), memory + one.memory_info().rss
+                cpu, memory = cpu + process.cpu_percent(), memory + process.memory_info().rss
             except psutil.Error:
                 pass
         self.peak_memory_gb = max(self.peak_memory_gb, memory / 1e9, _peak_memory(self._process.pid))
@@ -100,18 +100,18 @@ class UsageMeter:
 
     def save(self) -> None:
         "Write the samples. Raises `OSError` when they cannot be written."
-        write_atomic(self.path, "".join(dump_json(one) + "\n" for one in self.samples))
+        write_atomic(self.path, "".join(dump_json(sample) + "\n" for sample in self.samples))
 
-    def summarize(self) -> dict[str, Any]:  # peak_memory_gb, cpu_percent and per GPU its mean load and its peak memory
-        "Reduce the samples to what one asks first; a processor that is fully used counts 100 per cent."
-        used = self.samples[1:] or self.samples  # the first one has no time to measure the processor over
+    def summarize(self) -> dict[str, Any]:  # peak_memory_gb, cpu_percent; by GPU: gpu_percent, gpu_peak_memory_gb
+        "Reduce the samples to means and peaks; a fully used processor counts 100 per cent."
+        samples = self.samples[1:] or self.samples  # the first has no interval to measure the processor over
+        loads = [sample["cpu_percent"] for sample in samples]
         facts: dict[str, Any] = {"peak_memory_gb": round(self.peak_memory_gb, 3),
-                                 "cpu_percent": round(sum(one["cpu_percent"] for one in used) / len(used)) if used else None}
-        if gpus := [one for one in used if "gpu_percent" in one]:
-            facts["gpu_percent"] = [
-                round(sum(loads) / len(gpus)) for loads in zip(*(one["gpu_percent"] for one in gpus))
-            ]
-            facts["gpu_peak_memory_gb"] = [max(memory) for memory in zip(*(one["gpu_memory_gb"] for one in gpus))]
+                                 "cpu_percent": round(sum(loads) / len(loads)) if loads else None}
+        if with_gpus := [sample for sample in samples if "gpu_percent" in sample]:
+            by_gpu = zip(*(sample["gpu_percent"] for sample in with_gpus))
+            facts["gpu_percent"] = [round(sum(percents) / len(with_gpus)) for percents in by_gpu]
+            facts["gpu_peak_memory_gb"] = list(map(max, zip(*(sample["gpu_memory_gb"] for sample in with_gpus))))
         return facts
 
 # %% ../../nbs/execution/01_resource_usage.ipynb #54758a47
@@ -127,9 +127,9 @@ def count_memory_kills(
              if "memory" in kinds.split(",")]
     roots += [(f"/sys/fs/cgroup{path}", "memory.events") for number, _, path in groups if number == "0"]
     for folder, name in roots:
-        for place in (Path(folder), Path(*Path(folder).parts[:5 if name == "memory.oom_control" else 4])):
+        for group in (Path(folder), Path(*Path(folder).parts[:5 if name == "memory.oom_control" else 4])):
             try:
-                lines = (place / name).read_text().splitlines()
+                lines = (group / name).read_text().splitlines()
                 return next(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
             except (OSError, StopIteration):
                 continue
@@ -137,6 +137,6 @@ def count_memory_kills(
 
 
 def peak_memory_of_children() -> float:  # GB
-    "Tell the most memory that any ended child of this process ever held."
+    "Return the peak memory of the largest child of this process that has ended."
     scale = 1 if os.uname().sysname == "Darwin" else 1024
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * scale / 1e9
