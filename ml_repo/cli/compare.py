@@ -54,8 +54,8 @@ def compare(
     """Compare RUNs, seeds taken together.
 
     What differs, every metric, and whether a difference is larger than the noise.
-    Each run stands with its repetitions: runs that differ from it in the seed only. Settings that were run with the same
-    seeds are compared seed by seed.
+    Each run stands with its repetitions: runs that differ from it in the seed only. Settings that were run with the
+    same seeds are compared seed by seed.
 
     RUN is an id, its beginning or its end, latest, best:METRIC, a tag, the folder of a record or an executed notebook.
 

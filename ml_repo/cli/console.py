@@ -196,7 +196,7 @@ class Printed(str):
 
 
 def _call_command(
-    command: click.Command,  # the first word after the program, or the program
+    command: click.Command,  # named by the second word, or else the program itself
     words: list[str],  # of the command line
     folder: Path,  # where they are typed
     variables: dict[str, str],  # of the environment
@@ -206,7 +206,8 @@ def _call_command(
 
     from click.testing import CliRunner
 
-    program = command if command.name == words[0] else CommandGroup(words[0], {command.name: command})
+    is_subcommand = words[1:2] == [command.name]
+    program = CommandGroup(words[0], {command.name: command}) if is_subcommand else command
     with chdir(folder):
         ended = CliRunner(env=variables).invoke(program, words[1:], prog_name=words[0], catch_exceptions=False)
     return ended.stdout, ended.stderr, ended.exit_code
@@ -230,7 +231,7 @@ def shell(
     line: str,  # as one types it, such as "ml-repo ls --sort loss"; no pipes
     folder: str | PathLike = ".",  # where it is typed
     is_shown: bool = True,  # print what the reader would see
-    inside: click.Command | None = None,  # the command of the line, to call in this process instead of a new one
+    inside: click.Command | None = None,  # call this command, or program, in this process instead of a new one
     **variables: str,  # of the environment, beside those of this process
 ) -> Printed:  # what the program printed, with its exit code
     """Run a command line with the programs of this environment, and show what it prints.

@@ -195,8 +195,8 @@ def watch(
 ) -> None:
     """Show how far runs are.
 
-    Without a RUN, all that go on, and those that begin meanwhile. It ends when they have ended; Ctrl-C ends the command,
-    not the runs. The time that is left is estimated from the epochs that were logged, or from earlier runs of the
+    Without a RUN, all that go on, and those that begin meanwhile. It ends when they have ended; Ctrl-C ends the
+    command, not the runs. The time that is left is estimated from the epochs that were logged, or from earlier runs of the
     notebook.
 
     RUN is an id, its beginning or its end, latest, best:METRIC, a tag, the folder of a record or an executed notebook.
@@ -247,8 +247,8 @@ def stop(
 ) -> None:
     """Stop RUNS, in order.
 
-    Each ends as `interrupted`, and keeps what it has printed and logged. The command waits for the end, and exits with 1
-    when a run could not be stopped.
+    Each ends as `interrupted`, and keeps what it has printed and logged. The command waits for the end, and exits with
+    1 when a run could not be stopped.
 
     RUN is an id, its beginning or its end, latest, best:METRIC, a tag, the folder of a record or an executed notebook.
 
@@ -294,8 +294,8 @@ def wait(
 ) -> None:
     """Wait until RUNS have ended.
 
-    The exit code is that of the run: 0 completed, 1 failed, 130 interrupted, 138 killed. Progress goes to stderr. Ctrl-C
-    ends the command, not the runs.
+    The exit code is that of the run: 0 completed, 1 failed, 130 interrupted, 138 killed. Progress goes to stderr.
+    Ctrl-C ends the command, not the runs.
 
     RUN is an id, its beginning or its end, latest, best:METRIC, a tag, the folder of a record or an executed notebook.
 

@@ -294,8 +294,8 @@ def open_run(
 ) -> None:
     """Open the notebook of a RUN.
 
-    The executed one: in JupyterLab where it runs for this folder, otherwise as a page in the browser. Without a RUN, the
-    latest.
+    The executed one: in JupyterLab where it runs for this folder, otherwise as a page in the browser. Without a RUN,
+    the latest.
 
     RUN is an id, its beginning or its end, latest, best:METRIC, a tag, the folder of a record or an executed notebook.
 
