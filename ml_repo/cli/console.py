@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['CommandGroup', 'terminal_width', 'fit_columns', 'echo_table', 'find_main_columns', 'echo_record', 'run_argument',
-           'records_option', 'echo_json', 'echo_csv', 'format_options', 'Printed', 'shell']
+           'records_option', 'apply_options', 'echo_json', 'echo_csv', 'format_options', 'Printed', 'shell']
 
 # %% ../../nbs/cli/01_console.ipynb #a30e8368
 import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from functools import reduce
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -76,14 +77,15 @@ def fit_columns(
 
     The rightmost columns go first; the leftmost and those that matter most stay."""
     widths = [
-        max([len(str(name)), *(min(len(str(row[place])), 40) for row in rows)]) + 3 for place, name in enumerate(header)
+        max([len(str(name)), *(min(len(str(row[column])), 40) for row in rows)]) + 3
+        for column, name in enumerate(header)
     ]
-    order = sorted(range(len(header)), key=lambda place: (place != 0, header[place] not in first, place))
+    order = sorted(range(len(header)), key=lambda column: (column != 0, header[column] not in first, column))
     count = next((count for count in range(least, len(order))
-                  if width is not None and sum(widths[place] for place in order[:count + 1]) - 3 > width), len(order))
+                  if width is not None and sum(widths[column] for column in order[:count + 1]) - 3 > width), len(order))
     fitting, hidden = sorted(order[:count]), sorted(order[count:])
-    rows_that_fit = [[row[place] for place in fitting] for row in rows]
-    return [header[place] for place in fitting], rows_that_fit, [header[place] for place in hidden]
+    rows_that_fit = [[row[column] for column in fitting] for row in rows]
+    return [header[column] for column in fitting], rows_that_fit, [header[column] for column in hidden]
 
 
 def echo_table(
@@ -158,6 +160,13 @@ def records_option(
         type=click.Path(exists=True, file_okay=False),
         is_eager=True,
         help="Folder of records to look into; may be repeated. Default: that of this repository.")(command)
+
+# %% ../../nbs/cli/01_console.ipynb #fac36c66
+def apply_options(
+    *options: Callable,  # decorators of click
+) -> Callable:  # one decorator
+    "Give a command several options, in this order."
+    return lambda command: reduce(lambda function, option: option(function), reversed(options), command)
 
 # %% ../../nbs/cli/01_console.ipynb #f6fe2508
 def echo_json(

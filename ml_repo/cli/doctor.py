@@ -147,7 +147,8 @@ def examine_records(
     except OSError as error:
         return [
             Finding("records", f"{existing} cannot be written: {error.strerror}", "problem",
-                    "Give rights there, or name another folder: records = … in settings.ini, or ML_REPO_RECORDS"), disk
+                    "Give rights there, or name another folder: records = … in settings.ini, or ML_REPO_RECORDS"),
+            disk
         ]
     if not has_locks:
         return [

@@ -196,8 +196,8 @@ def watch(
     """Show how far runs are.
 
     Without a RUN, all that go on, and those that begin meanwhile. It ends when they have ended; Ctrl-C ends the
-    command, not the runs. The time that is left is estimated from the epochs that were logged, or from earlier runs of the
-    notebook.
+    command, not the runs. The time that is left is estimated from the epochs that were logged, or from earlier runs of
+    the notebook.
 
     RUN is an id, its beginning or its end, latest, best:METRIC, a tag, the folder of a record or an executed notebook.
 

@@ -25,8 +25,8 @@ def _pick_columns(
     names = [name.strip() for name in wanted.split(",") if name.strip()] if wanted and wanted != "all" else header[1:-1]
     if missing := [name for name in names if name not in header[:-1]]:
         raise ValueError(f"There is no column {missing[0]!r} of settings. There are: {', '.join(header[1:-1])}.")
-    places = [0, *(header.index(name) for name in names if name != header[0])]
-    return [header[place] for place in places], [[row[place] for place in places] for row in rows]
+    columns = [0, *(header.index(name) for name in names if name != header[0])]
+    return [header[column] for column in columns], [[row[column] for column in columns] for row in rows]
 
 # %% ../../nbs/cli/03_results.ipynb #c1bfdcf4
 LIMIT = 30  # runs in a table, unless the user says another number

@@ -7,14 +7,12 @@ __all__ = ['EXIT_CODES', 'params', 'run', 'schema', 'readme']
 
 # %% ../../nbs/cli/02_run.ipynb #e254dab0
 import sys
-from collections.abc import Callable
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import click
 
-from .console import echo_json, echo_record, echo_table
+from .console import apply_options, echo_json, echo_record, echo_table
 
 # %% ../../nbs/cli/02_run.ipynb #c72232da
 @click.command()
@@ -209,13 +207,6 @@ _WHERE = (
                  help="With --image: hand GPUs on, or not. Default: if there are any."),
 )
 
-
-def _apply(
-    *options: Callable,  # decorators of click
-) -> Callable:  # one decorator
-    "Give a command several options, in this order."
-    return lambda command: reduce(lambda function, option: option(function), reversed(options), command)
-
 # %% ../../nbs/cli/02_run.ipynb #0b7ebe12
 def _find_warm(
     notebook: Path,  # to execute
@@ -228,7 +219,7 @@ def _find_warm(
 # %% ../../nbs/cli/02_run.ipynb #35ba471b
 @click.command()
 @click.argument("notebook", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@_apply(*_GIVEN, *_ABOUT, *_HOW, *_BATCH, *_WHERE)
+@apply_options(*_GIVEN, *_ABOUT, *_HOW, *_BATCH, *_WHERE)
 @click.pass_context
 def run(
     context: click.Context,  # to repeat the command in a container

@@ -13,9 +13,9 @@ from typing import Any
 
 import click
 
-from .console import CommandGroup, echo_json, echo_record, echo_table, records_option
-from .study_options import (ABOUT_OPTIONS, END_OPTIONS, SEARCH_OPTIONS, WORK_OPTIONS, apply_options,
-                                   carry_out_study, read_costs, read_file)
+from .console import CommandGroup, apply_options, echo_json, echo_record, echo_table, records_option
+from .study_options import (ABOUT_OPTIONS, END_OPTIONS, SEARCH_OPTIONS, WORK_OPTIONS, carry_out_study,
+                                       read_costs, read_file)
 
 # %% ../../nbs/cli/10_study.ipynb #b442fd19
 @click.command()
@@ -146,7 +146,7 @@ def list_studies(
                    [["" if value is None else value for value in row.values()] for row in rows])
 
 # %% ../../nbs/cli/10_study.ipynb #1c5b5135
-def _describe(
+def _describe_study(
     study: Any,  # a `Study`
     trials: Sequence[Any],  # of it
     drivers: int,  # that work on it
@@ -205,7 +205,7 @@ def show_study(
     if sort:
         sign = -1 if next(iter(search.metrics.values()), "") == "higher" else 1
         trials = sorted(trials, key=lambda trial: (trial.state != "complete", sign * (trial.objectives or [0])[0]))
-    click.echo(_describe(search, trials, count_drivers(folder)))
+    click.echo(_describe_study(search, trials, count_drivers(folder)))
     if trials:
         echo_table(["trial", "state", *(search.metrics or ["seconds"]), *search.vary, "runs", "why"],
                    [_list_cells(search, trial) for trial in trials])

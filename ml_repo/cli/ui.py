@@ -34,7 +34,7 @@ def _choose_views(
     return (every if view == "all" else [view]), condition
 
 
-def _say_end(
+def _echo_access(
     links: list[str],  # of all views
     opens: bool,  # in a browser
 ) -> None:
@@ -92,6 +92,6 @@ def ui(
         if not is_quiet:
             click.echo(f"{title:<12} {link}")
             if len(links) == len(names):
-                _say_end(links, opens)
+                _echo_access(links, opens)
 
     show_views(names, condition, records, port or 0, ready)
