@@ -25,7 +25,7 @@ from ..tracking.run import note_facts
 _switched_on: set[str] = set()  # what cannot be switched off again in this process
 
 def _make_deterministic() -> None:
-    "Ask the library underneath Keras for operations that give the same bits each time; holds for the process."
+    "Make the operations of the backend deterministic, for the rest of the process."
     backend = keras.backend.backend()
     _switched_on.add("deterministic")
     if backend == "tensorflow":
@@ -42,7 +42,7 @@ def _make_deterministic() -> None:
 
 # %% ../../nbs/project/03_training.ipynb #c54dab5a
 def _list_devices() -> list[str]:  # such as ["cpu:0"] or ["gpu:0", "gpu:1"]
-    "List the devices that the library underneath Keras computes on."
+    "List the devices of the backend."
     if keras.backend.backend() != "torch":
         return keras.distribution.list_devices()
     import torch  # for which Keras has no such list
@@ -82,7 +82,7 @@ def shuffled_order(
 
 # %% ../../nbs/project/03_training.ipynb #4f395f26
 class _Batches(keras.utils.PyDataset):
-    "Shuffled batches for every library underneath Keras."
+    "Shuffled batches for every backend."
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, batch_size: int, seed: int, epoch: int):
         super().__init__()
@@ -162,8 +162,8 @@ def make_batches(
     return {"x": _Batches(images, labels, batch_size, seed, epoch), "shuffle": False}
 
 # %% ../../nbs/project/03_training.ipynb #ec018d2f
-def is_watched() -> bool:  # True in a terminal, JupyterLab and VS Code; False in a log and under papermill started from a shell
-    "Say whether a person looks at the output while it appears."
+def is_watched() -> bool:  # True in a terminal, JupyterLab and VS Code; False in a log and under papermill in a shell
+    "Say whether a person sees the output as it appears."
     main = sys.modules.get("__main__")
     return "JPY_SESSION_NAME" in os.environ or hasattr(main, "__vsc_ipynb_file__") or sys.stdout.isatty()
 
@@ -183,9 +183,8 @@ class ProgressLines(keras.callbacks.Callback):
         each = (now - self.since) / (done - self.done)
         self.since, self.done = now, done
         values = "  ".join(f"{name} {value:.4f}" for name, value in (logs or {}).items())
-        print(
-            f"epoch {done:>{len(str(total))}}/{total}  {values}  {each:.2f} s/epoch, {each * (total - done):.0f} s left",
-            flush=True)
+        left = each * (total - done)
+        print(f"epoch {done:>{len(str(total))}}/{total}  {values}  {each:.2f} s/epoch, {left:.0f} s left", flush=True)
 
 # %% ../../nbs/project/03_training.ipynb #7d006636
 def _with_shift(
@@ -218,8 +217,9 @@ def train_model(
     steps = -(-len(labels) // batch_size) * epochs
     if steps < MINIMUM_STEPS:
         warnings.warn(
-            f"{epochs} epochs of {len(labels)} images in batches of {batch_size} are only {steps} steps, too few for the "
-            f"averages of batch normalisation. Give a smaller batch_size or more epochs: {MINIMUM_STEPS} steps or more."
+            f"{epochs} epochs of {len(labels)} images in batches of {batch_size} are only {steps} steps, too few for "
+            "the averages of batch normalisation. Give a smaller batch_size or more epochs: "
+            f"{MINIMUM_STEPS} steps or more."
         )
     learner = _with_shift(model, shift)
     learner.compile(
