@@ -4,10 +4,13 @@ import json
 import random
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-MODELS = sorted(folder for folder in (ROOT / "experiments").glob("train-*") if '"state": "completed"' in (folder / "record.json").read_text()[:600])
+COMMITTED = subprocess.run(["git", "ls-files", "-z", "--", "experiments/*/record.json"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+FILES = [ROOT / name for name in COMMITTED.split("\0") if name and (ROOT / name).is_file()]
+MODELS = sorted(file.parent for file in FILES if '"state": "completed"' in file.read_text()[:600])
 
 
 def vary_notebook(text: str, chance: random.Random) -> str:
