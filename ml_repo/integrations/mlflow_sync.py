@@ -48,7 +48,7 @@ def sync_mlflow(
     uri: str = "",  # of MLflow; default: environment, then settings.ini, then the embedded store
     condition: str = "",  # filter for runs, such as "state = completed"; default: all runs
     records: Iterable[str | PathLike] = (),  # folders of records; default: those of this repository
-    after_push: Callable[[Store, Path, Progress], None] = lambda store, folder, progress: None,  # for each run in MLflow
+    after_push: Callable[[Store, Path, Progress], None] = lambda store, folder, progress: None,  # for every run
     show: Callable[[list[Path]], Iterable[Path]] = iter,  # wraps the folders, such as in a progress bar
 ) -> Synced:
     """Bring MLflow up to date with the records.
