@@ -234,7 +234,7 @@ def test_the_command_line_finds_the_same_warm_process_again(notebook, tmp_path):
         assert result.returncode == 0, result.stdout
     records = [read_record(folder) for folder in (notebook.parent / "experiments").glob("line-*")]
     assert [is_warm(record) for record in records] == [True, True]
-    found = [one for one in psutil.process_iter() if str(tmp_path) in " ".join(name_command(one)) and "warm_server" in " ".join(name_command(one))]
+    found = [one for one in psutil.process_iter() if str(tmp_path) in " ".join(name_command(one)) and "ml_repo.warm.server" in " ".join(name_command(one))]
     assert len(found) == 1
     found[0].terminate()
     found[0].wait(LIMIT_S)
