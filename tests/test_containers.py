@@ -245,7 +245,7 @@ def test_it_is_made_again_in_the_same_image_from_outside(first, image, project):
     done = as_owner(project, BIN / "ml-repo", "rerun", first["id"], "--image", "--quiet")
     assert done.returncode == 0, done.stdout
     again = only_new(project, known)
-    assert (again["state"], result(again), again["parents"], again["door"]) == ("completed", result(first), [first["id"]], "rerun")
+    assert (again["state"], result(again), again["parents"], again["launched_by"]) == ("completed", result(first), [first["id"]], "rerun")
     assert again["image"] == first["image"] and again["rerun"]["environment"] == "image" and again["rerun"]["is_exact"]
     assert again["folder"] == first["folder"] == "." and again["code"]["tree"] == first["code"]["tree"]
     assert (again.folder / "log.txt").read_text() == (first.folder / "log.txt").read_text()
@@ -463,7 +463,7 @@ def test_run_in_the_image(first, image, project, place):
     assert done.returncode == 0, done.stdout
     record = only_new(project, known)
     assert (record["image"]["image"], record["image"]["image_digest"]) == (image, digest_of(image)) and result(record) == result(first)
-    assert (record["note"], record["tags"], record["door"]) == ("two words", ["one", "two"], "ml-repo run") and "-p lr 0.5" in record["command"]
+    assert (record["note"], record["tags"], record["launched_by"]) == ("two words", ["one", "two"], "ml-repo run") and "-p lr 0.5" in record["command"]
     assert record["warnings"] == [] and record["code"]["commit"] and strangers(project) == []
 
     known = records(project)

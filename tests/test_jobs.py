@@ -86,7 +86,7 @@ def test_it_is_found_at_once_and_logs_watch_and_wait_show_it_to_its_end(reposito
     assert (following.returncode, out) == (0, printed(30))
     assert f"{folder.name}: completed" in err
     record = read_record(folder)
-    assert (record["state"], record["note"], record["tags"], record["door"]) == ("completed", "overnight", ["night"], "ml-repo run")
+    assert (record["state"], record["note"], record["tags"], record["launched_by"]) == ("completed", "overnight", ["night"], "ml-repo run")
     assert record["command"].endswith("run count.ipynb --detach -p epochs 30 --note overnight --tag night")
     assert ml_repo(repository, "logs", "-n", "1", folder.name)[1] == "epoch 30\n"
 

@@ -220,15 +220,15 @@ def find_leaks(files: list[Path], secret: dict[str, str]) -> list[str]:
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory) -> dict[str, Path]:
     """A repository full of secrets, in which the notebook ran through both commands at the same time."""
-    folders = {door: tmp_path_factory.mktemp("planted") / "repository" for door in ("papermill", "ml-repo")}
+    folders = {launcher: tmp_path_factory.mktemp("planted") / "repository" for launcher in ("papermill", "ml-repo")}
     nested = json.dumps({"options": {"login": {"password": SECRETS["a value inside of a parameter"]}}})
     encoded = base64.b64encode(json.dumps({"checkpoint": SECRETS["a parameter with a harmless name"]}).encode()).decode()
 
-    def start(door: str) -> None:
-        folder = folders[door]
+    def start(launcher: str) -> None:
+        folder = folders[launcher]
         variables = plant(folder, SECRETS)
         given = ["-p", "api_key", SECRETS["a parameter with a secret name"], "-f", "values.yaml"]
-        if door == "papermill":
+        if launcher == "papermill":
             command = ["papermill", "train.ipynb", "out.ipynb", *given, "-y", nested, "-b", encoded]
         else:
             options = str(json.loads(nested)["options"])
@@ -242,19 +242,19 @@ def planted(tmp_path_factory) -> dict[str, Path]:
     return folders
 
 
-@pytest.mark.parametrize("door", ["papermill", "ml-repo"])
-def test_no_secret_reaches_the_record(planted, door):
-    folder = planted[door]
+@pytest.mark.parametrize("launcher", ["papermill", "ml-repo"])
+def test_no_secret_reaches_the_record(planted, launcher):
+    folder = planted[launcher]
     files = [path for path in (folder / "experiments").rglob("*") if path.is_file()] + list(folder.glob("out.ipynb"))
     assert {"record.json", "train.ipynb", "log.txt", "code.patch"} <= {path.name for path in files}
     assert not find_leaks(files, SECRETS)
 
 
-@pytest.mark.parametrize("door", ["papermill", "ml-repo"])
-def test_the_notebook_sees_the_secrets_as_they_are(planted, door):
-    record = only(read_records(planted[door]))
+@pytest.mark.parametrize("launcher", ["papermill", "ml-repo"])
+def test_the_notebook_sees_the_secrets_as_they_are(planted, launcher):
+    record = only(read_records(planted[launcher]))
     assert record["cause"]["cell"] >= 18 and record["cause"]["exception"] == "OSError"  # none of the checks failed
-    assert "all values are real" in (planted[door] / "experiments" / record["id"] / "log.txt").read_text()
+    assert "all values are real" in (planted[launcher] / "experiments" / record["id"] / "log.txt").read_text()
     assert record["redacted"] and record["code"]["patch_is_exact"] is False
 
 
@@ -348,10 +348,10 @@ def sha256(path: Path) -> str:
 
 def test_a_record_is_complete_without_a_call_in_the_notebook(full):
     record, code = full.record, full.record["code"]
-    needed = {name: record.get(name) for name in ("schema", "id", "experiment", "notebook", "state", "started", "ended", "duration_s", "command", "door",
+    needed = {name: record.get(name) for name in ("schema", "id", "experiment", "notebook", "state", "started", "ended", "duration_s", "command", "launched_by",
                                                   "source_sha256", "packages", "inputs", "outputs", "usage", "cells", "host")}
     assert not find_empty(needed)
-    assert (record["state"], record["door"], record["experiment"]) == ("completed", "papermill", "train")
+    assert (record["state"], record["launched_by"], record["experiment"]) == ("completed", "papermill", "train")
     assert (code["commit"], code["branch"]) == (git(full.folder, "rev-parse", "HEAD"), "main")
     assert (code["remote"], code["is_dirty"], code["patch"]) == ("git@host.org:anna/digits.git", True, "code.patch")
     assert record["source_sha256"] == hash_notebook(full.folder / "train.ipynb") == hash_notebook(full.kept / "train.ipynb")
@@ -443,15 +443,15 @@ def refusals(tmp_path_factory) -> dict[tuple[str, str], Any]:
         command = ["papermill", "train.ipynb", "out.ipynb"] if case[1] == "papermill" else ["ml-repo", "run", "train.ipynb"]
         return run(*command, "-p", *pair, cwd=folder), folder
 
-    cases = [(mistake, door) for mistake in TYPED for door in ("papermill", "ml-repo")]
+    cases = [(mistake, launcher) for mistake in TYPED for launcher in ("papermill", "ml-repo")]
     with ThreadPoolExecutor(2) as pool:
         return dict(zip(cases, pool.map(refuse, cases)))
 
 
-@pytest.mark.parametrize("door", ["papermill", "ml-repo"])
+@pytest.mark.parametrize("launcher", ["papermill", "ml-repo"])
 @pytest.mark.parametrize("mistake", TYPED)
-def test_a_mistake_is_refused_before_anything_starts(refusals, mistake, door):
-    result, folder = refusals[mistake, door]
+def test_a_mistake_is_refused_before_anything_starts(refusals, mistake, launcher):
+    result, folder = refusals[mistake, launcher]
     assert result.returncode == 2 and TYPED[mistake][2] in result.stdout, result.stdout
     assert "Traceback" not in result.stdout
     assert sorted(path.name for path in folder.iterdir()) == ["settings.ini", "train.ipynb"]
@@ -466,8 +466,8 @@ def test_a_mistake_is_an_exception_in_python(refusals, mistake):
     assert not (folder / "experiments").exists()
 
 
-@pytest.mark.parametrize("door", ["papermill", "ml-repo"])
-def test_a_typed_value_parses_the_parameters_cell_once(door, tmp_path, monkeypatch):
+@pytest.mark.parametrize("launcher", ["papermill", "ml-repo"])
+def test_a_typed_value_parses_the_parameters_cell_once(launcher, tmp_path, monkeypatch):
     folder, parsed = make_repository(tmp_path / "project"), []
     write_notebook(folder / "train.ipynb", CONTRACT, "assert lr == 0.01")
 
@@ -479,7 +479,7 @@ def test_a_typed_value_parses_the_parameters_cell_once(door, tmp_path, monkeypat
     monkeypatch.setattr(ast, "parse", parse)
     monkeypatch.chdir(folder)
     with pytest.raises(SystemExit) as end:
-        if door == "papermill":
+        if launcher == "papermill":
             papermill_command(["train.ipynb", "out.ipynb", "-p", "lr", "0.01"])
         else:
             ml_repo_command(["run", "train.ipynb", "-p", "lr", "0.01"])
@@ -487,7 +487,7 @@ def test_a_typed_value_parses_the_parameters_cell_once(door, tmp_path, monkeypat
     assert parsed.count(CONTRACT.strip()) == 1
     record = only(read_records(folder))
     assert record["parameters"]["lr"] == {"default": 0.1, "given": 0.01, "used": 0.01}
-    assert record["door"] == {"papermill": "papermill", "ml-repo": "ml-repo run"}[door]
+    assert record["launched_by"] == {"papermill": "papermill", "ml-repo": "ml-repo run"}[launcher]
 
 
 # Two people.
@@ -701,7 +701,7 @@ def test_runs_by_hand_hide_secrets_and_tell_what_happened(tmp_path):
         first, second = hand.leave()
     assert (first["state"], first["cause"]["exception"], second["state"]) == ("failed", "OSError", "completed")
     assert not any("from top to bottom" in warning for warning in second["warnings"]) and any("more than once" in warning for warning in second["warnings"])
-    assert first["source_sha256"] == hash_notebook(folder / "explore.ipynb") and first["door"] == "interactive"
+    assert first["source_sha256"] == hash_notebook(folder / "explore.ipynb") and first["launched_by"] == "interactive"
     files = [path for path in (folder / "experiments").rglob("*") if path.is_file()]
     assert not find_leaks(files, {"the token": token, "the password": password})
     texts = [read_forms(path) for path in files if path.name == "explore.ipynb"]

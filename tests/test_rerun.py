@@ -88,7 +88,7 @@ def test_a_run_is_made_again_as_it_was(first):
     assert (again["state"], result(again)) == ("completed", 1.0)
     assert printed(again) == printed(first) and "helper 2 True" in printed(again)
     assert again["code"]["tree"] == first["code"]["tree"] and again["code"]["modules"] == first["code"]["modules"]
-    assert (again["parents"], again["door"], again["folder"], again["note"], again["tags"]) == ([first["id"]], "rerun", ".", "once more", ["second"])
+    assert (again["parents"], again["launched_by"], again["folder"], again["note"], again["tags"]) == ([first["id"]], "rerun", ".", "once more", ["second"])
     assert (again["experiment"], again["source_sha256"], again["inputs"]) == (first["experiment"], first["source_sha256"], first["inputs"])
     assert again["warnings"] == [] and again["rerun"] == {"of": first["id"], "code": "recorded", "is_exact": True, "environment": "this one", "changed": []}
     assert again["parameters"]["lr"] == first["parameters"]["lr"]

@@ -136,7 +136,7 @@ def test_the_public_sees_no_names(tmp_path):
     for folder in records.glob("train-*"):
         facts = json.loads((folder / "record.json").read_text())
         facts["host"]["name"] = facts["machine"]["hostname"] = "gpuhost17"
-        facts["places"] = {"root": "/srv/lab/ada/repo", "prefix": "/home/adalovelace/venv"}
+        facts["paths"] = {"root": "/srv/lab/ada/repo", "prefix": "/home/adalovelace/venv"}
         facts["code"] |= {"remote": "ssh://git.internal/a.git", "is_dirty": True, "patch": "code.patch", "branch": "adalovelace/try"}
         facts |= {"note": "as in /srv/lab/ada/notes.txt", "command": "/home/adalovelace/venv/bin/ml-repo run", "warnings": ["gpuhost17 was busy"]}
         facts["parameters"]["data"] |= {"given": "/home/adalovelace/data/digits", "used": "/home/adalovelace/data/digits"}

@@ -82,7 +82,7 @@ def logs(
         click.echo(f"\nThe run goes on. Stop it with: ml-repo stop {folder.name}", err=True)
         sys.exit(130)
     if not printed and not follow:
-        by_hand = read_record(folder).get("door") == "interactive"
+        by_hand = read_record(folder).get("launched_by") == "interactive"
         click.echo(f"{folder.name} is run by hand, and what it prints is in its notebook."
                    if by_hand else f"{folder.name} has printed nothing so far.",
                    err=True)

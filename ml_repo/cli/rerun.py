@@ -176,11 +176,11 @@ def _find_claim(
     if not is_latest and not name.startswith("best:"):
         return folder
     record = read_record(folder)
-    if record.get("door") != "verify":
+    if record.get("launched_by") != "verify":
         return record
     if is_latest:
         earlier = (run.read() for run in find_runs(records=records) if run.folder != folder)
-        return next((other for other in earlier if other.get("door") != "verify"), record)
+        return next((other for other in earlier if other.get("launched_by") != "verify"), record)
     parent = folder.parent / next(iter(record["parents"]), "")
     return parent if (parent / "record.json").is_file() else record
 
@@ -196,7 +196,7 @@ def _choose_runs(
     claims = [_find_claim(name, records) for name in runs]
     if condition is not None:
         matches = [run.read() for run in find_runs(condition, records=records)[::-1]]
-        claims += [record for record in matches if record.get("door") not in ("verify", "within")]
+        claims += [record for record in matches if record.get("launched_by") not in ("verify", "within")]
     if not claims:
         raise ValueError("No run is named, and none matches. Name one, or take --all: ml-repo verify latest")
     return list({_find_folder(claim): claim for claim in claims}.values())

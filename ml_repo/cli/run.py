@@ -42,7 +42,7 @@ def _start(
     "Start a run in the background and print its id, and nothing else where a program reads it."
     from ml_repo.execution.detach import run_detached
 
-    folder = run_detached(notebook, values, door="ml-repo run", **options)
+    folder = run_detached(notebook, values, launched_by="ml-repo run", **options)
     click.echo(folder.name)
     if sys.stdout.isatty():
         click.echo(f"It runs in the background. What it prints: ml-repo logs -f {folder.name.rpartition('-')[2]}",
@@ -261,7 +261,7 @@ def run(
     if detach:
         _start(notebook, values, options)
         return
-    record = run_notebook(notebook, values, door="ml-repo run", **options)
+    record = run_notebook(notebook, values, launched_by="ml-repo run", **options)
     echo_record(record)
     sys.exit(EXIT_CODES[record["state"]])
 

@@ -72,7 +72,7 @@ def _give_up(
         if kind:
             traceback.print_exception(error)
     redactor = Redactor({**os.environ, "given": options["parameters"]})
-    facts = {name: options[name] for name in ("experiment", "note", "tags", "door") if options.get(name)}
+    facts = {name: options[name] for name in ("experiment", "note", "tags", "launched_by") if options.get(name)}
     facts["parameters"] = {name: {"given": value} for name, value in options["parameters"].items()}
     record = open_record(claim.folder.parent, claim.notebook, claim, **redactor.redact_tree(facts))
     record.close(state, redactor.redact_tree(cause))

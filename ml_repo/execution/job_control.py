@@ -203,10 +203,10 @@ def stop_run(
         name = record["host"]["name"]
         raise ValueError(f"{record['id']} runs on {name}, and this is {os.uname().nodename}. "
                          f"Stop it there: ssh {name} ml-repo stop {record['id']}")
-    if record.get("door") == "interactive":
+    if record.get("launched_by") == "interactive":
         raise ValueError(f"{record['id']} is run by hand, and its process is the kernel of somebody's notebook. "
                          "Shut it down in JupyterLab: Kernel > Shut Down Kernel")
-    if record.get("door") == "within":
+    if record.get("launched_by") == "within":
         parent = record["parents"][0]
         raise ValueError(f"{record['id']} is a part of the run {parent}, and has no process of its own. "
                          f"Stop that: ml-repo stop {parent}")

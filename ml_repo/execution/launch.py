@@ -115,7 +115,7 @@ def run_notebook(
     kernel: str | None = None,  # another kernel than the notebook names
     timeout_s: int | None = None,  # the longest that a cell may take, seconds; None sets no limit
     quiet: bool = False,  # show a progress bar instead of printed text
-    door: str = "python",  # how it was started, for the record
+    launched_by: str = "python",  # how it was started, for the record
     folder: str | PathLike | None = None,  # working folder of the kernel; the current one without it
     claim: Claim | None = None,  # folder and lock of a record that exists already; nothing is shown then
     on_start: Callable[[Path], None] = lambda folder: None,  # called with the folder of the record
@@ -142,7 +142,7 @@ def run_notebook(
     if not Path(notebook).is_file():
         raise FileNotFoundError(f"There is no notebook {notebook}, looked for from {Path.cwd()}.")
     request = RunRequest(
-        experiment=experiment, note=note, tags=[check_tag(tag) for tag in tags], door=door, warnings=warnings,
+        experiment=experiment, note=note, tags=[check_tag(tag) for tag in tags], launched_by=launched_by, warnings=warnings,
         fields=facts, engine=None if engine == "ml_repo" else engine, require_gpu=require_gpu, warm=warm,
         processors=processors, judge=judge, claim=claim, cell=cell, on_start=announce)
     try:

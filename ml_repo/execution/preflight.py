@@ -145,7 +145,7 @@ class RunRequest:
     experiment: str | None = None  # the question that the run belongs to; the name of the notebook without one
     note: str = ""  # why this run
     tags: Sequence[str] = ()  # words to find it by
-    door: str = "papermill"  # how it was started
+    launched_by: str = "papermill"  # how it was started
     warnings: Sequence[str] = ()  # sentences for the record
     fields: Mapping[str, Any] = field(default_factory=dict)  # of the record, such as `parents` and `rerun`
     engine: str | None = None  # another engine of papermill, by name; the recording engine without
@@ -159,6 +159,6 @@ class RunRequest:
 
     def list_fields(self) -> dict[str, Any]:  # only those with a value
         "List the fields of the record that the request sets."
-        fields = {"door": self.door, "experiment": self.experiment, "note": self.note, "tags": list(self.tags)}
+        fields = {"launched_by": self.launched_by, "experiment": self.experiment, "note": self.note, "tags": list(self.tags)}
         fields |= self.fields
         return {name: value for name, value in fields.items() if value}

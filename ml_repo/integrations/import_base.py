@@ -129,7 +129,7 @@ def _make_fields(
         "cause": run.cause, "started": run.started, "ended": run.ended,
         "duration_s": duration_s, "host": {"name": "unknown", "boot": None, "machine": None, "pid": 0},
         "note": run.note, "tags": run.tags, "parents": run.parents, "parameters": run.parameters,
-        "metrics": summarize_metrics(run.lines), "warnings": [warning], "door": "import",
+        "metrics": summarize_metrics(run.lines), "warnings": [warning], "launched_by": "import",
         "imported": {"by": run.by, "run": run.key} | run.imported,
         **({"outputs": {"files": files}} if files else {}), **run.facts
     }

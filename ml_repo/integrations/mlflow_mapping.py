@@ -154,7 +154,7 @@ def list_tags(
         "ml_repo.tree": code.get("tree"),
         "ml_repo.tags": " ".join(record["tags"]),
         "ml_repo.parents": " ".join(record["parents"]),
-        "ml_repo.door": record.get("door"),
+        "ml_repo.launched_by": record.get("launched_by"),
         "ml_repo.command": record.get("command"),
         "ml_repo.host": record["host"]["name"],
         "ml_repo.archived": record.get("archived"),

@@ -146,7 +146,7 @@ _SEARCH = _object(
     tuner=_text("its class"),
     seed=_whole("of the search"),
     trials_before=_whole("trials that were there when this run began"),
-    goes_on_from=_list({"type": "string"}, "ids of the runs that it goes on from"),
+    continues=_list({"type": "string"}, "ids of the runs that it goes on from"),
 )
 _IMPORTED = _object(
     "where the run was kept before it became a record",
@@ -189,7 +189,7 @@ _PACKAGES = _object(
     count=_whole("how many"),
     matches_lock={"type": ["boolean", "null"]},
 )
-_PLACES = _object(
+_PATHS = _object(
     "folders on the machine of the run, so that paths in outputs can be told apart",
     root=_text("of the repository"),
     prefix=_text("of the environment"),
@@ -220,12 +220,12 @@ _ALWAYS = {
     "warnings": _list({"type": "string"}, "what a reader should know before trusting the result"),
 }
 _SOMETIMES = {
-    "door": _text("papermill, ml-repo run, python, interactive, rerun, verify, import, "
+    "launched_by": _text("papermill, ml-repo run, python, interactive, rerun, verify, import, "
                   "or within: inside of another run"),
     "archived": _text("when the user put it aside, time in UTC"),
     "last_edit": _text("the last change of the user that was taken over"),
     "command": _text("as it was typed"),
-    "places": _PLACES,
+    "paths": _PATHS,
     "folder": _text("where the kernel worked: a path in the repository, or a whole one", True),
     "study": {**_STUDY, "type": ["object", "string"]},
     "search": _SEARCH,

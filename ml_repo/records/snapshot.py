@@ -200,7 +200,7 @@ def _is_ours(
     first = folder.parent / next(iter(path.relative_to(folder.parent).parts), ".")
     try:
         fields = json.loads((first / "record.json").read_bytes())
-        return fields["door"] == "within" and folder.name in fields["parents"]
+        return fields["launched_by"] == "within" and folder.name in fields["parents"]
     except (OSError, ValueError, KeyError, TypeError):
         return first.name in SEARCHES
 
@@ -279,7 +279,7 @@ def gather_results(
         "weights": answer.get("weights", {}) | told.pop("weights", {}),
         "libraries": answer.get("loaded", {}),
         "build": answer.get("build", {}),
-        "places": {"root": str(root), "prefix": answer.get("prefix", prefix)},
+        "paths": {"root": str(root), "prefix": answer.get("prefix", prefix)},
         "kernel": dict(facts.get("kernel", {})) | ({"python": answer["python"]} if "python" in answer else {}),
     }
     results |= told

@@ -72,7 +72,7 @@ def _is_same(
     executed: Mapping[str, Any] | None,  # its executed copy
 ) -> bool:
     "Say whether a notebook is the one that ran."
-    if record.get("door") == "interactive":
+    if record.get("launched_by") == "interactive":
         return executed is not None and set(_read_sources(executed)) <= set(_read_sources(content))
     return hash_source(content["cells"]) == record.get("source_sha256")
 
@@ -97,7 +97,7 @@ def place_notebook(
     if not path.is_relative_to(project.resolve()):
         raise ValueError(
             f"The record {record['id']} names the notebook {record['notebook']}, which lies outside of the repository.")
-    is_interactive = record.get("door") == "interactive"
+    is_interactive = record.get("launched_by") == "interactive"
     executed = _read_notebook(lambda: record.executed)
     present = _read_notebook(lambda: json.loads(path.read_bytes()))
     if present and _is_same(record, present, executed):

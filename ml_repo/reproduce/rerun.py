@@ -136,7 +136,7 @@ def rerun_run(
     records: str | PathLike | None = None,  # a folder for the new record; the one that holds the first without it
     quiet: bool = True,  # show nothing of what the notebook prints
     tags: Iterable[str] = (),  # words to find the new run by
-    door: str = "rerun",  # how the new record says that it was started: rerun or verify
+    launched_by: str = "rerun",  # how the new record says that it was started: rerun or verify
     repository: str | PathLike | None = None,  # a clone that has the commit
 ) -> Record:  # of the new run, beside that of the first
     """Run a run again, and keep a record that names it as its parent.
@@ -144,7 +144,7 @@ def rerun_run(
     Raises `ValueError` before anything starts when code, data, environment or values cannot be restored, and
     `KeyboardInterrupt` when it was stopped."""
     record, tags = as_record(run), [check_tag(tag) for tag in tags]
-    if record.get("door") == "within":
+    if record.get("launched_by") == "within":
         parent = record["parents"][0]
         raise ValueError(f"{record['id']} is a part of the run {parent} and has no notebook of its own. "
                          f"Run that again: ml-repo rerun {parent}")
@@ -164,7 +164,7 @@ def rerun_run(
             "environment": environment.kind, "changed": sorted(parameters)
         }
         facts = {
-            "experiment": record["experiment"], "note": note, "tags": tags, "parents": [record["id"]], "door": door,
+            "experiment": record["experiment"], "note": note, "tags": tags, "parents": [record["id"]], "launched_by": launched_by,
             "rerun": rerun, "warnings": doubts
         }
         task = make_task(record,

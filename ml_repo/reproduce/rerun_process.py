@@ -35,7 +35,7 @@ def find_folder(
     if record.get("folder"):
         return record["folder"]
     notebook = Path(record["notebook"])
-    if record.get("door") == "interactive":
+    if record.get("launched_by") == "interactive":
         return notebook.parent.as_posix()
     for word in record.get("command", "").split():
         if word.endswith(".ipynb") and notebook.as_posix().endswith(f"/{word}"):

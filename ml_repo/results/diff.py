@@ -180,7 +180,7 @@ def compare_notebooks(
     outputs: bool = False,  # compare the outputs of cells, too
 ) -> Rows:  # one a cell: `name`, `diff`; or `note`
     "Compare the executed notebooks cell by cell."
-    is_interactive = "interactive" in (first.get("door"), second.get("door"))
+    is_interactive = "interactive" in (first.get("launched_by"), second.get("launched_by"))
     notebooks, faults = read_notebooks(first, second, is_code_only=is_interactive)
     if faults:
         return [{"note": f"{fault}, so the notebooks are not compared."} for fault in faults]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 # %% ../../nbs/site/02_anonymize.ipynb #6ce47c52
-_PRIVATE = ("host", "places", "command", "environment", "folder", "seen", "redacted", "inputs", "library_files")
+_PRIVATE = ("host", "paths", "command", "environment", "folder", "seen", "redacted", "inputs", "library_files")
 _PRIVATE_INSIDE = {
     "machine": ("hostname", "system"), "code": ("remote", "branch", "patch", "left_out"), "image": ("image", )
 }

@@ -349,5 +349,5 @@ def record_trials(
     if isinstance(tuner.oracle, keras_tuner.Oracle):
         mend_search(tuner, records.read_ends())
         facts |= {"seed": tuner.oracle.seed, "trials_before": len(tuner.oracle.trials)}
-    run.log_fact("search", **facts | ({"goes_on_from": list(before)} if before else {}))
+    run.log_fact("search", **facts | ({"continues": list(before)} if before else {}))
     return records

@@ -120,7 +120,7 @@ def _run_once(
     options: Mapping[str, Any],  # of `run_notebook`
 ) -> Record:  # of the run
     "Run the notebook once."
-    home, root = folder.parent.parent, Path(options.get("root", "."))
+    root = Path(options.get("root", "."))
     given = list_given(study, trial, repeat, root)
     others = {name: value for name, value in options.items() if name not in ("root", "on_start")}
     on_start = options.get("on_start", lambda record: None)
@@ -135,7 +135,7 @@ def _run_once(
                         note=study.note,
                         tags=study.tags,
                         quiet=True,
-                        door="study",
+                        launched_by="study",
                         folder=root / study.folder,
                         judge=judge,
                         on_start=announce,

@@ -96,7 +96,7 @@ def start_child(
     Raises `FileNotFoundError` where the parent has no record, `OSError` when the new one cannot be written."""
     notebook = parse_record(parent.folder / "record.json")["notebook"]
     values = {name: {"given": value, "used": value} for name, value in parameters.items()}
-    fields = {"parameters": values, "parents": [parent.id, *parents], "door": "within"} | facts
+    fields = {"parameters": values, "parents": [parent.id, *parents], "launched_by": "within"} | facts
     record = open_record(parent.folder.parent, notebook, **Redactor(os.environ).redact_tree(fields))
     with suppress(FileNotFoundError):  # the shared facts are read again at the end
         record.update(**_share(parent.folder, record.folder) | facts)

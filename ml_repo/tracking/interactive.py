@@ -201,7 +201,7 @@ def open_interactive(
     name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
     redactor = Redactor(os.environ)
     labels = redactor.redact_tree(({"experiment": experiment} if experiment else {}) | {"note": note})
-    record = open_record(find_records_folders(root)[0], name, **labels, door="interactive",
+    record = open_record(find_records_folders(root)[0], name, **labels, launched_by="interactive",
                          source_sha256=hash_source(_code_cells(notebook)), folder=name_folder(root))
     record.facts |= gather_facts(root, record.folder, redactor)
     eval(watch_files())

@@ -173,7 +173,7 @@ def find_hints(
     if record.get("gpus") and "operations" not in determinism:
         texts.append("A GPU adds in another order each time unless it is asked not to, "
                      "and the record does not say that it was.")
-    if record.get("door") == "interactive":
+    if record.get("launched_by") == "interactive":
         texts.append("The cells were run by hand, perhaps in another order or more than once.")
     texts += [f"The record warns: {warning}" for warning in record.get("warnings") or []]
     if (record.get("environment") or {}).get("PYTHONHASHSEED") in (None, "random"):

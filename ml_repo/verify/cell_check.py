@@ -117,7 +117,7 @@ def find_origin(
     machine = record.get("machine") or {}
     names = [record["id"], str(record.folder.resolve()), str(record.folder)]
     names += [machine.get(key) for key in ("hostname", "system", "cpu", "cpu_flags")]
-    names += [*(record.get("places") or {}).values(), *(record.get("weights") or {}).values()]
+    names += [*(record.get("paths") or {}).values(), *(record.get("weights") or {}).values()]
     return Origin(*times, tuple(name for name in names if isinstance(name, str) and len(name) > 1))
 
 # %% ../../nbs/verify/06_cell_check.ipynb #c5eeee6a

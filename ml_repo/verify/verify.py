@@ -247,7 +247,7 @@ def verify_run(
         return verification
     with open_place() as (folder, _):
         try:
-            repeated = rerun_run(record, secrets, venv=venv, image=image, anyway=anyway, quiet=quiet, door="verify",
+            repeated = rerun_run(record, secrets, venv=venv, image=image, anyway=anyway, quiet=quiet, launched_by="verify",
                                  records=folder / "records", repository=repository)
         except (ValueError, OSError) as error:
             verification.problem = str(error)
