@@ -44,7 +44,7 @@ def main() -> None:
     given = options.parse_args()
 
     from browser import CHROMIUM, Browser
-    from ml_repo.site.builder import build_gallery
+    from ml_repo.site.builder import build_site
     from ml_repo.results.search import find_runs
 
     place = given.keep or Path(tempfile.mkdtemp())
@@ -55,7 +55,7 @@ def main() -> None:
 
     def build(what: str) -> None:
         start, wall = time.process_time(), time.perf_counter()
-        built = build_gallery(site, find_runs(records=[records]))
+        built = build_site(site, find_runs(records=[records]))
         print(f"{what:<24} {time.process_time() - start:7.2f} s processor  {time.perf_counter() - wall:7.2f} s wall   {built.made} made, {built.kept} as before", flush=True)
 
     shutil.rmtree(site, ignore_errors=True)

@@ -227,7 +227,7 @@ def judge(change: Change, first: Path, second: Path) -> str:
     return "; ".join(wrong)
 
 
-def carry_out(started: tuple[Path, Path], change: Change) -> str:
+def show_study_run(started: tuple[Path, Path], change: Change) -> str:
     """Plant a change, run the notebook, and judge what was found."""
     root, first = started
     try:
@@ -268,7 +268,7 @@ def test_clocks_and_order(started, monkeypatch):
 @pytest.mark.parametrize("change", [one for one in CHANGES if one.is_quick], ids=lambda one: one.name)
 def test_a_change_that_was_made(started, change, monkeypatch):
     monkeypatch.chdir(started[0] / "project")
-    assert carry_out(started, change) == ""
+    assert show_study_run(started, change) == ""
 
 
 @pytest.mark.parametrize("planted", PLANTED, ids=lambda one: one[0])
@@ -333,7 +333,7 @@ def test_a_list_of_modules_that_is_gone_is_no_end(started, monkeypatch):
 def test_at_least_95_percent_are_right(started, monkeypatch, capsys):
     root, first = started
     monkeypatch.chdir(root / "project")
-    found = {change.name: carry_out(started, change) for change in CHANGES}
+    found = {change.name: show_study_run(started, change) for change in CHANGES}
     for name, kind, says, before, after in PLANTED:
         found[name] = judge(Change(name, kind, says, 4), plant(first, "before", **before), plant(first, "after", 4, **after))
     with capsys.disabled():

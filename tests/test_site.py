@@ -17,7 +17,7 @@ from hostile import decode_fragments, find_dangers, write_hostile, write_hostile
 
 from ml_repo.notebook.imports import trace_modules
 from ml_repo.results.search import find_runs
-from ml_repo.site.builder import build_gallery
+from ml_repo.site.builder import build_site
 from ml_repo.site.single_file import make_report
 from ml_repo.site.templates import hash_makers
 
@@ -44,7 +44,7 @@ def records(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def site(records, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("pages") / "site"
-    built = build_gallery(folder, find_runs(records=[records]))
+    built = build_site(folder, find_runs(records=[records]))
     assert (built.made, sorted(name for name, _ in built.damaged)) == (11, ["train-20260101T000000Z-torn", "train-20990101T000000Z-2099"])
     return folder
 
@@ -88,7 +88,7 @@ def test_a_study_has_a_page_with_its_pictures_and_its_runs(site):
 
 
 def test_pages_are_the_same_each_time_and_only_what_changed_is_made_again(records, site, tmp_path):
-    build_gallery(tmp_path / "a", find_runs(records=[records]))
+    build_site(tmp_path / "a", find_runs(records=[records]))
     ours = {file.relative_to(site): file.read_bytes() for file in site.rglob("*") if file.is_file()}
     assert {file.relative_to(tmp_path / "a"): file.read_bytes() for file in (tmp_path / "a").rglob("*") if file.is_file()} == ours
     copy = tmp_path / "records"
@@ -100,7 +100,7 @@ def test_pages_are_the_same_each_time_and_only_what_changed_is_made_again(record
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "a" / "runs").iterdir()}
     os.utime(copy)
     os.utime(verdict.parent / "record.json")
-    built = build_gallery(tmp_path / "a", find_runs(records=[copy]))
+    built = build_site(tmp_path / "a", find_runs(records=[copy]))
     assert (built.made, built.kept, built.removed) == (2, 9, 1)
     touched = {file.name.partition(".")[0][-4:] for file in (tmp_path / "a" / "runs").iterdir() if before.get(file) != file.stat().st_mtime_ns}
     assert touched == {"7zfe", "0000"}
@@ -111,8 +111,8 @@ def test_pages_are_the_same_each_time_and_only_what_changed_is_made_again(record
 def test_every_module_that_makes_a_page_counts_for_its_version(records, tmp_path):
     makers = ("ml_repo.site.run_page", "ml_repo.site.study_page")
     traced = trace_modules(makers, ROOT)
-    program = ("import sys; from pathlib import Path; from ml_repo.site.builder import build_gallery; from ml_repo.results.search import find_runs; "
-               "build_gallery(Path(sys.argv[1]), find_runs(records=[Path(sys.argv[2])])); "
+    program = ("import sys; from pathlib import Path; from ml_repo.site.builder import build_site; from ml_repo.results.search import find_runs; "
+               "build_site(Path(sys.argv[1]), find_runs(records=[Path(sys.argv[2])])); "
                "print(*sorted(name for name in sys.modules if name.startswith('ml_repo.')))")
     used = set(checked(sys.executable, "-c", program, tmp_path / "site", records).split())
     tables = {"ml_repo.site.builder", "ml_repo.site.run_index"}  # make the pages of all runs, which are made each time
@@ -151,8 +151,8 @@ def test_the_public_sees_no_names(tmp_path):
     study = write_hostile_study(records, [folder.name], "momentum")
     for file in study.iterdir():
         file.write_text(file.read_text().replace("</script><script>", "gpuhost17 /srv/lab/ada/a.txt /home/adalovelace "))
-    build_gallery(tmp_path / "open", find_runs(records=[records]))
-    build_gallery(tmp_path / "public", find_runs(records=[records]), public=True)
+    build_site(tmp_path / "open", find_runs(records=[records]))
+    build_site(tmp_path / "public", find_runs(records=[records]), public=True)
     texts = {name: "\n".join(file.read_text() for file in (tmp_path / name).rglob("*") if file.suffix in (".html", ".js", ".json")) for name in ("open", "public")}
     texts["report"] = make_report(sorted(records.glob("train-*")), find_runs(records=[records]), public=True)
     assert all(word in texts["open"] for word in secret[:4])
@@ -173,7 +173,7 @@ def test_the_command_makes_a_folder_and_a_file(records, tmp_path):
 
 def test_an_empty_folder_of_records_makes_a_page(tmp_path):
     (tmp_path / "records").mkdir()
-    build_gallery(tmp_path / "site", find_runs(records=[tmp_path / "records"]))
+    build_site(tmp_path / "site", find_runs(records=[tmp_path / "records"]))
     assert "There are no runs yet" in (tmp_path / "site" / "index.html").read_text()
 
 
@@ -182,11 +182,11 @@ def test_a_thousand_runs_and_one_more(tmp_path):
     make_records(tmp_path / "records", 1000)
     find_runs(records=[tmp_path / "records"])
     start = time.process_time()
-    built = build_gallery(tmp_path / "site", find_runs(records=[tmp_path / "records"]))
+    built = build_site(tmp_path / "site", find_runs(records=[tmp_path / "records"]))
     whole = time.process_time() - start
     make_records(tmp_path / "records", 1, first=5000)
     start = time.process_time()
-    more = build_gallery(tmp_path / "site", find_runs(records=[tmp_path / "records"]))
+    more = build_site(tmp_path / "site", find_runs(records=[tmp_path / "records"]))
     assert (built.made, more.made, more.kept) == (1000, 1, 1000)
     assert time.process_time() - start < whole / 5
 

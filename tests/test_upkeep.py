@@ -21,7 +21,7 @@ from ml_repo.records.garbage_collection import collect_garbage
 from ml_repo.records.reader import read_record
 from ml_repo.records.record import OpenRecord, open_record
 from ml_repo.records.schema import RECORD_SCHEMA
-from ml_repo.records.trash import list_bin, remove_runs, restore_run
+from ml_repo.records.trash import list_trash, remove_runs, restore_run
 
 FORK = multiprocessing.get_context("fork")
 TAGGERS = 20
@@ -263,7 +263,7 @@ def test_who_is_killed_leaves_whole_runs(tmp_path, command, attempt):
         time.sleep(0.013 * attempt)
     worker.send_signal(signal.SIGKILL)
     worker.communicate()
-    for one in list_bin(experiments):
+    for one in list_trash(experiments):
         restore_run(experiments, one.folder.name)
     found = [folder for folder in runs if folder.exists()]
     assert len(found) == len(runs) or command == "gc"

@@ -159,7 +159,7 @@ PLANTED = [
 ]
 
 
-def carry_out(first: tuple[Path, Path], planted: Planted) -> str:
+def show_study_run(first: tuple[Path, Path], planted: Planted) -> str:
     """Plant a change, verify the run, and say what was not found as it should be."""
     root, original = first
     folder = root / "copies" / planted.name.replace(" ", "-").replace(",", "")
@@ -187,12 +187,12 @@ def carry_out(first: tuple[Path, Path], planted: Planted) -> str:
 
 @pytest.mark.parametrize("planted", [one for one in PLANTED if one.is_quick], ids=lambda one: one.name)
 def test_what_is_not_as_it_was(started, planted):
-    assert carry_out(started, planted) == ""
+    assert show_study_run(started, planted) == ""
 
 
 @pytest.mark.slow
 def test_all_that_is_not_as_it_was(started, capsys):
-    found = {planted.name: carry_out(started, planted) for planted in PLANTED if not planted.is_quick}
+    found = {planted.name: show_study_run(started, planted) for planted in PLANTED if not planted.is_quick}
     with capsys.disabled():
         print("\n" + "\n".join(f"{name:<40}{wrong or 'right'}" for name, wrong in found.items()))
     assert not any(found.values())

@@ -127,9 +127,9 @@ def _complete_run(
 ) -> list[str]:
     "Offer names of runs."
     try:
-        from ml_repo.results.search import find_homes, list_names
+        from ml_repo.results.search import find_record_folders, list_names
 
-        names = sorted(list_names(find_homes(context.params.get("records") or ())),
+        names = sorted(list_names(find_record_folders(context.params.get("records") or ())),
                        key=lambda name: name[-21:],
                        reverse=True)
         fitting = [name for name in ("latest", *names) if name.startswith(incomplete)]

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ..core.files import Lock, is_held
 from ..execution.mlflow_process import UNWANTED, WANTED, find_tracking, has_models, hide_login, is_live
-from ..provenance.gpu import BACKENDS, see_gpus
+from ..provenance.gpu import BACKENDS, find_visible_gpus
 from ..provenance.machine import read_gpus, read_image, read_machine
 from ..provenance.repository import (compare_with_lock, find_records_folders, find_repository, list_packages,
                                             read_settings)
@@ -216,7 +216,7 @@ def examine_libraries(
             findings.append(
                 Finding(name, "is installed; not asked for a GPU, since there is none (--deep asks it all the same)"))
             continue
-        sight = see_gpus(name)
+        sight = find_visible_gpus(name)
         if sight.problem:
             findings.append(
                 Finding(name, f"cannot be asked: {sight.problem}", "problem",

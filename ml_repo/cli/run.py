@@ -77,7 +77,7 @@ def _run_inside(
 ) -> int:  # exit code
     "Run this command in a container."
     from ml_repo.execution.image import run_in_container
-    from ml_repo.execution.preflight import find_asking
+    from ml_repo.execution.preflight import find_recording_repository
     from ml_repo.provenance.repository import find_repository
 
     if context.params["detach"]:
@@ -87,7 +87,7 @@ def _run_inside(
         )
     words = ["ml-repo", *_repeat(context, "image", "has_gpu")]
     return run_in_container(words,
-                            find_asking(notebook) or find_repository(), reference,
+                            find_recording_repository(notebook) or find_repository(), reference,
                             list(filter(None, (notebook, file))), has_gpu)
 
 # %% ../../nbs/cli/02_run.ipynb #eae251c3
@@ -103,7 +103,7 @@ def _run_batch(
     is_cold: bool,  # start each kernel anew
 ) -> int:  # exit code: 1 where a run has failed
     "Run a notebook for each point of a grid. Raises `ValueError` for a grid that cannot be."
-    from ml_repo.study.live_view import carry_out
+    from ml_repo.study.live_view import show_study_run
     from ml_repo.notebook.parameters import read_parameters
     from ml_repo.provenance.repository import find_records_folders
     from ml_repo.study.study import STUDIES, define_study, split_pairs
@@ -127,7 +127,12 @@ def _run_batch(
     }
     options.pop("quiet")
     study, root = define_study(notebook, vary, sampler="grid", given=values, threads=threads, **labels)
-    code = carry_out(study, root, workers, is_cold=is_cold, **{name: value for name, value in options.items() if value})
+    code = show_study_run(study,
+                          root,
+                          workers,
+                          is_cold=is_cold,
+                          **{name: value
+                             for name, value in options.items() if value})
     trials = read_trials(find_records_folders(root)[0] / STUDIES / study.name)
     return code or int(any(trial.state == "failed" for trial in trials))
 
@@ -212,9 +217,9 @@ def _find_warm(
     notebook: Path,  # to execute
 ) -> dict[str, str]:  # the option of `run_notebook`
     "Find the warm process that is to fork the kernel, or start it."
-    from ml_repo.warm.provisioner import find_warm
+    from ml_repo.warm.provisioner import find_warm_process
 
-    return {"warm": find_warm(notebook)}
+    return {"warm": find_warm_process(notebook)}
 
 # %% ../../nbs/cli/02_run.ipynb #35ba471b
 @click.command()

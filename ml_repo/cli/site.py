@@ -63,9 +63,9 @@ def _build_pages(
     "Make a folder of pages."
     from tqdm import tqdm
 
-    from ml_repo.site.builder import build_gallery
+    from ml_repo.site.builder import build_site
 
-    built = build_gallery(folder,
+    built = build_site(folder,
                           runs,
                           public,
                           condition,
@@ -159,7 +159,7 @@ def docs(
     """
     import shutil
 
-    from ml_repo.site.builder import build_gallery
+    from ml_repo.site.builder import build_site
     from ml_repo.docs.manual import build_manual
     from ml_repo.provenance.repository import find_project
 
@@ -175,5 +175,5 @@ def docs(
     if leaves_out:
         shutil.rmtree(output / "experiments", ignore_errors=True)
     else:
-        click.echo(build_gallery(output / "experiments", public=public))
+        click.echo(build_site(output / "experiments", public=public))
     click.echo(f"Open {page.as_uri()}")

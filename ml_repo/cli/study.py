@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from .console import CommandGroup, apply_options, echo_json, echo_record, echo_table, records_option
-from .study_options import (ABOUT_OPTIONS, END_OPTIONS, SEARCH_OPTIONS, WORK_OPTIONS, carry_out_study,
+from .study_options import (ABOUT_OPTIONS, END_OPTIONS, SEARCH_OPTIONS, WORK_OPTIONS, execute_study,
                                        read_costs, read_file)
 
 # %% ../../nbs/cli/10_study.ipynb #b442fd19
@@ -71,7 +71,7 @@ def tune(
     study, root = define_study(notebook, fields.pop("vary"), fields.pop("metrics", ()),
                                **{name: value
                                   for name, value in fields.items() if name != "notebook"})
-    sys.exit(carry_out_study(study, root, workers, workers_per_gpu, storage, is_cold, ray))
+    sys.exit(execute_study(study, root, workers, workers_per_gpu, storage, is_cold, ray))
 
 # %% ../../nbs/cli/10_study.ipynb #e06dc601
 @click.group(cls=CommandGroup)
@@ -295,7 +295,7 @@ def resume(
                          "compare. Begin a new study, or go on with --anyway.")
     changes = {key: value for key, value in limits.items() if value is not None}
     changes |= read_costs(max_cost)
-    sys.exit(carry_out_study(replace(search, **changes), root, workers, workers_per_gpu, storage, is_cold, ray))
+    sys.exit(execute_study(replace(search, **changes), root, workers, workers_per_gpu, storage, is_cold, ray))
 
 # %% ../../nbs/cli/10_study.ipynb #b6d97c01
 @study.command()

@@ -23,14 +23,16 @@ def _choose_views(
     records: tuple[str, ...],  # folders
 ) -> tuple[list[str], str]:  # views, and which runs
     "Choose views: of all, Optuna's only where there are studies. Raises `ValueError` for an unknown one."
-    from ml_repo.results.search import find_homes
+    from ml_repo.results.search import find_record_folders
     from ml_repo.integrations.servers import VIEWS, has_studies
 
     if view not in _NAMES:
         if condition:
             raise ValueError(f"There is no view {view!r}. There are {', '.join(_NAMES)}.")
         view, condition = "all", view
-    every = [name for name in VIEWS if name != "optuna" or (not condition and has_studies(find_homes(records)))]
+    every = [
+        name for name in VIEWS if name != "optuna" or (not condition and has_studies(find_record_folders(records)))
+    ]
     return (every if view == "all" else [view]), condition
 
 

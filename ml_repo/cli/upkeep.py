@@ -143,12 +143,12 @@ def _restore(
     "Bring one run back. Raises `ValueError` when it is in neither place."
     from ml_repo.records.trash import find_removed, restore_run
     from ml_repo.records.editor import edit_record
-    from ml_repo.results.search import find_homes
+    from ml_repo.results.search import find_record_folders
 
     def bring_back(home: Path) -> str:
         return f"{restore_run(home, name).name} is back from the bin."
 
-    homes, problem = find_homes(records), None
+    homes, problem = find_record_folders(records), None
     for home in homes:  # the exact name in the bin comes first
         if (home / ".bin" / name / "record.json").is_file() and not (home / name).exists():
             return bring_back(home)
@@ -237,11 +237,11 @@ def bin_(
     Example:
       ml-repo bin
     """
-    from ml_repo.records.trash import list_bin
+    from ml_repo.records.trash import list_trash
     from ml_repo.records.disk_usage import format_bytes
-    from ml_repo.results.search import find_homes
+    from ml_repo.results.search import find_record_folders
 
-    removed = [run for home in find_homes(records) for run in list_bin(home)]
+    removed = [run for home in find_record_folders(records) for run in list_trash(home)]
     if not removed:
         click.echo("The bin is empty.")
         return
@@ -276,10 +276,10 @@ def gc(
     """
     from ml_repo.records.disk_usage import format_bytes
     from ml_repo.records.garbage_collection import collect_garbage
-    from ml_repo.results.search import find_homes
+    from ml_repo.results.search import find_record_folders
 
     stuck = False
-    for home in find_homes(records):
+    for home in find_record_folders(records):
         garbage = collect_garbage(home, older_than)
         if not garbage:
             click.echo(f"There is nothing to delete in {home}.")
@@ -344,9 +344,9 @@ def du(
     import csv
 
     from ml_repo.records.disk_usage import format_bytes, measure_disk
-    from ml_repo.results.search import find_homes
+    from ml_repo.results.search import find_record_folders
 
-    homes = find_homes(records)
+    homes = find_record_folders(records)
     header, rows = _join([measure_disk(home, "experiment" if by == "experiment" else "run") for home in homes], by)
     if form == "json":
         echo_json([dict(zip(header, row)) for row in rows])

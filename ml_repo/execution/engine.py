@@ -29,9 +29,9 @@ from ..core.files import write_atomic
 from ..core.hashing import hash_source
 from ..core.redaction import Redactor
 from .kernel import KernelClient, KernelError, check_kernel
-from .mlflow_process import start_mirror
+from .mlflow_process import start_sync
 from .output_writer import Log, Transcript
-from .preflight import RefusedRun, RunRequest, check_contract, check_output, find_doubts
+from .preflight import RefusedRun, RunRequest, check_contract, check_output, list_unchecked
 from .supervisor import Outcome, Supervisor, catch_signals
 from ..notebook.parameters import Parameter
 from ..provenance.gpu import check_gpu
@@ -89,7 +89,7 @@ def _open(
     for parameter_name in values.keys() & given.keys():
         values[parameter_name]["given"] = given[parameter_name]
     kernel = {"name": kernel_name, "language": nb.metadata.get("kernelspec", {}).get("language")}
-    facts = {"parameters": values, "warnings": [*find_doubts(nb, given, parameters), *request.warnings],
+    facts = {"parameters": values, "warnings": [*list_unchecked(nb, given, parameters), *request.warnings],
              "command": shlex.join(redactor.redact_command(sys.argv)), "source_sha256": hash_source(nb.cells),
              "kernel": kernel, "folder": name_folder(root), **request.list_fields()}
     try:
@@ -98,7 +98,7 @@ def _open(
         raise RefusedRun(str(error)) from None
     executed = record.folder / (Path(name).name if Path(name).suffix == ".ipynb" else "notebook.ipynb")
     nb.metadata["ml_repo"] = {"run": record.folder.name}
-    start_mirror(root, record.folder.parent)  # if the repository turns it on; the run does not wait for it
+    start_sync(root, record.folder.parent)  # if the repository turns it on; the run does not wait for it
     transcript = Transcript(nb, [executed, *([output] if output and output != executed else [])], redactor)
     return Job(nb, root, record, redactor, transcript, list(values), request)
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_IMAGE', 'GPU_CURE', 'ask_engine', 'find_engine', 'Image', 'split_reference', 'read_local_image', 'find_image',
-           'find_recorded_image', 'find_owner', 'container_command', 'name_image', 'hash_lock', 'build_words',
+           'find_recorded_image', 'find_owner', 'container_command', 'name_image', 'hash_lock', 'build_command',
            'build_image', 'push_image', 'check_image', 'find_mounts', 'find_variables', 'run_in_container']
 
 # %% ../../nbs/execution/10_image.ipynb #7c1c989e
@@ -222,7 +222,7 @@ def hash_lock(
     return hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else ""
 
 # %% ../../nbs/execution/10_image.ipynb #8b025f41
-def build_words(
+def build_command(
     engine: str,  # "docker" or "podman"
     root: Path,  # of the repository
     name: str,  # of the image
@@ -250,7 +250,7 @@ def build_image(
     name = name or name_image(root)
     if not (root / "docker" / "Dockerfile").is_file():
         raise FileNotFoundError(f"{root} has no docker/Dockerfile to build an image from.")
-    words = build_words(engine, root, name, bool(read_gpus()) if has_gpu is None else has_gpu, base)
+    words = build_command(engine, root, name, bool(read_gpus()) if has_gpu is None else has_gpu, base)
     if subprocess.run(words, stdin=subprocess.DEVNULL).returncode:
         raise ValueError(f"The image {name} was not built; the lines above say why. "
                          "Where no registry is reached, name a base image that is here: --base REF")

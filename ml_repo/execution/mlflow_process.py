@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FOLDER', 'WANTED', 'UNWANTED', 'WORDS', 'name_embedded', 'find_tracking', 'hide_login', 'is_live', 'has_models',
-           'make_folder', 'find_mirror', 'start_mirror']
+           'make_folder', 'find_mirror', 'start_sync']
 
 # %% ../../nbs/execution/00_mlflow_process.ipynb #252849b4
 import os
@@ -97,7 +97,7 @@ WORDS = "mirror.log"  # in the folder of the view: output of the process
 _PROCESS = "ml_repo.integrations.mlflow_sync:main"  # of a higher package, so named instead of imported
 
 
-def start_mirror(
+def start_sync(
     root: str | PathLike,  # of the repository
     home: str | PathLike,  # folder of all records
     command: Sequence[str] | None = None,  # program and arguments, before the two folders; the mirror without one

@@ -21,11 +21,11 @@ def _execute(
     from papermill.engines import NBClientEngine
     from papermill.iorw import papermill_io
 
-    from ml_repo.execution.preflight import find_asking
+    from ml_repo.execution.preflight import find_recording_repository
 
     folders = (handler._cwd for scheme, handler in papermill_io._handlers if scheme == "local")
     base = next(folders, None) or os.getcwd()
-    root = find_asking(options.get("input_path"), base)
+    root = find_recording_repository(options.get("input_path"), base)
     if root is None and not is_asked and "request" not in options:
         return NBClientEngine.execute_notebook(nb, kernel_name, **options)
     from ml_repo.execution.engine import execute_recorded

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..core.hashing import hash_file, hash_source
 from ..core.metrics import read_metrics
-from .import_base import ForeignRun, read_time, write_foreign
+from .import_base import ForeignRun, read_time, write_imported
 
 # %% ../../nbs/integrations/07_import_papermill.ipynb #1242899d
 def find_end(
@@ -150,7 +150,7 @@ def import_papermill(
                 shutil.copyfile(file, target / file.name)
                 (target / file.name).chmod(0o444)
 
-            name, is_new = write_foreign(home, run, fill)
+            name, is_new = write_imported(home, run, fill)
             done.append((label, name if is_new else "there already", "" if is_new else name))
         except ValueError as error:
             done.append((label, "left out" if "papermill has not" in str(error) else "failed", str(error)))

@@ -12,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from .import_base import SPLITS, ForeignRun, read_time, write_foreign
+from .import_base import SPLITS, ForeignRun, read_time, write_imported
 
 # %% ../../nbs/integrations/09_import_tensorboard.ipynb #c463290e
 def read_events(
@@ -153,6 +153,6 @@ def import_tensorboard(
         if run is None:
             done.append((name, "left out", "no numbers in it"))
             continue
-        record, is_new = write_foreign(home, run)
+        record, is_new = write_imported(home, run)
         done.append((name, record if is_new else "there already", f"{len(run.lines)} lines" if is_new else record))
     return done

@@ -21,7 +21,7 @@ from ..core.content_store import hold_folder
 from ..execution.mlflow_process import FOLDER, hide_login, make_folder, name_embedded
 from .mlflow_client import connect_mlflow, connect_embedded, is_same_file
 from ..records.reader import Record, read_record
-from ..records.record import read_told, utc_now
+from ..records.record import read_noted_facts, utc_now
 from .mlflow_mapping import (Point, find_status, list_datasets, list_mlflow_files,
                                                  list_mlflow_parameters, list_points, list_tags, list_usage,
                                                  make_digest, name_study, shorten_id, to_ms)
@@ -271,7 +271,7 @@ class Store(_RunLookup):
         "Push the data sets of the run, as its inputs."
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        told = read_told(record.folder) if record["state"] == "running" else {}
+        told = read_noted_facts(record.folder) if record["state"] == "running" else {}
         if new := [dataset for dataset in list_datasets({**record, **told}) if dataset not in progress.data]:
             source = json.dumps({"tags": {"ml_repo.run": record["id"]}})
             inputs = [

@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from ..core.programs import command_for
-from .mlflow_app import PATH, has_page
-from .process_group import Guard
+from .mlflow_app import PATH, has_app
+from .process_group import ProcessGuard
 from ..provenance.repository import find_repository
-from ..results.search import find_homes, find_runs
+from ..results.search import find_record_folders, find_runs
 
 # %% ../../nbs/integrations/12_servers.ipynb #254c657f
 def find_port(
@@ -84,7 +84,7 @@ class Choice:
 
 # %% ../../nbs/integrations/12_servers.ipynb #224c2728
 def _tensorboard(
-    guard: Guard,  # makes the temporary folder
+    guard: ProcessGuard,  # makes the temporary folder
     choice: Choice,  # runs to show
 ) -> Server:
     "Describe TensorBoard on the selected runs."
@@ -112,7 +112,7 @@ def run_mlflow() -> None:
         Store(uri, home)
     command = [
         sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", port, "--workers", "1",
-        *(["--app-name", "ml_repo"] if has_page() else []), "--backend-store-uri", uri
+        *(["--app-name", "ml_repo"] if has_app() else []), "--backend-store-uri", uri
     ]
     server = subprocess.Popen(command)
     while server.poll() is None:
@@ -125,7 +125,7 @@ def run_mlflow() -> None:
 
 # %% ../../nbs/integrations/12_servers.ipynb #644f5b44
 def _mlflow(
-    guard: Guard,  # makes the temporary folder
+    guard: ProcessGuard,  # makes the temporary folder
     choice: Choice,  # runs to show
 ) -> Server:
     "Describe MLflow on the selected runs."
@@ -139,7 +139,7 @@ def _mlflow(
         return Server("mlflow", "MLflow", 0, link=uri)
     uri = uri or f"sqlite:///{guard.make_folder() / 'mlflow.sqlite'}"
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    return Server("mlflow", "MLflow", 5000, PATH if has_page() else "",
+    return Server("mlflow", "MLflow", 5000, PATH if has_app() else "",
                   lambda port: command_for(run_mlflow, port, uri, choice.condition, *choice.homes), quiet)
 
 # %% ../../nbs/integrations/12_servers.ipynb #ac86d230
@@ -154,7 +154,7 @@ _DASHBOARD = "ml_repo.study.dashboard:run_dashboard"  # of a later package, so i
 
 
 def _optuna(
-    guard: Guard,  # not needed
+    guard: ProcessGuard,  # not needed
     choice: Choice,  # runs to show
 ) -> Server:
     "Describe Optuna's dashboard. Raises `ValueError` without studies, or for a condition."
@@ -222,7 +222,7 @@ def _end_in_order() -> None:
 # %% ../../nbs/integrations/12_servers.ipynb #56512c15
 def _start(
     names: Iterable[str],  # keys of `VIEWS`
-    guard: Guard,  # ends the servers
+    guard: ProcessGuard,  # ends the servers
     choice: Choice,  # runs to show
     port: int,  # 0 for a free one
     ready: Callable[[str, str], None],  # called with title and link
@@ -267,12 +267,12 @@ def show_views(
     """Serve views until Ctrl-C, SIGTERM or the end of the process that started this one.
 
     Raises `ValueError` when no run matches, a port is taken or a server ends."""
-    choice = Choice(condition, find_homes(records))
+    choice = Choice(condition, find_record_folders(records))
     if condition and not choice.folders():
         raise ValueError(f"No run matches {condition!r}, so there is nothing to show. `ml-repo ls` lists the runs.")
     lives = _watch_parent()
     _end_in_order()
-    guard = Guard()
+    guard = ProcessGuard()
     try:
         _keep_up(_start(names, guard, choice, port, ready), lives)
     except KeyboardInterrupt:
@@ -300,7 +300,7 @@ def _tile(
 
 def mlflow_tile() -> dict[str, Any]:
     "Describe the tile of MLflow."
-    return _tile("mlflow", "MLflow", launcher_entry={"path_info": f"mlflow/{PATH if has_page() else ''}"})
+    return _tile("mlflow", "MLflow", launcher_entry={"path_info": f"mlflow/{PATH if has_app() else ''}"})
 
 
 def tensorboard_tile() -> dict[str, Any]:

@@ -24,7 +24,7 @@ from ..core.files import is_held
 from ..core.tables import Tabular
 from .disk_usage import format_bytes, list_entries
 from .reader import is_from_here
-from .trash import BIN, read_removed, open_bin
+from .trash import BIN, read_removed, open_trash
 
 # %% ../../nbs/records/09_garbage_collection.ipynb #a24234f3
 @dataclass
@@ -213,7 +213,7 @@ def collect_garbage(
     if not older_than_days >= 0:
         raise ValueError(f"older_than_days is {older_than_days}, and an age in days is at least 0.")
     if (home / BIN).is_symlink():
-        open_bin(home)  # raises the error
+        open_trash(home)  # raises the error
     if dry_run:
         return _find_garbage(home, older_than_days)
     with hold_folder(home):  # no run is removed or restored meanwhile

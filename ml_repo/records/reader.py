@@ -20,7 +20,7 @@ from ..core.files import dump_json, is_held, read_lines, write_atomic
 from ..core.metrics import summarize_metrics
 from ..core.tables import Tabular
 from .edit_log import EDITS, fold_edits, take_edits
-from .record import SCHEMA, format_time, read_host, read_told, utc_now
+from .record import SCHEMA, format_time, read_host, read_noted_facts, utc_now
 from .schema import find_fault
 
 # %% ../../nbs/records/04_reader.ipynb #3e67425f
@@ -109,7 +109,7 @@ def _repair(
         text = (f"The process that kept this record ({process}) ended without a word, by SIGKILL, a crash or a power "
                 f"cut. Its last sign of life was at {seen}.")
         lived = (datetime.fromisoformat(seen) - datetime.fromisoformat(facts["started"])).total_seconds()
-        facts |= read_told(folder) | {
+        facts |= read_noted_facts(folder) | {
             "state": "killed",
             "cause": {"kind": "supervisor gone", "text": text},
             "ended": seen,

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SCHEMA', 'STATES', 'VALUE_LIMIT', 'RESERVE', 'format_time', 'utc_now', 'make_run_id', 'read_host', 'name_folder',
-           'OpenRecord', 'Claim', 'claim_record', 'open_record', 'read_told']
+           'OpenRecord', 'Claim', 'claim_record', 'open_record', 'read_noted_facts']
 
 # %% ../../nbs/records/01_record.ipynb #88be9977
 import errno
@@ -271,7 +271,7 @@ def open_record(
     return record
 
 # %% ../../nbs/records/01_record.ipynb #2b60c1d9
-def read_told(
+def read_noted_facts(
     folder: Path,  # of a record
 ) -> dict[str, dict[str, Any]]:  # by group, such as "data" or "determinism": facts by name
     "Read the facts that the notebook of a run has noted."

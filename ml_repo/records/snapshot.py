@@ -24,7 +24,7 @@ from ..provenance.git import make_patch, read_code
 from ..provenance.library_files import LibraryFolders, is_cache, is_library_name
 from ..provenance.machine import read_cuda, read_environment, read_gpus, read_image, read_machine
 from ..provenance.repository import compare_with_lock, list_packages
-from .record import read_told
+from .record import read_noted_facts
 
 # %% ../../nbs/records/02_snapshot.ipynb #e8b755fa
 def _keep_code(
@@ -258,7 +258,7 @@ def gather_results(
     prefix: str,  # environment of this process, to compare with that of the kernel
 ) -> dict[str, Any]:  # fields of the record
     "Read the results of a run, and the inputs that it used."
-    told = read_told(folder)
+    told = read_noted_facts(folder)
     waiting = answer.get("waiting", [])
     results: dict[str, Any] = {"metrics": summarize_metrics([*read_lines(folder / "metrics.jsonl"), *waiting])}
     parameters, warnings = compare_used(facts.get("parameters", {}), answer.get("parameters"))

@@ -26,7 +26,7 @@ from .checkout import Checkout, checkout_run
 from .environments import Environment, choose_environment, list_differences
 from .input_files import check_inputs, find_input, list_inputs
 from .rerun_process import LIBRARY, make_task, run_task
-from .scratch_folder import open_place
+from .scratch_folder import open_scratch_folder
 
 # %% ../../nbs/reproduce/06_rerun.ipynb #32ffb920
 def read_given(
@@ -150,7 +150,7 @@ def rerun_run(
                          f"Run that again: ml-repo rerun {parent}")
     target = Path(records or record.folder.parent).resolve()
     given = read_given(record, parameters)
-    with open_place() as (scratch, lock):
+    with open_scratch_folder() as (scratch, lock):
         checkout = _take_today(record) if here else checkout_run(record, keep or scratch / "files", repository)
         doubts = checkout.doubts + _check_data(record, checkout.project, anyway)
         gpu_lock = checkout.project / "docker" / "requirements-cuda.txt"

@@ -13,8 +13,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from .figure_store import Pictures
-from .markdown import hide_image, render_prose
+from .figure_store import FigureStore
+from .markdown import hide_image, render_markdown
 from .outputs import join_streams, render_output
 from .sanitize import color_code
 
@@ -41,7 +41,7 @@ def read_notebook(
 # %% ../../nbs/site/05_notebook_html.ipynb #8d2a7e40
 def _find_attachment(
     cell: dict[str, Any],  # a Markdown cell
-    pictures: Pictures,  # stores figures
+    pictures: FigureStore,  # stores figures
 ) -> Callable[[str, str], str]:  # makes HTML from address and label of an image
     "Make a function that shows the attachments of a cell."
     attachments = cell.get("attachments") or {}
@@ -79,13 +79,13 @@ def _render_cell(
     cell: dict[str, Any],  # of a notebook
     number: int,  # from 1
     language: str,  # of the notebook
-    pictures: Pictures,  # stores figures
+    pictures: FigureStore,  # stores figures
 ) -> dict[str, Any]:  # number, kind, source, html, outputs (HTML of each)
     "Render a cell."
     source, kind = "".join(cell.get("source", "")), str(cell["cell_type"])
     entry = {"number": number, "kind": kind, "source": source, "html": "", "outputs": []}
     if kind == "markdown":
-        entry["html"] = render_prose(source, _find_attachment(cell, pictures))
+        entry["html"] = render_markdown(source, _find_attachment(cell, pictures))
     elif kind == "code":
         entry["html"] = _render_source(cell, source, language) if source.strip() else ""
         entry["outputs"] = [
@@ -103,7 +103,7 @@ def _render_cell(
 # %% ../../nbs/site/05_notebook_html.ipynb #a1d996b0
 def render_cells(
     notebook: dict[str, Any],  # from `read_notebook`
-    pictures: Pictures,  # stores figures
+    pictures: FigureStore,  # stores figures
 ) -> list[dict[str, Any]]:  # for each cell: number, kind, source, html, outputs
     "Render the cells of a notebook; a damaged cell shows its error."
     metadata = notebook.get("metadata") or {}

@@ -10,8 +10,8 @@ import re
 from html import escape
 from typing import Any
 
-from .figure_store import ENDINGS, Pictures
-from .markdown import hide_image, render_equation, render_prose
+from .figure_store import ENDINGS, FigureStore
+from .markdown import hide_image, render_equation, render_markdown
 from .sanitize import clean_html, color_text, fill_parts, mark_part
 
 # %% ../../nbs/site/04_outputs.ipynb #5d233bec
@@ -60,7 +60,7 @@ _IMAGE = re.compile(
 
 def _render_table(
     html: str,  # of a notebook
-    pictures: Pictures,  # stores figures
+    pictures: FigureStore,  # stores figures
     label: str,  # alternative text of figures
 ) -> str:  # HTML
     "Clean HTML, keep embedded images, and fold long tables."
@@ -93,7 +93,7 @@ def _name_live(
 
 def render_bundle(
     data: dict[str, Any],  # by media type
-    pictures: Pictures,  # stores figures
+    pictures: FigureStore,  # stores figures
     label: str = "Figure",  # alternative text of figures
 ) -> str:  # HTML
     "Render the richest safe format of an output."
@@ -107,14 +107,14 @@ def render_bundle(
     if "text/latex" in data:
         return f'<div class="rich">{render_equation(_join(data["text/latex"]).strip().strip("$"), True)}</div>'
     if "text/markdown" in data:
-        return f'<div class="rich">{render_prose(_join(data["text/markdown"]), hide_image)}</div>'
+        return f'<div class="rich">{render_markdown(_join(data["text/markdown"]), hide_image)}</div>'
     text = _join(data.get("text/plain", ""))
     return _name_live(data) + (render_text(text, "result") if text.strip() else "")
 
 # %% ../../nbs/site/04_outputs.ipynb #fa4f6b84
 def render_output(
     output: dict[str, Any],  # of a cell
-    pictures: Pictures,  # stores figures
+    pictures: FigureStore,  # stores figures
     label: str = "Figure",  # alternative text of figures
 ) -> str:  # HTML; empty for an empty output
     "Render an output of a cell."

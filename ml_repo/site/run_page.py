@@ -21,8 +21,8 @@ from ..records.verdict import read_verdict
 from ..results.record_diff import MACHINE, _flatten, read_stored
 from ..results.run_table import format_value
 from ..results.terminal_page import describe_record
-from .anonymize import make_veil, strip_record, veil_tree
-from .figure_store import Pictures
+from .anonymize import make_mask, strip_record, mask_tree
+from .figure_store import FigureStore
 from .notebook_html import read_notebook, render_cells
 from .sanitize import color_code
 from .sparklines import Curves, draw_curves, sample_curves
@@ -78,7 +78,7 @@ def _open_notebook(
 
 def read_page(
     folder: Path,  # of a record
-    pictures: Pictures,  # stores its figures
+    pictures: FigureStore,  # stores its figures
     public: bool = False,  # mask names of machines, folders and people, and omit patches
 ) -> RunPage:
     "Collect the content of the page of a run. Raises `ValueError` or `OSError` for an unreadable record."
@@ -92,10 +92,10 @@ def read_page(
         problem = str(error)
     if public:
         verifier = str(verdict.get("where", "")).partition(",")[0]
-        veil = make_veil({**record, "read": [notebook, verdict]}, [verifier])
+        veil = make_mask({**record, "read": [notebook, verdict]}, [verifier])
         verdict = {key: value for key, value in verdict.items() if key not in ("where", "kept", "environment")}
-        record = Record(folder, veil_tree(strip_record(record), veil))
-        notebook, verdict, problem = veil_tree(notebook, veil), veil_tree(verdict, veil), veil(problem)
+        record = Record(folder, mask_tree(strip_record(record), veil))
+        notebook, verdict, problem = mask_tree(notebook, veil), mask_tree(verdict, veil), veil(problem)
     text = patch.read_text(encoding="utf-8", errors="replace")[:2_000_000] if patch.is_file() and not public else ""
     cells = render_cells(notebook, pictures)
     return RunPage(record, verdict, cells, sample_curves(folder), text, problem, public)

@@ -13,7 +13,7 @@ from pathlib import Path
 from ..results.code_diff import diff_code
 from ..results.run_summary import RunSummary, summarize_folder
 from ..results.run_table import Runs
-from .figure_store import Pictures
+from .figure_store import FigureStore
 from .run_index import list_rows
 from .run_page import RunPage, pack_run, read_page, read_versions, render_run
 from .templates import read_asset, render_page, write_script
@@ -43,7 +43,7 @@ def _render_comparison(
     public: bool,  # mask names and omit code
 ) -> str:  # HTML
     "Render a comparison as one file."
-    pages = [read_page(run.folder, Pictures(), public) for run in chosen]
+    pages = [read_page(run.folder, FigureStore(), public) for run in chosen]
     packed = {page.record["id"]: pack_run(page) for page in pages}
     versions = {packed[page.record["id"]]["packages"]: read_versions(page.record) for page in pages}
     scripts = [
@@ -67,5 +67,5 @@ def make_report(
         raise ValueError("Name the run to report on, or several to compare, such as: latest best:val_accuracy")
     chosen = [summarize_folder(Path(folder)) for folder in dict.fromkeys(map(str, folders))]
     if len(chosen) == 1:
-        return render_run(read_page(chosen[0].folder, Pictures(), public), is_inline=True)
+        return render_run(read_page(chosen[0].folder, FigureStore(), public), is_inline=True)
     return _render_comparison(chosen, runs, public)

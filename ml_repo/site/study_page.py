@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ..results.run_table import format_value
-from .anonymize import make_veil, veil_tree
-from .figure_store import Pictures
+from .anonymize import make_mask, mask_tree
+from .figure_store import FigureStore
 from .templates import render_page
 from ..study.study import Study, read_study
 from ..study.trial_log import Trial, find_best, read_trials
@@ -63,7 +63,7 @@ def _read_title(
 def _draw(
     study: Study,  # from `read_study`
     trials: Sequence[Trial],  # of the study
-    pictures: Pictures,  # stores the figures
+    pictures: FigureStore,  # stores the figures
 ) -> list[tuple[str, str, str]]:  # address, title, caption
     "Draw the figures of a study."
     from matplotlib.pyplot import close
@@ -91,7 +91,7 @@ class StudyPage:
 
 def read_study_page(
     folder: Path,  # of a study
-    pictures: Pictures,  # stores its figures
+    pictures: FigureStore,  # stores its figures
     public: bool = False,  # mask names of machines, folders and people
     machines: Sequence[str] = (),  # names of the machines of its runs
 ) -> StudyPage:
@@ -99,7 +99,7 @@ def read_study_page(
     study, trials = read_study(folder), read_trials(folder)
     if public:
         plain = {"study": asdict(study) | {"folder": ".", "storage": ""}, "trials": [asdict(trial) for trial in trials]}
-        shown = veil_tree(plain, make_veil(plain, machines))
+        shown = mask_tree(plain, make_mask(plain, machines))
         study, trials = Study(**shown["study"]), [Trial(**trial) for trial in shown["trials"]]
     return StudyPage(study, trials, _draw(study, trials, pictures) if trials else [])
 

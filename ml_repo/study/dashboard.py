@@ -20,7 +20,7 @@ from optuna.study import StudyDirection
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
-from .samplers import calm_optuna, make_view
+from .samplers import silence_optuna, make_optuna_study
 from .storage_address import find_journal, open_storage
 from .study import Study, find_studies, read_study
 
@@ -47,9 +47,9 @@ def _read_ended(
     "Read the trials that have ended from the folder of the study."
     from ml_repo.study.outcomes import read_outcomes  # pandas delays the first page
 
-    with calm_optuna():
+    with silence_optuna():
         outcomes = read_outcomes(folder)
-        trials = make_view(outcomes.study, outcomes.space, outcomes.trials).get_trials(deepcopy=False)
+        trials = make_optuna_study(outcomes.study, outcomes.space, outcomes.trials).get_trials(deepcopy=False)
     for frozen, trial in zip(trials, outcomes.trials):
         frozen.number = trial.number
         frozen.user_attrs = {"runs": ", ".join(trial.runs)} | ({"why": trial.text} if trial.text else {})
@@ -242,5 +242,5 @@ def make_server(
 
 def run_dashboard() -> None:
     "Run the dashboard; the arguments of the process are the port and the folders of records."
-    with calm_optuna():
+    with silence_optuna():
         make_server(sys.argv[2:], int(sys.argv[1])).serve_forever()

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['describe_values', 'describe_result', 'describe_best', 'estimate_left', 'summarize_trials', 'make_table', 'LiveView',
-           'carry_out']
+           'show_study_run']
 
 # %% ../../nbs/study/11_live_view.ipynb #117db5c3
 import sys
@@ -168,7 +168,7 @@ class LiveView(Viewer):
             self._live.update(make_table(driver), refresh=True)
 
 # %% ../../nbs/study/11_live_view.ipynb #8b86de0d
-def carry_out(
+def show_study_run(
     study: Study,  # as it was defined, or read
     root: str | PathLike,  # of its repository
     workers: int = 1,  # processes on this machine

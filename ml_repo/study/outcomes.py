@@ -16,7 +16,7 @@ from typing import Any
 import pandas
 
 from ..notebook.parameters import Parameter
-from .samplers import calm_optuna, make_view
+from .samplers import silence_optuna, make_optuna_study
 from .search_space import Variation, parse_variation
 from .study import Study, read_study
 from .trial_log import Trial, read_trials
@@ -100,8 +100,8 @@ def measure_importance(
     complete = outcomes.complete()
     if len({trial.objectives[place] for trial in complete}) < 2:
         return {}
-    with calm_optuna():
-        view = make_view(outcomes.study, outcomes.space, complete)
+    with silence_optuna():
+        view = make_optuna_study(outcomes.study, outcomes.space, complete)
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
         shares = optuna.importance.get_param_importances(view,
                                                          evaluator=evaluator,

@@ -15,7 +15,7 @@ from typing import Any
 from ..core.bounds import ParameterError, suggest_nearest
 from ..core.files import read_lines
 from ..core.metrics import list_values, metric_key
-from .samplers import calm_optuna, freeze_trial, make_view
+from .samplers import silence_optuna, freeze_trial, make_optuna_study
 from .search_space import Variation
 from .study import Study
 from .trial_log import Trial
@@ -42,14 +42,14 @@ def make_decider(
     past: Sequence[Trial],  # the earlier trials that it sees, from `select_past`
 ) -> Callable[[int, float], bool]:  # called with each step and its value: whether to prune; `attributes` has its state
     "Make the function that decides whether a trial is pruned."
-    with calm_optuna():
+    with silence_optuna():
         pruner = make_pruner(study)
-        view = make_view(study, space, [earlier for earlier in past if earlier.state != "running"])
+        view = make_optuna_study(study, space, [earlier for earlier in past if earlier.state != "running"])
         trial_id = view.ask()._trial_id
         started = freeze_trial(Trial(trial.number, trial.values, "running"), space)
 
     def decide(step: int, value: float) -> bool:
-        with calm_optuna():
+        with silence_optuna():
             view._storage.set_trial_intermediate_value(trial_id, step, value)
             frozen = view._storage.get_trial(trial_id)
             frozen.number, frozen.params, frozen.distributions = trial.number, started.params, started.distributions

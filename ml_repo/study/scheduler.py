@@ -81,7 +81,7 @@ class Driver:
         "List the workers that have a trial."
         return [worker for worker in self.workers if worker.trial is not None]
 
-    def why_over(self) -> str:  # empty while trials may begin
+    def stop_reason(self) -> str:  # empty while trials may begin
         "Say why no more trials begin."
         if self.stopping or self.problem:
             return self.problem or "It was stopped."
@@ -98,13 +98,13 @@ class Driver:
         if self.busy() or self.pending is not None:
             return False
         known = self.storage.read_all()
-        if not self.why_over() and (self.limit is None or len(known) < self.limit):
+        if not self.stop_reason() and (self.limit is None or len(known) < self.limit):
             return False
         left = [
             trial for trial in known.values()
             if trial.state in ("waiting", "running") and (self.limit is None or trial.number < self.limit)
         ]
-        return not left or bool(self.why_over())
+        return not left or bool(self.stop_reason())
 
     def work(self) -> None:
         "Work until all trials have ended, or until it is stopped."
@@ -113,8 +113,8 @@ class Driver:
                 self.storage.beat()
                 if time.monotonic() - self._looked > 1:
                     self._look_around()
-                if self.pending is not None and self.why_over():
-                    self.storage.give_back(self.pending.number)
+                if self.pending is not None and self.stop_reason():
+                    self.storage.release_trial(self.pending.number)
                     self.pending = None
                 self._hand_out()
                 self._settle()
@@ -126,7 +126,7 @@ class Driver:
         self._looked = time.monotonic()
         if self.storage.is_stopped() and not self.stopping:
             self.stop(signal.SIGTERM)
-        for number in self.storage.free_orphans():
+        for number in self.storage.release_orphans():
             self.viewer.say(f"Trial {number} was left by a driver that is gone; it waits again.")
 
     def _settle(self) -> None:
@@ -140,7 +140,7 @@ class Driver:
 
     def _write_down(self) -> None:
         "Write down the trials that have ended, here or elsewhere."
-        for trial in self.storage.write_down():
+        for trial in self.storage.export_ended():
             self.viewer.end_trial(trial)
 
     def stop(
@@ -169,7 +169,7 @@ class Driver:
         "Give trials to idle workers."
         for worker in self.workers:
             if worker.trial is None:
-                if self.why_over() or (task := self._prepare()) is None:
+                if self.stop_reason() or (task := self._prepare()) is None:
                     return
                 try:
                     worker.start(*task)
@@ -194,12 +194,12 @@ class Driver:
         "Return a trial to waiting, or report it as failed after too many attempts."
         storage = self.storage
         if self.stopping or not storage.owns(trial.number):
-            storage.give_back(trial.number)
+            storage.release_trial(trial.number)
         elif (deaths := storage.count_death(trial.number)) > self.study.retries:
             self._report(replace(trial, state="failed", text=f"Given up after {deaths} attempts. {text}"))
         else:
             self.viewer.say(f"Trial {trial.number} is tried again: {text}")
-            storage.give_back(trial.number)
+            storage.release_trial(trial.number)
 
     def _replace(
         self,
@@ -227,7 +227,7 @@ class Driver:
             elif kind == "refused":
                 self._report(replace(trial, state="failed", text=content))
             elif kind == "broken":
-                self.storage.give_back(trial.number)
+                self.storage.release_trial(trial.number)
                 self.problem = f"Trial {trial.number} could not be carried out: {content}"
             elif trial is not None:
                 self._retry(trial, content.text if kind == "done" else content or "Its worker was stopped.")

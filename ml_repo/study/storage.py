@@ -17,9 +17,9 @@ from typing import Any
 
 from ..core.files import Lock, is_held
 from ..records.record import read_host
-from .samplers import calm_optuna, freeze_trial, make_distribution
+from .samplers import silence_optuna, freeze_trial, make_distribution
 from .search_space import Variation
-from .storage_address import SystemLock, find_journal, hide_password, insist, open_storage
+from .storage_address import SystemLock, find_journal, hide_password, retry_locked, open_storage
 from .study import Study, hash_definition
 from .trial_log import Trial, read_trials, write_trial
 
@@ -70,7 +70,7 @@ class _Membership:
         self._trial_ids: dict[int, int] = {}  # of Optuna, by number
         self._running_since: dict[tuple[int, str | None], float] = {}  # when a trial and its owner were seen first
         self._storage = open_storage(address, folder)
-        self._study_id = insist(address, self._open_study)
+        self._study_id = retry_locked(address, self._open_study)
         self._written = {trial.number for trial in read_trials(self.folder)}
 
     def _open_study(self) -> int:
@@ -79,7 +79,7 @@ class _Membership:
 
         directions = ["maximize" if way == "higher" else "minimize"
                       for way in self.study.metrics.values()] or ["minimize"]
-        with calm_optuna():
+        with silence_optuna():
             view = optuna.create_study(storage=self._storage,
                                        study_name=self.study.name,
                                        directions=directions,
@@ -193,7 +193,7 @@ class StudyStorage(_Membership):
         "Take the waiting trial of the lowest number, or a new one."
         from optuna.trial import TrialState, create_trial
 
-        with self._exclusive(), calm_optuna():
+        with self._exclusive(), silence_optuna():
             while True:
                 for frozen in sorted(self._list_frozen("WAITING"), key=lambda waiting: waiting.number):
                     if (limit is None or frozen.number < limit) and self._storage.set_trial_state_values(
@@ -260,7 +260,7 @@ class StudyStorage(_Membership):
                                              trial.objectives if trial.state in ("complete", "pruned") else None)
         return True
 
-    def write_down(self) -> list[Trial]:  # those that were not there yet
+    def export_ended(self) -> list[Trial]:  # those that were not there yet
         "Append the trials that have ended, here or elsewhere, to `trials.jsonl`."
         new = [
             trial for number, trial in sorted(self.read_all().items())
@@ -281,7 +281,7 @@ class StudyStorage(_Membership):
         self._storage.set_trial_system_attr(trial_id, _DEATHS, deaths)
         return deaths
 
-    def give_back(
+    def release_trial(
         self,
         number: int,  # of a trial that this driver has taken
     ) -> bool:  # False where this driver no longer owns it
@@ -293,7 +293,7 @@ class StudyStorage(_Membership):
                 return False
             return self._storage.set_trial_state_values(self._trial_ids[number], TrialState.WAITING)
 
-    def free_orphans(self) -> list[int]:  # numbers of trials that wait again
+    def release_orphans(self) -> list[int]:  # numbers of trials that wait again
         "Return the trials of dead drivers to waiting."
         from optuna.trial import TrialState
 
@@ -318,7 +318,7 @@ class StudyStorage(_Membership):
         "Fill an empty storage from the files."
         from optuna.trial import TrialState, create_trial
 
-        with self._exclusive(), calm_optuna():
+        with self._exclusive(), silence_optuna():
             if not trials or self._storage.get_n_trials(self._study_id):
                 return 0
             known = {trial.number: trial for trial in trials}

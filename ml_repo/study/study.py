@@ -21,7 +21,7 @@ from ..core.content_store import store_text
 from ..core.files import dump_json, is_held, write_atomic
 from ..core.hashing import hash_source
 from ..core.metrics import find_direction
-from ..execution.preflight import find_asking
+from ..execution.preflight import find_recording_repository
 from ..notebook.parameters import read_parameters
 from ..provenance.repository import find_records_folders
 from ..records.record import name_folder
@@ -162,7 +162,7 @@ def define_study(
     path = Path(notebook).resolve()
     if not path.is_file():
         raise FileNotFoundError(f"There is no notebook {notebook}, looked for from {Path.cwd()}.")
-    if (root := find_asking(path)) is None:
+    if (root := find_recording_repository(path)) is None:
         raise ValueError(f"{notebook} lies in no repository that keeps records. Its settings.ini needs the line: "
                          "papermill_engine = ml_repo")
     known = set(Study.__dataclass_fields__) - {"source_sha256"}

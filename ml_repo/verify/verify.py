@@ -23,7 +23,7 @@ from ..provenance.library_files import is_library_name, locate_file
 from ..records.reader import Record, as_record
 from ..records.record import utc_now
 from ..records.verdict import EXIT_CODES, WORST_FIRST, keep_verdict
-from ..reproduce.rerun import open_place, rerun_run
+from ..reproduce.rerun import open_scratch_folder, rerun_run
 from ..results.record_diff import compare_data, read_files, read_library_files
 from ..results.search import find_runs
 from ..results.seed_groups import SeedGroup, Spread, group_runs
@@ -245,10 +245,17 @@ def verify_run(
                                 when=utc_now(), recorded_s=record["duration_s"])
     if verification.problem:
         return verification
-    with open_place() as (folder, _):
+    with open_scratch_folder() as (folder, _):
         try:
-            repeated = rerun_run(record, secrets, venv=venv, image=image, anyway=anyway, quiet=quiet, launched_by="verify",
-                                 records=folder / "records", repository=repository)
+            repeated = rerun_run(record,
+                                 secrets,
+                                 venv=venv,
+                                 image=image,
+                                 anyway=anyway,
+                                 quiet=quiet,
+                                 launched_by="verify",
+                                 records=folder / "records",
+                                 repository=repository)
         except (ValueError, OSError) as error:
             verification.problem = str(error)
             return verification

@@ -24,7 +24,7 @@ from typing import Any
 from ..core.files import Lock
 from ..core.programs import command_for
 from ..notebook.imports import is_fixed, is_free
-from .server import main, read_letter
+from .server import main, read_message
 
 # %% ../../nbs/warm/03_client.ipynb #c270835f
 class Cold(Exception):
@@ -82,7 +82,7 @@ class ForkedProcess:
         "Return the exit status of the process."
         if self.returncode is None and (self._watch is None or select.select([self._watch], [], [], 0)[0]):
             try:
-                end = read_letter(self._connection) or {}
+                end = read_message(self._connection) or {}
             except (OSError, ValueError):
                 end = {}
             self.returncode, self.is_known = end.get("status", 255), "status" in end
@@ -207,7 +207,7 @@ def _reach(
     for _ in range(STARTS + 1):
         with suppress(OSError, ValueError):
             connection = connect(folder)
-            facts = read_letter(connection)
+            facts = read_message(connection)
             if facts and not facts.get("is_ending"):
                 connection.settimeout(30)
                 return connection, facts
@@ -250,7 +250,7 @@ def fork_kernel(
         line = os.pipe()
         socket.send_fds(connection, [b"{"], [stdout, stderr, line[0]])
         connection.sendall(json.dumps(letter).encode()[1:] + b"\n")
-        answer = read_letter(connection)
+        answer = read_message(connection)
         if not answer or "process" not in answer:
             raise Cold(f"the fork failed{_read_end(Path(address, 'log.txt'))}")
         return ForkedProcess(answer["process"], connection, line[1])
