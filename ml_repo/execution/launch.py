@@ -142,7 +142,8 @@ def run_notebook(
     if not Path(notebook).is_file():
         raise FileNotFoundError(f"There is no notebook {notebook}, looked for from {Path.cwd()}.")
     request = RunRequest(
-        experiment=experiment, note=note, tags=[check_tag(tag) for tag in tags], launched_by=launched_by, warnings=warnings,
+        experiment=experiment, note=note, tags=[check_tag(tag) for tag in tags],
+        launched_by=launched_by, warnings=warnings,
         fields=facts, engine=None if engine == "ml_repo" else engine, require_gpu=require_gpu, warm=warm,
         processors=processors, judge=judge, claim=claim, cell=cell, on_start=announce)
     try:

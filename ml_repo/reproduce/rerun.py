@@ -164,7 +164,8 @@ def rerun_run(
             "environment": environment.kind, "changed": sorted(parameters)
         }
         facts = {
-            "experiment": record["experiment"], "note": note, "tags": tags, "parents": [record["id"]], "launched_by": launched_by,
+            "experiment": record["experiment"], "note": note, "tags": tags, "parents": [record["id"]],
+            "launched_by": launched_by,
             "rerun": rerun, "warnings": doubts
         }
         task = make_task(record,
