@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlparse
 
 from ..core.content_store import hold_folder
 from ..execution.mlflow_process import FOLDER, hide_login, make_folder, name_embedded
-from .mlflow_client import connect_mlflow, connect_embedded, is_same_file
+from .mlflow_client import connect_embedded, connect_mlflow, is_same_file
 from ..records.reader import Record, read_record
 from ..records.record import read_noted_facts, utc_now
 from .mlflow_mapping import (Point, find_status, list_datasets, list_mlflow_files,

@@ -24,7 +24,7 @@ from ..core.files import is_held
 from ..core.tables import Tabular
 from .disk_usage import format_bytes, list_entries
 from .reader import is_from_here
-from .trash import BIN, read_removed, open_trash
+from .trash import BIN, open_trash, read_removed
 
 # %% ../../nbs/records/09_garbage_collection.ipynb #a24234f3
 @dataclass

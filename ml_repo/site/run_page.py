@@ -21,7 +21,7 @@ from ..records.verdict import read_verdict
 from ..results.record_diff import MACHINE, _flatten, read_stored
 from ..results.run_table import format_value
 from ..results.terminal_page import describe_record
-from .anonymize import make_mask, strip_record, mask_tree
+from .anonymize import make_mask, mask_tree, strip_record
 from .figure_store import FigureStore
 from .notebook_html import read_notebook, render_cells
 from .sanitize import color_code

@@ -20,7 +20,7 @@ from optuna.study import StudyDirection
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
-from .samplers import silence_optuna, make_optuna_study
+from .samplers import make_optuna_study, silence_optuna
 from .storage_address import find_journal, open_storage
 from .study import Study, find_studies, read_study
 

@@ -16,7 +16,7 @@ from typing import Any
 import pandas
 
 from ..notebook.parameters import Parameter
-from .samplers import silence_optuna, make_optuna_study
+from .samplers import make_optuna_study, silence_optuna
 from .search_space import Variation, parse_variation
 from .study import Study, read_study
 from .trial_log import Trial, read_trials

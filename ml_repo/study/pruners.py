@@ -15,7 +15,7 @@ from typing import Any
 from ..core.bounds import ParameterError, suggest_nearest
 from ..core.files import read_lines
 from ..core.metrics import list_values, metric_key
-from .samplers import silence_optuna, freeze_trial, make_optuna_study
+from .samplers import freeze_trial, make_optuna_study, silence_optuna
 from .search_space import Variation
 from .study import Study
 from .trial_log import Trial

@@ -17,9 +17,9 @@ from typing import Any
 
 from ..core.files import Lock, is_held
 from ..records.record import read_host
-from .samplers import silence_optuna, freeze_trial, make_distribution
+from .samplers import freeze_trial, make_distribution, silence_optuna
 from .search_space import Variation
-from .storage_address import SystemLock, find_journal, hide_password, retry_locked, open_storage
+from .storage_address import SystemLock, find_journal, hide_password, open_storage, retry_locked
 from .study import Study, hash_definition
 from .trial_log import Trial, read_trials, write_trial
 
