@@ -194,6 +194,16 @@ def find_imports(
     return imports
 
 # %% ../../nbs/notebook/02_imports.ipynb #b4c8157a
+def _walk_executed(
+    node: ast.AST,  # of a syntax tree
+) -> Iterator[ast.AST]:
+    "Walk a syntax tree, without the blocks `if TYPE_CHECKING:`, which only type checkers read."
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING")):
+            yield from _walk_executed(child)
+
+
 def trace_modules(
     starts: Iterable[str],  # modules, with dots: ml_repo.site.run_page
     folder: str | PathLike,  # of their packages
@@ -211,6 +221,7 @@ def trace_modules(
         file, package = (None, "") if name in files else _find_file(name, [folder])
         if file is not None:
             files[name] = file
-            for node in ast.walk(ast.parse(file.read_bytes())):
+            waiting += filter(None, [name.rpartition(".")[0]])  # importing a.b imports a
+            for node in _walk_executed(ast.parse(file.read_bytes())):
                 waiting += _list_names(node, package)
     return dict(sorted(files.items()))
