@@ -5,6 +5,7 @@ import os
 import re
 import statistics
 import sys
+from functools import cache
 
 import papermill
 import pytest
@@ -104,10 +105,12 @@ MODULES = {module_of(path): path for path in LIBRARY}
 ORDER = {module: (PACKAGES.index(module.split(".")[0]), path.name.split("_")[0]) for module, path in MODULES.items()}
 
 
+@cache
 def source_of(module: str) -> str:
     return (ROOT / "ml_repo" / f"{module.replace('.', '/')}.py").read_text()
 
 
+@cache
 def imported_modules(source: str, package: str) -> set[str]:
     """The modules of this library that `source`, in `package`, imports, also inside functions."""
     imported = set()
