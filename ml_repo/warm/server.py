@@ -29,11 +29,11 @@ def read_message(
     connection: socket.socket,  # to read from
     data: bytes = b"",  # the part that has been read already
 ) -> dict[str, Any] | None:  # None when the other side has closed the connection
-    "Read a message, a line of JSON. Raises `OSError` after the time-out of the connection."
+    "Read a message, a line of JSON; the next one waits. Raises `OSError` after the time-out of the connection."
     while not data.endswith(b"\n"):
-        if not (received := connection.recv(1 << 16)):
+        if not (waiting := connection.recv(1 << 16, socket.MSG_PEEK)):
             return None
-        data += received
+        data += connection.recv(waiting.find(b"\n") + 1 or len(waiting))
     return json.loads(data)
 
 # %% ../../nbs/warm/02_server.ipynb #9f765267
