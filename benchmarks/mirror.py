@@ -84,7 +84,7 @@ def measure_rate(metrics: Path, seconds: float) -> float:
 def measure_round(project: Path, metrics: Path, window_s: float) -> tuple[float, float, float, float]:
     """Rates without the mirror, while it starts, and while it goes on; and its processor seconds."""
     without = measure_rate(metrics, window_s)
-    mirror = start_sync(project, project / "experiments", AT_ONCE)
+    mirror = start_sync(project, project / "experiments", [sys.executable, "-P", "-c", AT_ONCE])
     starting, going = measure_rate(metrics, START * window_s), measure_rate(metrics, window_s)
     times = psutil.Process(mirror.pid).cpu_times()
     mirror.kill()
