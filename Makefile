@@ -33,7 +33,7 @@ params: $(VENV) ## List the parameters of the training notebook
 
 test: $(VENV) ## Run all tests: the notebooks, then the whole-program checks
 	nbdev_test --n_workers 2
-	pytest tests -q -rs -p no:cacheprovider --durations=8
+	pytest tests -n 2 --dist loadfile -q -rs -p no:cacheprovider --durations=8
 
 test-all: $(VENV) ## Run the slow tests as well: the whole kill matrix, papermill's own tests, a Ray cluster (more than an hour)
 	@$(MAKE) --no-print-directory RAY=1 params > /dev/null
