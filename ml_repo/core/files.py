@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['write_atomic', 'dump_json', 'LineFile', 'read_lines', 'Lock', 'is_held', 'hand_over', 'write_changed',
-           'remove_others']
+           'remove_others', 'resolve_inside']
 
 # %% ../../nbs/core/06_files.ipynb #2f1bf704
 import fcntl
@@ -223,3 +223,19 @@ def remove_others(
     for path in folder.rglob("*"):
         if not path.is_dir() and path.relative_to(folder).as_posix() not in kept:
             path.unlink()
+
+# %% ../../nbs/core/06_files.ipynb #3b02b233
+def resolve_inside(
+    folder: str | PathLike,  # where the path has to stay
+    name: str | PathLike,  # relative to it
+    what: str,  # the path, for the message, such as "The notebook of train-1"
+) -> Path:  # absolute, without links
+    "Resolve a path through all links. Raises `ValueError` where it leaves the folder, or enters git's own."
+    folder = Path(folder).resolve()
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder):
+        raise ValueError(f"{what} is {name}, which leads to {path}, outside of {folder}. Nothing was written there. "
+                         "A record must not name such a path: look at where it comes from.")
+    if any(part.lower() == ".git" for part in path.relative_to(folder).parts):
+        raise ValueError(f"{what} is {name}, which lies in the folder of git. Nothing was written there.")
+    return path

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MODULE_NAMES', 'note_opened_files', 'prepare_for_end', 'complete_prints', 'watch_kernel', 'watch_files',
            'unlimit_outputs', 'keep_outputs', 'read_build', 'read_determinism', 'hash_models', 'find_module',
-           'list_imported', 'describe_kernel', 'ask_kernel', 'read_answer', 'find_gpu_problem', 'ask_gpu']
+           'describe_kernel', 'ask_kernel', 'read_answer', 'find_gpu_problem', 'ask_gpu']
 
 # %% ../../nbs/notebook/01_introspection.ipynb #df794df4
 import ast
@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from ..core.programs import expression_of
+from ..provenance.code_origin import find_edited_packages, list_imported, list_library_folders
 
 # %% ../../nbs/notebook/01_introspection.ipynb #994e184d
 def note_opened_files() -> None:
@@ -260,30 +261,6 @@ def find_module(
 
     return next((sys.modules[name] for name in names if sys.modules.get(name) is not None), None)
 
-# %% ../../nbs/notebook/01_introspection.ipynb #ac128b1f
-def list_imported() -> dict[str, list[str]]:  # `modules`: paths of sources; `imported`: names; 2,000 of each at most
-    "List the imports of this process: files outside of Python's folders, names outside of the standard library."
-    import os
-    import sys
-
-    folders: dict[str, str] = {}
-
-    def resolve(path: str) -> str:
-        folder, name = os.path.split(path)
-        if folder not in folders:
-            folders[folder] = os.path.realpath(folder)
-        path = os.path.join(folders[folder], name)
-        return os.path.realpath(path) if os.path.islink(path) else path
-
-    python = (sys.prefix, sys.base_prefix, os.path.dirname(os.__file__))
-    outside = tuple({os.path.realpath(path) + os.sep for path in python if os.path.realpath(path) != os.sep})
-    paths = (str(getattr(module, "__file__", None)) for module in list(sys.modules.values()))
-    files = {resolve(path) for path in paths if path.endswith(".py")}
-    names = {name.partition(".")[0] for name in sys.modules if name[:2] != "__"}
-    names -= set(getattr(sys, "stdlib_module_names", ()))
-    return {"modules": sorted(path for path in files if not path.startswith(outside))[:2000],
-            "imported": sorted(names)[:2000]}
-
 # %% ../../nbs/notebook/01_introspection.ipynb #ab481023
 def describe_kernel(
     namespace: Mapping[str, Any],  # the names of the notebook
@@ -293,7 +270,6 @@ def describe_kernel(
     "Describe this kernel: values of parameters, versions, imports, files, hashes of models, unwritten log lines."
     import json
     import os
-    import site
     import sys
     from contextlib import suppress
 
@@ -306,7 +282,7 @@ def describe_kernel(
     libraries = ("tensorflow", "keras", "torch", "jax", "numpy")
     loaded = {name: sys.modules[name] for name in libraries if name in sys.modules}
     facts = {"python": sys.version.split()[0], "executable": sys.executable, "prefix": sys.prefix,
-             "places": site.getsitepackages(),
+             "places": [path for path in sys.path if path],
              "loaded": {name: str(getattr(module, "__version__", "unknown")) for name, module in loaded.items()},
              "parameters": {name: to_json(namespace[name]) for name in names if name in namespace}}
     for stream in (sys.stdout, sys.stderr):
@@ -315,6 +291,7 @@ def describe_kernel(
     read, written = getattr(sys, "_ml_repo_files", ({}, {}))
     folders = {name: value for name, value in os.environ.items() if value[:1] == os.sep and os.pathsep not in value}
     facts |= {**read_determinism(loaded), **list_imported(), "late": getattr(sys, "_ml_repo_late", []),
+              "edited": find_edited_packages(),
               "drawn": list(getattr(sys, "_ml_repo_drawn", {})), "folders": folders | {"HOME": os.path.expanduser("~")},
               "read": [path for path in read if path not in written], "written": list(written)}
     hashing, run = find_module(module_names["hashing"]), find_module(module_names["run"])
@@ -330,7 +307,8 @@ def describe_kernel(
     return json.dumps(facts)
 
 # %% ../../nbs/notebook/01_introspection.ipynb #2c754606
-_ASK = expression_of(read_build, read_determinism, hash_models, find_module, list_imported, describe_kernel)
+_ASK = expression_of(read_build, read_determinism, hash_models, find_module, list_library_folders, list_imported,
+                     find_edited_packages, describe_kernel)
 
 
 def ask_kernel(

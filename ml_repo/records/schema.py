@@ -164,6 +164,9 @@ _RERUN = _object(
     is_exact={"type": "boolean"},
     environment=_text("this one, venv, image, or anyway: another one than recorded"),
     changed=_TEXTS,
+    elsewhere=_list(_object("", ["module", "path", "expected"], module=_text("name or path in the repository"),
+                            path=_text("what ran"), expected=_text("what should have run")),
+                    "code of the repository that did not come from the checkout"),
 )
 
 # %% ../../nbs/records/03_schema.ipynb #9be2f3a4
@@ -182,12 +185,14 @@ _CODE = _object(
         count=_whole("how many"),
         sha256=_HASH,
     ),
+    own=_by_name({"type": "string"}, "where the topmost of them lie, by name: folder of a package, file of a module"),
 )
 _PACKAGES = _object(
     "what was installed",
     list=_HASH, lock=_HASH, loaded=_HASH,
     count=_whole("how many"),
     matches_lock={"type": ["boolean", "null"]},
+    edited=_by_name(_by_name(_HASH, "by file"), "imported modules that are not as they were installed, by package"),
 )
 _PATHS = _object(
     "folders on the machine of the run, so that paths in outputs can be told apart",

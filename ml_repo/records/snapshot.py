@@ -20,7 +20,8 @@ from ..core.files import dump_json, read_lines, write_atomic
 from ..core.metrics import summarize_metrics
 from ..core.redaction import Redactor
 from ..core.secret_patterns import is_secret_name
-from ..provenance.git import make_patch, read_code
+from ..provenance.code_origin import name_own_packages
+from ..provenance.git import find_clone_root, make_patch, read_code
 from ..provenance.library_files import LibraryFolders, is_cache, is_library_name
 from ..provenance.machine import read_cuda, read_environment, read_gpus, read_image, read_machine
 from ..provenance.repository import compare_with_lock, list_packages
@@ -243,8 +244,11 @@ def _name_modules(
     paths: Iterable[str],  # files of the modules that a kernel had imported
     experiments: Path,  # the folder of all records, whose store keeps the list
 ) -> dict[str, Any]:  # count and sha256
-    "Fingerprint the imported modules of the repository."
-    files = list_files([path for path in paths if Path(path).is_relative_to(root.resolve())], root.resolve())
+    "Fingerprint the imported modules of the repository; those beside the project have a path that begins with `..`."
+    root, paths = root.resolve(), [Path(path) for path in paths]
+    top = root if all(path.is_relative_to(root) for path in paths) else find_clone_root(root) or root
+    files = list_files([path for path in paths if path.is_relative_to(top)], root,
+                       lambda path: Path(os.path.relpath(path, root)).as_posix())
     lines = "".join(f"{file['sha256']}  {file['path']}\n" for file in files)
     text = lines.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return {"count": len(files), "sha256": store_text(experiments, text) if files else hashlib.sha256().hexdigest()}
@@ -294,11 +298,15 @@ def gather_results(
         warnings.append(f"The kernel runs in another environment than papermill ({answer['prefix']}); "
                         "the packages are those of the kernel.")
     if answer.get("modules"):
-        code = dict(facts.get("code", {}))
+        code = dict(facts.get("code", {})) | {"own": name_own_packages(
+            answer.get("origins", {}), find_clone_root(root) or root.resolve(), root.resolve())}
         _attempt("code", lambda: code | {"modules": _name_modules(root, answer["modules"], folder.parent)}, results)
     if answer.get("imported"):
         packages = results.get("packages", facts.get("packages", {}))
         imported = "".join(f"{name}\n" for name in answer["imported"])
         _attempt("packages", lambda: dict(packages) | {"loaded": store_text(folder.parent, imported)}, results)
+    if "edited" in answer:
+        packages = results.get("packages", facts.get("packages", {}))
+        results["packages"] = dict(packages) | {"edited": answer["edited"]}
     results["warnings"] = [*facts.get("warnings", []), *results.pop("warnings", []), *warnings]
     return results

@@ -9,7 +9,7 @@ __all__ = ['ITEM_KINDS', 'Verification', 'check_kinds', 'measure_noise', 'find_l
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -222,6 +222,15 @@ def _keep_verdict(
     except OSError as error:
         verification.notes.append(f"The verdict could not be written beside the record: {error}")
 
+# %% ../../nbs/verify/12_verify.ipynb #3cf1ab91
+def _describe_foreign(
+    entries: Sequence[Mapping[str, str]],  # `module`, `path` and `expected`; at least one
+) -> str:
+    "Say which code did not come from the checkout."
+    first, more = entries[0], f", and {len(entries) - 1} more" if len(entries) > 1 else ""
+    return (f"{first['module']} came from {first['path']}, and not from the checkout ({first['expected']}){more}. "
+            "So it was not the code of the run that was repeated.")
+
 # %% ../../nbs/verify/12_verify.ipynb #f3d52d04
 def verify_run(
     run: Record | str | PathLike,  # a record, or its folder
@@ -262,6 +271,9 @@ def verify_run(
         if repeated["state"] == "killed" and record["state"] != "killed":
             reason = (repeated["cause"] or {}).get("text") or "the cause is unknown"
             verification.problem = f"The repetition was killed, so it has no result: {reason}"
+            return verification
+        if foreign := repeated["rerun"].get("elsewhere"):
+            verification.problem = _describe_foreign(foreign)
             return verification
         verification.where, verification.environment = _name_place(repeated), repeated["rerun"]["environment"]
         verification.rerun_s = repeated["duration_s"]
