@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['CommandGroup', 'terminal_width', 'fit_columns', 'echo_table', 'find_main_columns', 'echo_record', 'run_argument',
-           'records_option', 'apply_options', 'echo_json', 'echo_csv', 'format_options', 'Printed', 'shell']
+           'records_option', 'repetitions_option', 'apply_options', 'echo_json', 'echo_csv', 'format_options',
+           'Printed', 'shell']
 
 # %% ../../nbs/cli/01_console.ipynb #a30e8368
 import os
@@ -114,10 +115,11 @@ def find_main_columns(
 def echo_record(
     record: Any,  # a `Record`
 ) -> None:
-    "Print the page about a run: its state, parameters, metrics and curves."
+    "Print the page about a run: its state, parameters, metrics and curves, and the repetitions of `verify`."
+    from ml_repo.results.search import find_repetitions
     from ml_repo.results.terminal_page import format_record
 
-    click.echo(format_record(record, terminal_width()))
+    click.echo(format_record(record, terminal_width(), find_repetitions(record)))
 
 # %% ../../nbs/cli/01_console.ipynb #806cddc9
 def _complete_run(
@@ -160,6 +162,13 @@ def records_option(
         type=click.Path(exists=True, file_okay=False),
         is_eager=True,
         help="Folder of records to look into; may be repeated. Default: that of this repository.")(command)
+
+# %% ../../nbs/cli/01_console.ipynb #29d42ee2
+def repetitions_option(
+    command: Callable,  # a function
+) -> Callable:
+    "Take the records of repetitions as well."
+    return click.option("--repetitions", is_flag=True, help="What verify kept of its repetitions, too.")(command)
 
 # %% ../../nbs/cli/01_console.ipynb #fac36c66
 def apply_options(

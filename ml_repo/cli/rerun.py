@@ -164,39 +164,18 @@ def _describe_error(
     return str(error) if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {error}"
 
 # %% ../../nbs/cli/06_rerun.ipynb #238d6413
-def _find_claim(
-    name: str,  # of a run
-    records: tuple[str, ...],  # folders
-) -> Record | Path:  # the record, where it was read, or its folder
-    "Find a run to verify; under `latest` and `best:METRIC`, pass over repetitions that were kept."
-    from ml_repo.records.reader import read_record
-    from ml_repo.results.search import find_run, find_runs
-
-    folder, is_latest = find_run(name, records), name in ("latest", "last")
-    if not is_latest and not name.startswith("best:"):
-        return folder
-    record = read_record(folder)
-    if record.get("launched_by") != "verify":
-        return record
-    if is_latest:
-        earlier = (run.read() for run in find_runs(records=records) if run.folder != folder)
-        return next((other for other in earlier if other.get("launched_by") != "verify"), record)
-    parent = folder.parent / next(iter(record["parents"]), "")
-    return parent if (parent / "record.json").is_file() else record
-
-
 def _choose_runs(
     runs: tuple[str, ...],  # their names
     condition: str | None,  # a filter; "" for all
     records: tuple[str, ...],  # folders
 ) -> list[Record | Path]:  # records, where they were read, or their folders
     "Find the runs that are to be verified, the oldest first. Raises `ValueError` when there are none."
-    from ml_repo.results.search import find_runs
+    from ml_repo.results.search import find_run, find_runs
 
-    claims = [_find_claim(name, records) for name in runs]
+    claims: list[Record | Path] = [find_run(name, records) for name in runs]
     if condition is not None:
         matches = [run.read() for run in find_runs(condition, records=records)[::-1]]
-        claims += [record for record in matches if record.get("launched_by") not in ("verify", "within")]
+        claims += [record for record in matches if record.get("launched_by") != "within"]
     if not claims:
         raise ValueError("No run is named, and none matches. Name one, or take --all: ml-repo verify latest")
     return list({_find_folder(claim): claim for claim in claims}.values())

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from .console import (echo_csv, echo_json, echo_record, echo_table, find_main_columns, fit_columns,
-                                 format_options, records_option, run_argument, terminal_width)
+                                 format_options, records_option, repetitions_option, run_argument, terminal_width)
 
 # %% ../../nbs/cli/03_results.ipynb #bbcdc9b5
 def _pick_columns(
@@ -148,6 +148,7 @@ def _echo_groups(
               help=f"Runs at most; 0 for all. Default: {LIMIT} in a table, all with --json and --csv.")
 @click.option("--seeds", is_flag=True, help="One line for runs that differ in their seed only: mean and spread.")
 @click.option("--all", "archived", is_flag=True, help="Archived runs, too.")
+@repetitions_option
 @records_option
 @format_options
 def ls(
@@ -158,6 +159,7 @@ def ls(
     limit: int | None,  # runs at most; 0 for all
     seeds: bool,  # group repetitions
     archived: bool,  # archived ones, too
+    repetitions: bool,  # of `verify`, too
     records: tuple[str, ...],  # folders
     form: str | None,  # "json" or "csv"
 ) -> None:
@@ -178,7 +180,7 @@ def ls(
     from ml_repo.results.search import find_runs
 
     most = None if seeds else limit if limit is not None else None if form else LIMIT
-    runs = find_runs(condition, sort, most or None, records, archived, direction or "")
+    runs = find_runs(condition, sort, most or None, records, archived, direction or "", repetitions)
     if seeds and (runs or form):
         _echo_groups(runs, sort, limit, wanted, form)
     else:
@@ -325,11 +327,13 @@ def open_run(
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.argument("condition", metavar="[FILTER]", default="")
 @click.option("--all", "archived", is_flag=True, help="Archived runs, too.")
+@repetitions_option
 @records_option
 def export(
     file: Path,  # to write
     condition: str,  # a filter
     archived: bool,  # archived ones, too
+    repetitions: bool,  # of `verify`, too
     records: tuple[str, ...],  # folders
 ) -> None:
     """Write runs into a FILE.
@@ -343,7 +347,7 @@ def export(
     """
     from ml_repo.results.search import find_runs
 
-    runs = find_runs(condition, records=records, archived=archived)
+    runs = find_runs(condition, records=records, archived=archived, repetitions=repetitions)
     runs.save(file)
     click.echo(f"Wrote {len(runs)} runs to {file}.")
     _echo_damaged(runs.damaged)

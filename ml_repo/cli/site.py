@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from .console import records_option
+from .console import records_option, repetitions_option
 
 # %% ../../nbs/cli/13_site.ipynb #b2a1064d
 def _sort_words(
@@ -89,6 +89,7 @@ def _build_pages(
               is_flag=True,
               help="Without paths, names of machines and people, and code that was not committed.")
 @click.option("--all", "archived", is_flag=True, help="Archived runs, too.")
+@repetitions_option
 @click.option("--open", "is_opened", is_flag=True, help="Open it in the browser.")
 @records_option
 def site(
@@ -97,6 +98,7 @@ def site(
     single_file: bool,  # one file instead of a folder
     public: bool,  # without names
     archived: bool,  # too
+    repetitions: bool,  # of `verify`, too
     is_opened: bool,  # in the browser
     records: tuple[str, ...],  # folders
 ) -> None:
@@ -122,8 +124,8 @@ def site(
         raise ValueError(f"{folders[0].name} is a run. Pages are made of all runs that match a condition; "
                          f"for some runs: ml-repo site {' '.join(words)} --single-file")
     else:
-        page = _build_pages(find_runs(condition, records=records, archived=archived), out or Path("_site"), public,
-                            condition)
+        runs = find_runs(condition, records=records, archived=archived, repetitions=repetitions)
+        page = _build_pages(runs, out or Path("_site"), public, condition)
     if is_opened:
         click.launch(page.resolve().as_uri())
 

@@ -26,7 +26,8 @@ from ..execution.mlflow_process import find_tracking, has_models, hide_login, ma
 from .mlflow_models import name_models
 from .mlflow_writer import Progress, Store
 from ..provenance.repository import find_repository
-from ..records.reader import find_records, read_record
+from ..records.reader import find_records, parse_record, read_record
+from ..records.verdict import find_verified
 from ..results.search import find_record_folders, find_runs
 
 # %% ../../nbs/integrations/04_mlflow_sync.ipynb #aca5dea6
@@ -44,6 +45,15 @@ class SyncResult(Tabular):
         return ("", ""), rows + [(name, why) for name, why in self.failed.items()], ""
 
 
+def _is_repetition(
+    folder: Path,  # of a record
+) -> bool:  # False where it cannot be read, for the sync to name it
+    "Say whether a record is a repetition that `verify` kept: evidence, and no run."
+    with suppress(OSError, ValueError):
+        return bool(find_verified(parse_record(folder / "record.json")))
+    return False
+
+
 def sync_mlflow(
     uri: str = "",  # of MLflow; default: environment, then settings.ini, then the embedded store
     condition: str = "",  # filter for runs, such as "state = completed"; default: all runs
@@ -59,7 +69,7 @@ def sync_mlflow(
         if condition:
             folders = [run.folder for run in find_runs(condition, records=[home], archived=True)]
         else:
-            folders = find_records(home)
+            folders = [folder for folder in find_records(home) if not _is_repetition(folder)]  # damaged ones, too
         folders.sort(key=lambda folder: folder.name[-21:])  # by time
         target = uri or find_tracking(find_repository(home), home)
         done.uri = hide_login(target)
@@ -123,8 +133,11 @@ class Mirror:
             if self.spoilt.get(name, (0, 0.0))[1] > now:
                 continue
             try:
-                if name not in self.ended and json.loads(
-                    (self.home / name / "record.json").read_bytes())["state"] != "running":
+                fields = None if name in self.ended else json.loads((self.home / name / "record.json").read_bytes())
+                if fields and fields["state"] != "running":
+                    if find_verified(fields):
+                        self.settled.add(name)
+                        continue
                     self.ended.add(name)
                     if self.failed.pop(name, None):  # it has ended, so it is tried at once
                         self.trouble, self.wait_until = min(self.trouble, 1), 0.0

@@ -313,12 +313,14 @@ class Index(_IndexFile):
         self,
         condition: str,  # a filter
         archived: bool,  # include archived runs
+        repetitions: bool,  # include repetitions that `verify` kept
         names: set[str],  # valid columns
     ) -> tuple[str, list[Any]]:  # SQL, and values for its placeholders
         "Write the WHERE clause of a filter."
         query = Filter(condition, sorted(names), self._place)
         tests = [query.sql()] if condition.strip() else []
         tests += [] if archived else ["runs.archived = ''"]
+        tests += [] if repetitions else ["runs.verifies = ''"]
         return f"WHERE {' AND '.join(tests)}" if tests else "", query.values
 
     def select(
@@ -329,10 +331,11 @@ class Index(_IndexFile):
         limit: int | None = None,  # runs at most
         archived: bool = False,  # include archived runs
         known: Iterable[str] = (),  # columns that are valid because another folder has them
+        repetitions: bool = False,  # include repetitions that `verify` kept
     ) -> list[RunSummary]:  # those without a value of the column come last
         "Find runs. Raises `ValueError` for an invalid filter or an unknown column."
         names = {*self.columns(), *known}
-        where, values = self._where(condition, archived, names)
+        where, values = self._where(condition, archived, repetitions, names)
         column = self._place(name_column(sort, names))
         order = f"ORDER BY {column} IS NULL, {column} {'DESC' if reverse else 'ASC'}, runs.run DESC"
         numbers = f"SELECT runs.number FROM runs {where} {order} LIMIT {-1 if limit is None else int(limit)}"
@@ -349,9 +352,10 @@ class Index(_IndexFile):
         condition: str = "",  # a filter
         archived: bool = False,  # include archived runs
         known: Iterable[str] = (),  # columns that are valid because another folder has them
+        repetitions: bool = False,  # include repetitions that `verify` kept
     ) -> int:
         "Count runs. Raises `ValueError` for an invalid filter."
-        where, values = self._where(condition, archived, {*self.columns(), *known})
+        where, values = self._where(condition, archived, repetitions, {*self.columns(), *known})
         return self._ask(f"SELECT count(*) FROM runs {where}", values)[0][0]
 
     def damaged(self) -> list[tuple[Path, str]]:  # the folder of each record that could not be read, and why

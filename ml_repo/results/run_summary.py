@@ -20,7 +20,7 @@ from ..core.hashing import hash_bytes
 from ..core.metrics import find_direction, metric_key, summarize_metrics
 from ..core.tables import Tabular
 from ..records.reader import Record, parse_record, read_record
-from ..records.verdict import read_verdict
+from ..records.verdict import find_verified, read_verdict
 
 # %% ../../nbs/results/00_run_summary.ipynb #430da41f
 @dataclass
@@ -46,7 +46,8 @@ class RunSummary(Tabular):
     archived: str = ""  # when the user archived it, UTC
     seen: str = ""  # the last heartbeat of a run that is running, UTC
     repetition: str = ""  # a hash that is equal for runs that differ only in their seed
-    verified: str = ""  # the verdict of the newest verification, such as "identical"
+    verified: str = ""  # the verdict of the newest verification, such as "identical"; of a repetition, its own
+    verifies: str = ""  # the run that this repetition of `verify` is evidence for; empty for a run
 
     def read(self) -> Record:
         "Read the whole record. Raises `FileNotFoundError` when it was removed since."
@@ -140,7 +141,8 @@ def summarize_record(
                       host=str(fields["host"].get("name") or ""),
                       archived=str(fields.get("archived") or ""),
                       seen=str(fields.get("seen") or ""),
-                      repetition=_name_repetition(fields, parameters))
+                      repetition=_name_repetition(fields, parameters),
+                      verifies=find_verified(fields))
 
 # %% ../../nbs/results/00_run_summary.ipynb #8492e226
 def summarize_folder(

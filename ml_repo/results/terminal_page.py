@@ -6,14 +6,15 @@
 __all__ = ['describe_record', 'format_record']
 
 # %% ../../nbs/results/11_terminal_page.ipynb #8780978d
+from collections.abc import Iterable
 from typing import Any
 
 from ..core.files import read_lines
 from ..core.metrics import find_direction, list_values, metric_key
 from ..core.tables import draw_line, text_table, visible_text
 from ..records.reader import Record
-from ..records.verdict import read_verdict
-from .run_summary import used_value
+from ..records.verdict import find_verified, read_verdict
+from .run_summary import RunSummary, used_value
 from .run_table import format_duration, format_value
 
 # %% ../../nbs/results/11_terminal_page.ipynb #878e3fc7
@@ -60,7 +61,8 @@ def _describe_verdict(
     different = [str(item.get("name")) for item in verdict.get("items") or []
                  if item.get("verdict") != "identical" and item.get("counts", True)]
     cause = next(iter(verdict.get("causes") or []), None) if verdict.get("verdict") != "identical" else None
-    return [("verified", ", ".join(str(verdict[name]) for name in ("verdict", "when", "where") if verdict.get(name))),
+    label = "its verdict" if find_verified(record) else "verified"
+    return [(label, ", ".join(str(verdict[name]) for name in ("verdict", "when", "where") if verdict.get(name))),
             ("not the same", ", ".join(different[:6]) + (f" and {len(different) - 6} more" if different[6:] else "")),
             ("likely cause", f"{cause.get('kind')}: {cause.get('text')}" if cause else "")]
 
@@ -78,7 +80,8 @@ def _describe_end(
             ("why", (record["cause"] or {}).get("text", "")), ("last seen", seen),
             ("experiment", record["experiment"]), ("started", record["started"]), ("note", record["note"]),
             ("tags", " ".join(record["tags"])), ("archived", record.get("archived") or ""),
-            ("rerun of", (record.get("rerun") or {}).get("of", "")), *_describe_verdict(record),
+            ("repetition of" if find_verified(record) else "rerun of", (record.get("rerun") or {}).get("of", "")),
+            *_describe_verdict(record),
             ("notebook", record["notebook"]), ("code", _describe_code(record.get("code") or {})),
             ("packages", _describe_packages(record.get("packages") or {})), ("machine", _describe_machine(record)),
             ("image", " ".join(str(image[key]) for key in ("image", "image_digest") if image.get(key)))]
@@ -117,6 +120,7 @@ def _describe_metrics(
 # %% ../../nbs/results/11_terminal_page.ipynb #fd664d06
 def describe_record(
     record: Record,  # as `read_record` gives it
+    repetitions: Iterable[RunSummary] = (),  # what `verify` kept of it
 ) -> list[tuple[tuple[str, ...], list[tuple]]]:  # sections: header and rows
     "Describe the main facts of a run."
     sections: list[tuple[tuple[str, ...], list[tuple]]] = [(("", ""), _describe_end(record))]
@@ -129,14 +133,17 @@ def describe_record(
     outputs = (record.get("outputs") or {}).get("files", [])
     if outputs:
         sections.append((("output", "bytes"), [(file["path"], f"{file['size_bytes']:,}") for file in outputs[:10]]))
+    if rows := [(run.run, run.verified or "no verdict kept", run.started) for run in repetitions]:
+        sections.append((("repetition", "verdict", "started"), rows))
     return sections
 
 
 def format_record(
     record: Record,  # as `read_record` gives it
     width: int | None = None,  # characters of a line; as wide as needed without it
+    repetitions: Iterable[RunSummary] = (),  # what `verify` kept of it
 ) -> str:  # lines for a terminal
     "Write the main facts of a run."
-    parts = [text_table(header, rows, width=width) for header, rows in describe_record(record)]
+    parts = [text_table(header, rows, width=width) for header, rows in describe_record(record, repetitions)]
     parts += [f"Warning: {visible_text(warning)}" for warning in record["warnings"]]
     return "\n\n".join([*parts, str(record.folder)])
