@@ -8,6 +8,7 @@ import os
 import random
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -402,6 +403,9 @@ def test_commit_and_patch_give_the_tree(full, tmp_path):
     git(tmp_path, "clone", "--quiet", "--no-checkout", str(full.folder), "clone")
     git(tmp_path / "clone", "checkout", "--quiet", "--detach", code["commit"])
     git(tmp_path / "clone", "apply", "--index", str(full.kept / "code.patch"))
+    whole = only(code["whole"]["files"])
+    shutil.copy(full.kept.parent / ".store" / f"{whole['sha256']}.bin", tmp_path / "clone" / whole["path"])
+    git(tmp_path / "clone", "add", whole["path"])
     assert git(tmp_path / "clone", "write-tree") == code["tree"]
     assert code["patch_is_exact"] is True
     assert (tmp_path / "clone" / "untracked.bin").read_bytes() == (full.folder / "untracked.bin").read_bytes()
@@ -411,6 +415,7 @@ def test_commit_and_patch_give_the_tree(full, tmp_path):
 
 def test_a_file_over_the_limit_is_named(full):
     assert [(one["path"], one["size_bytes"]) for one in full.record["code"]["left_out"]] == [("large.bin", 10_000_001)]
+    assert "Warning: Not kept with the uncommitted changes: large.bin (larger than 10,000,000 bytes)" in full.printed
 
 
 def test_the_output_of_papermill_is_the_executed_notebook(full):

@@ -189,6 +189,13 @@ class Redactor:
             return plain
         return text
 
+    def holds_known(
+        self,
+        data: bytes,  # of a binary file
+    ) -> bool:
+        "Say whether bytes hold the very value of a secret; they are not searched for patterns."
+        return any(value.encode("utf-8", "surrogatepass") in data for value, _ in self._known)
+
     def learn(
         self,
         source: str,  # of a cell, before it runs

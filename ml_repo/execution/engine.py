@@ -54,7 +54,10 @@ class Job:
     def gather(self) -> None:
         "Gather the facts of the start, and write them into the record."
         facts = gather_facts(self.root, self.record.folder, self.redactor, len(self.request.processors) or None)
-        self.record.facts["warnings"] += facts.pop("warnings", [])
+        warnings = facts.pop("warnings", [])
+        self.record.facts["warnings"] += warnings
+        if warnings and self.request.claim is None:  # said at once: after hours it is too late to commit
+            print(*(f"Warning: {warning}" for warning in warnings), sep="\n", file=sys.stderr, flush=True)
         self.try_update(facts)
 
     def try_update(self, facts: dict[str, Any]) -> bool:  # whether they were written

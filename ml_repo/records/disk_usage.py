@@ -101,7 +101,7 @@ class DiskUse(Tabular):
     experiments: Path  # the folder of all records
     by: str  # "run" or "experiment"
     uses: list[Use] = field(default_factory=list)  # the largest first
-    store: int = 0  # bytes of shared texts
+    store: int = 0  # bytes of shared texts and binary files
     bin: int = 0  # bytes of removed runs
     index: int = 0  # bytes of the index of runs
     other: int = 0  # bytes of anything else, and of the folder itself

@@ -19,7 +19,7 @@ from datetime import datetime
 from os import PathLike
 from pathlib import Path
 
-from ..core.content_store import hold_folder
+from ..core.content_store import hold_folder, read_text
 from ..core.files import is_held
 from ..core.tables import Tabular
 from .disk_usage import format_bytes, list_entries
@@ -31,7 +31,7 @@ from .trash import BIN, open_trash, read_removed
 class Waste:
     "A file or folder that nobody needs."
 
-    kind: str  # "removed run", "shared text" or "left-over"
+    kind: str  # "removed run", "shared text", "shared file" or "left-over"
     name: str  # of the run, or of the file
     path: Path  # to delete
     size_bytes: int = 0  # bytes on the disk that become free
@@ -90,19 +90,36 @@ def _read_names(
             data = (folder / "record.json").read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             continue
-        names |= {name.decode() for name in _HASH.findall(data)}
+        names |= {name.decode() for name in _HASH.findall(data)} | _list_whole(folder, data)
         if b'"running"' in data:
             with suppress(ValueError, KeyError, TypeError):
                 if _is_alive(folder, fields := json.loads(data)):
                     since = min(since, datetime.fromisoformat(fields["started"]).timestamp() - 60)
     return names, since
 
+
+def _list_whole(
+    folder: Path,  # of a record
+    data: bytes,  # of its `record.json`
+) -> set[str]:  # hashes
+    "Read the names of binary files from a list that is too long for the record itself."
+    if b'"whole"' not in data:
+        return set()
+    names, found = _HASH.findall(data), set()  # of a damaged record, any text may be the list
+    with suppress(ValueError, KeyError, TypeError):
+        names = [json.loads(data)["code"]["whole"].get("list", "").encode()]
+    for name in filter(None, names):
+        with suppress(FileNotFoundError, ValueError):
+            home = folder.parent.parent if folder.parent.name == BIN else folder.parent
+            found |= {name.decode() for name in _HASH.findall(read_text(home, name.decode()).encode())}
+    return found
+
 # %% ../../nbs/records/09_garbage_collection.ipynb #e96825d7
 def _find_texts(
     experiments: Path,  # the folder of all records
     kept: list[Path],  # folders of the records that stay
 ) -> Iterator[Waste]:
-    "Find shared texts that no record names."
+    "Find shared texts and binary files that no record names."
     store = experiments / ".store"
     if store.is_symlink() or not store.is_dir():
         return
@@ -112,9 +129,10 @@ def _find_texts(
         return  # the unreadable record could name any text
     with os.scandir(store) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
-            is_unnamed = re.fullmatch(r"[0-9a-f]{64}\.txt", entry.name) and entry.name[:64] not in names
+            is_unnamed = re.fullmatch(r"[0-9a-f]{64}\.(txt|bin)", entry.name) and entry.name[:64] not in names
             if is_unnamed and entry.stat(follow_symlinks=False).st_mtime < since:
-                yield Waste("shared text", entry.name, Path(entry.path))
+                kind = "shared text" if entry.name.endswith(".txt") else "shared file"
+                yield Waste(kind, entry.name, Path(entry.path))
 
 # %% ../../nbs/records/09_garbage_collection.ipynb #04983b2d
 def _find_leftovers(
@@ -172,7 +190,7 @@ def _delete(
 ) -> None:
     "Delete a file or folder for good."
     try:
-        if waste.kind == "shared text":
+        if waste.kind in ("shared text", "shared file"):
             with hold_folder(waste.path.parent):
                 if waste.path.stat().st_mtime > time.time() - _HOUR:
                     raise OSError(0, "a run that has just begun needs it")

@@ -177,6 +177,7 @@ _GITIGNORE = """\
 */.*
 /.index.sqlite*
 /.bin/
+/.store/*.bin
 """
 
 

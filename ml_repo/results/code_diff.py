@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from ..notebook.cell_diff import diff_cells, diff_lines, read_cells
 from ..provenance.git import ask_git
+from ..records.code_state import restore_code
 from ..records.reader import Record
 
 # %% ../../nbs/results/06_code_diff.ipynb #9e1b69e7
@@ -69,7 +70,7 @@ def _rebuild(
 ) -> tuple[str | None, str]:  # the tree, None where it cannot be built; a sentence why
     "Build the tree of a run's code."
     code = record.get("code", {})
-    tree, base, file = code.get("tree"), code.get("commit"), record.folder / Path(code.get("patch") or "").name
+    tree, base = code.get("tree"), code.get("commit")
 
     def has(name: str) -> bool:
         return not ask("cat-file", "--batch-check", given=name.encode() + b"\n").strip().endswith(b"missing")
@@ -78,15 +79,10 @@ def _rebuild(
         return tree, ""
     if base and not has(f"{base}^{{tree}}"):
         return None, f"The commit {base[:12]} of {record['id']} is in no clone at hand; git fetch may bring it."
-    if not file.is_file():
-        return None, f"{record['id']} has changes that were not committed, and its code.patch is gone."
-    try:
-        ask("read-tree", *([base] if base else ["--empty"]))
-        ask("apply", "--cached", "--whitespace=nowarn", given=file.read_bytes())
-        made = ask("write-tree", "--missing-ok").decode().strip()
-    except subprocess.CalledProcessError:
-        reason = "" if code.get("patch_is_exact", True) else ": secrets were taken out of it"
-        return None, f"The patch of {record['id']} does not apply to its commit{reason}."
+    made, problems = restore_code(ask, record)
+    if problems:
+        reason = "" if code.get("patch_is_exact", True) else " Secrets were taken out of the patch."
+        return None, f"{record['id']}: {problems[0]}{reason}"
     if made == tree:
         return made, ""
     if not code.get("patch_is_exact", True):

@@ -13,7 +13,8 @@ from typing import Any
 # %% ../../nbs/site/02_anonymize.ipynb #6ce47c52
 _PRIVATE = ("host", "paths", "command", "environment", "folder", "seen", "redacted", "inputs", "library_files")
 _PRIVATE_INSIDE = {
-    "machine": ("hostname", "system"), "code": ("remote", "branch", "patch", "left_out"), "image": ("image", )
+    "machine": ("hostname", "system"), "image": ("image", ),
+    "code": ("remote", "branch", "patch", "whole", "left_out", "earlier_results")
 }
 
 

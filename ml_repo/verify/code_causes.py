@@ -45,9 +45,10 @@ def _list_patched(
     try:
         text = (record.folder / "code.patch").read_bytes().decode(errors="replace")
     except OSError:
-        return set()
+        text = ""
     pairs = re.findall(r"^diff --git a/(.*) (b/.*)$", text, re.MULTILINE)
-    return {name.removeprefix("b/") for pair in pairs for name in pair}
+    whole = ((record.get("code") or {}).get("whole") or {}).get("files", [])
+    return {name.removeprefix("b/") for pair in pairs for name in pair} | {file["path"] for file in whole}
 
 # %% ../../nbs/verify/10_code_causes.ipynb #329fb9a7
 _HUNK = re.compile(r"@@ -(\d+)(?:,\d+)? \+(\d+)")
