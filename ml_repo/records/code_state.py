@@ -18,7 +18,7 @@ from ..core.content_store import read_bytes, read_text, store_bytes, store_text
 from ..core.files import dump_json, write_atomic
 from ..core.hashing import hash_file
 from ..core.redaction import Redactor
-from ..provenance.git import ask_git, read_code
+from ..provenance.git import find_clone_root, read_code
 from ..provenance.patch import Patch, apply_patch, make_patch
 
 # %% ../../nbs/records/10_code_state.ipynb #832d4ba9
@@ -93,9 +93,7 @@ def keep_code(
     redactor: Redactor,  # hides secrets
 ) -> tuple[dict[str, Any], list[str]]:  # commit, branch, remote, is_dirty, tree, what was not committed; warnings
     "Read the state of the code and keep the uncommitted changes. Writes `code.patch`, and binary files in the store."
-    facts, top = dict(read_code(root)), root
-    with suppress(OSError, subprocess.CalledProcessError):
-        top = Path(os.fsdecode(ask_git(root, "rev-parse", "--show-toplevel")).rstrip("\n"))
+    facts, top = dict(read_code(root)), find_clone_root(root) or root
     patch = make_patch(root, redactor=redactor,
                        find_results=lambda paths: _find_results(paths, top, root.resolve(), folder.parent))
     facts |= {"tree": patch.tree}

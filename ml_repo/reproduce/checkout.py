@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import tarfile
 from dataclasses import dataclass, field
+from functools import partial
 from os import PathLike
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from ..core.content_store import read_text
 from ..core.files import resolve_inside
 from ..core.hashing import hash_file
 from ..provenance.git import ask_git, find_clone_root
+from ..records.code_state import restore_code
 from ..records.reader import Record, as_record
 from .input_files import link_inputs, restore_inputs
 from .notebook_source import place_notebook
@@ -134,25 +136,20 @@ def _make_tree(
     target: Path,  # an empty folder, or none
 ) -> tuple[str, list[str]]:  # the hash of the tree, doubts
     "Make the worktree of a run. Raises `ValueError` when git cannot."
-    code, name, doubts = record["code"], record["id"], []
+    code, name = record["code"], record["id"]
     _call(f"No worktree can be made in {target}.", clone, "worktree", "add", "--detach", "--no-checkout", "--quiet",
           str(target), code["commit"])
-    _call(f"The commit {code['commit'][:12]} cannot be read.", target, "read-tree", code["commit"])
-    if code.get("patch"):
-        file = record.folder / Path(code["patch"]).name
-        if not file.is_file():
-            doubts.append(f"The run had changes that were not committed, and {file.name} is gone.")
-        else:
-            try:
-                ask_git(target, "apply", "--cached", "--binary", "--whitespace=nowarn", given=file.read_bytes())
-            except subprocess.CalledProcessError:
-                doubts.append("The patch does not apply to its commit, so what was not committed is missing.")
-    tree = _call(f"The tree of {name} cannot be made.", target, "write-tree", "--missing-ok")
+    try:
+        tree, doubts = restore_code(partial(ask_git, target), record)
+    except subprocess.CalledProcessError as error:
+        message = error.stderr.decode(errors="replace").strip()[:500]
+        raise ValueError(f"The tree of {name} cannot be made. Git says: {message}") from None
+    is_incomplete = bool(doubts)
     _call(f"The files of {name} cannot be written.", target, "checkout-index", "--all", "--force", "-u")
     doubts += _fill_submodules(clone, target)
     if not code.get("patch_is_exact", True):
         doubts.append("Secrets were taken out of the patch, so the lines that held them are not those that ran.")
-    elif tree != code.get("tree") and not any("patch" in doubt.lower() for doubt in doubts):
+    elif tree != code.get("tree") and not is_incomplete:
         doubts.append("Commit and patch give another tree than the record names. Somebody has edited one of the two.")
     if left := [file["path"] for file in code.get("left_out", [])]:
         more = f" and {code['left_out_count'] - 5} more" if code.get("left_out_count", len(left)) > 5 else ""

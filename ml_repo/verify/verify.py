@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from ..core.content_store import read_text, store_text
+from ..core.content_store import copy_store
 from ..core.files import write_atomic
 from ..core.tables import Tabular, visible_text
 from ..provenance.library_files import is_library_name, locate_file
@@ -190,9 +190,8 @@ def _keep_record(
     record: Record,  # of a repetition, in a folder of its own
     experiments: Path,  # folder of records
 ) -> str:  # its id
-    "Move a record and its stored texts to another folder of records."
-    for text in (record.folder.parent / ".store").glob("*.txt"):
-        store_text(experiments, read_text(record.folder.parent, text.stem))
+    "Move a record, and what it has in the store, to another folder of records."
+    copy_store(record.folder.parent, experiments)
     shutil.move(record.folder, experiments / record["id"])
     return record["id"]
 
