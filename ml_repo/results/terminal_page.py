@@ -28,7 +28,12 @@ def _describe_code(
     if code.get("branch"):
         words.append(f"on {code['branch']}")
     if code.get("is_dirty"):
-        words.append("with uncommitted changes" + (f" ({code['patch']})" if code.get("patch") else ""))
+        whole = code.get("whole") or {}
+        count = whole.get("count", len(whole.get("files", [])))
+        kept = [code["patch"]] if code.get("patch") else []
+        kept += [f"{count} binary file{'s' * (count != 1)}"] if count else []
+        kept += [f"without {code.get('left_out_count', len(code['left_out']))} left out"] if code.get("left_out") else []
+        words.append("with uncommitted changes" + (f" ({', '.join(kept)})" if kept else ""))
     return " ".join(words)
 
 
