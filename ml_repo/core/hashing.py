@@ -101,8 +101,8 @@ def hash_source(
     cells: Iterable[Mapping[str, Any]],  # of a notebook, version 4 of the format
 ) -> str:  # SHA-256 over kind and source of the cells, 64 hexadecimal digits
     "Hash the cells that the author of a notebook wrote."
-    authored = [(cell["cell_type"], "".join(cell["source"])) for cell in cells
-                if not _PAPERMILL_TAGS & set(cell.get("metadata", {}).get("tags", []))]
+    authored = [(cell["cell_type"], "".join(cell.get("source", ""))) for cell in cells
+                if not _PAPERMILL_TAGS & set(cell.get("metadata", {}).get("tags") or [])]
     return hash_bytes(json.dumps(authored).encode())
 
 

@@ -24,6 +24,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.engines import NotebookExecutionManager, papermill_engines
 from papermill.exceptions import PapermillException
 from papermill.iorw import LocalHandler, papermill_io
+from papermill.log import logger
 
 from ..core.files import write_atomic
 from ..core.hashing import hash_source
@@ -31,9 +32,10 @@ from ..core.redaction import Redactor
 from .kernel import KernelClient, KernelError, check_kernel
 from .mlflow_process import start_sync
 from .output_writer import Log, Transcript
-from .preflight import RefusedRun, RunRequest, check_contract, check_output, list_unchecked
+from .preflight import (RefusedRun, RunRequest, check_contract, check_output, check_value_files,
+                                         list_unchecked, requires_types)
 from .supervisor import Outcome, Supervisor, catch_signals
-from ..notebook.parameters import Parameter
+from ..notebook.parameters import ParametersCell
 from ..provenance.gpu import check_gpu
 from ..provenance.repository import find_records_folders
 from ..records.record import OpenRecord, name_folder, open_record
@@ -75,26 +77,33 @@ def _open(
     nb: nbformat.NotebookNode,  # with the given values
     root: Path,  # of the repository
     name: str,  # of the notebook, for the record
-    parameters: list[Parameter],  # its contract
+    contract: ParametersCell,  # its parameters cell
     output: Path | None,  # a second place for the executed notebook
     request: RunRequest,  # from the caller
     kernel_name: str,  # of the kernel in use, maybe another one than the notebook names
+    is_python: bool,  # whether it runs Python
+    options: dict[str, Any],  # of papermill
 ) -> Job:
     "Open the record of a run. Raises `RefusedRun` when it cannot be written."
     given = dict(nb.metadata.papermill.get("parameters", {}))
-    defaults = {parameter.name: parameter.default for parameter in parameters
+    defaults = {parameter.name: parameter.default for parameter in contract.parameters
                 if not str(parameter.default).replace("_", "").isalpha()}  # a word would be redacted in all prose
     redactor = Redactor({**os.environ, "given": given, "default": defaults})
     for cell in nb.cells:
         redactor.learn(cell.source)
-    values = {parameter.name: {"default": parameter.default} for parameter in parameters}
-    values = values or {name: {"default": None} for name in given}
-    for parameter_name in values.keys() & given.keys():
-        values[parameter_name]["given"] = given[parameter_name]
+    values = {parameter.name: {"default": parameter.default} for parameter in contract.parameters
+              if not parameter.expression or parameter.name in given}
+    for parameter_name, value in given.items():
+        values.setdefault(parameter_name, {"default": None})["given"] = value
     kernel = {"name": kernel_name, "language": nb.metadata.get("kernelspec", {}).get("language")}
-    facts = {"parameters": values, "warnings": [*list_unchecked(nb, given, parameters), *request.warnings],
+    doubts = list_unchecked(nb, given, contract, is_python)
+    for doubt in doubts if given else ():
+        logger.warning(doubt)
+    limit_s = options.get("execution_timeout")
+    facts = {"parameters": values, "warnings": [*doubts, *request.warnings],
              "command": shlex.join(redactor.redact_command(sys.argv)), "source_sha256": hash_source(nb.cells),
-             "kernel": kernel, "folder": name_folder(root), **request.list_fields()}
+             "kernel": kernel, "folder": name_folder(root), **({"limits": {"cell_s": limit_s}} if limit_s else {}),
+             **request.list_fields()}
     try:
         record = open_record(find_records_folders(root)[0], name, request.claim, **redactor.redact_tree(facts))
     except OSError as error:
@@ -263,8 +272,8 @@ def _run_here(
     unused = ("autosave_cell_every", "request_save_on_cell_execute")
     client_options = {key: value for key, value in options.items() if key not in unused}
     warm = job.request.warm if is_python else None
-    client = KernelClient(manager, is_python, on_output, warm, job.request.processors, **timeouts,
-                          **client_options)
+    client = KernelClient(manager, is_python, on_output, job.transcript.reopen, warm, job.request.processors,
+                          **timeouts, **client_options)
     names = job.names if is_python else []
     supervisor = Supervisor(client, job.transcript, log, job.record.folder, names, job.gather, require_gpu)
     if job.request.judge is not None:
@@ -359,6 +368,8 @@ def execute_recorded(
     is not complete."""
     require_gpu, engine = _takes_gpu(request), request.engine
     nb = nbformat.from_dict(nb)  # papermill's conversion from version 3 yields other types
+    for cell in nb.cells:
+        cell.setdefault("source", "")  # as notebooks from programs may lack it
     input_path = input_path if isinstance(input_path, str) and input_path not in ("", "-") else None
     path = Path(base, input_path or "notebook.ipynb").resolve()
     name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
@@ -367,12 +378,14 @@ def execute_recorded(
         papermill_engines.get_engine(engine)
     except (KernelError, PapermillException) as error:
         raise RefusedRun(f"{name}: {error}") from None
-    parameters = check_contract(nb, nb.metadata.papermill.get("parameters", {}), name, is_python, request.cell)
+    check_value_files(click.get_current_context(silent=True), base)
+    given = nb.metadata.papermill.get("parameters", {})
+    contract = check_contract(nb, given, name, is_python, request.cell, requires_types(root))
     output = _keep_whole(output_path, check_output(output_path, base, input_path))
     manager = NotebookExecutionManager(nb, progress_bar=progress_bar and not engine, log_output=log_output)
     stopped: list[int] = []  # signals outside of the execution, so that the record is opened and closed whole
     with nullcontext() if engine else catch_signals(stopped.append):
-        job = _open(nb, root, name, parameters, output, request, kernel_name)
+        job = _open(nb, root, name, contract, output, request, kernel_name, is_python, options)
         request.on_start(job.record.folder)
         options |= {"log_output": log_output}
         if engine:

@@ -17,6 +17,7 @@ from typing import Any
 from ..core.bounds import ParameterError
 from .preflight import RunRequest
 from ..notebook.parameters import ParametersCell, read_cell
+from ..notebook.value_file import read_value_file
 from ..records.edit_log import check_tag
 from ..records.reader import Record, read_record
 from ..records.record import Claim
@@ -58,18 +59,8 @@ def read_values(
     file: str | PathLike | None = None,  # values by name, in YAML or JSON; `pairs` override them
     cell: ParametersCell | None = None,  # of the notebook, if it has been parsed already
 ) -> dict[str, Any]:  # value by name
-    "Collect the values for a run. Raises `ValueError` when the file holds no names with values."
-    values: dict[str, Any] = {}
-    if file is not None:
-        import yaml
-
-        try:
-            values = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"{file} is no valid YAML: {' '.join(str(error).split())}") from None
-        if not isinstance(values, dict):
-            raise ValueError(f"{file} holds a {type(values).__name__}, but values by name are needed, a line each, "
-                             "such as: lr: 0.01")
+    "Collect the values for a run. Raises `ValueError` when the file holds no names with values, or one twice."
+    values = read_value_file(file) if file is not None else {}
     cell = cell or find_cell(notebook)
     types = {parameter.name: parameter.type for parameter in cell.parameters} if cell else {}
     typed = {name: read_value(text, types.get(name)) for name, text in pairs}
@@ -87,12 +78,14 @@ def _execute(
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from nbformat import ValidationError
 
-    from ml_repo.execution.kernel import KernelError, check_kernel
+    from ml_repo.execution.kernel import KernelError, check_kernel, choose_kernel
 
     language = None  # of the kernel, for a notebook that names none
     if kernel is not None:
         with suppress(KernelError):
             language = check_kernel(kernel)
+    else:
+        kernel, language = choose_kernel(notebook)
     try:
         papermill.execute_notebook(str(notebook), None, kernel_name=kernel, language=language, stdout_file=shown,
                                    stderr_file=shown and sys.stderr, **options)

@@ -123,12 +123,16 @@ class Transcript:
         self,
         index: int,  # of the cell, from 0
     ) -> None:
-        "Note that a cell will not change any more."
+        "Note that a cell has ended. It changes no more, unless it is reopened."
         self._done[index], self._changed = clean_cell(self.nb.cells[index], self.redactor), True
 
-    def reopen(self) -> None:
-        "Mark all cells as changed, since another engine has written them."
-        self._done, self._changed = {}, True
+    def reopen(
+        self,
+        index: int | None = None,  # of a cell, from 0; all of them without it
+    ) -> None:
+        "Note that a finished cell has changed: a later cell has updated its display, or another engine has written it."
+        self._done = {} if index is None else {known: cell for known, cell in self._done.items() if known != index}
+        self._changed = True
 
     def clean(self) -> nbformat.NotebookNode:  # a copy
         "Return the notebook as it is written to disk."

@@ -54,10 +54,19 @@ class RecordingEngine:
         nb: Any,  # a notebook
         name: str | None = None,  # given with -k
     ) -> str:
-        "Name the kernel of a notebook, as papermill does."
+        "Name the kernel of a notebook, as papermill does. Raises `RefusedRun` where a notebook to record names none."
         from papermill.utils import nb_kernel_name
 
-        return nb_kernel_name(nb, name)
+        try:
+            return nb_kernel_name(nb, name)
+        except ValueError:
+            from ml_repo.execution.preflight import RefusedRun, find_recording_repository
+
+            notebook = nb.metadata.get("papermill", {}).get("input_path")
+            if not cls.is_asked and find_recording_repository(notebook) is None:
+                raise
+            raise RefusedRun(f"{notebook or 'The notebook'} names no kernel. Choose one with --kernel (-k); "
+                             "`jupyter kernelspec list` shows them.") from None
 
     @classmethod
     def nb_language(

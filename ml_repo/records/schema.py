@@ -243,6 +243,7 @@ _SOMETIMES = {
     "last_edit": _text("the last change of the user that was taken over"),
     "command": _text("as it was typed"),
     "paths": _PATHS,
+    "limits": _object("what was not to be exceeded", cell_s=_SECONDS),
     "folder": _text("where the kernel worked: a path in the repository, or a whole one", True),
     "study": {**_STUDY, "type": ["object", "string"]},
     "search": _SEARCH,

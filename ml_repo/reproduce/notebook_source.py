@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..core.bounds import ParameterError
 from ..core.hashing import hash_source
-from ..notebook.parameters import parse_parameters
+from ..notebook.parameters import parse_cell
 from ..records.reader import Record
 
 # %% ../../nbs/reproduce/01_notebook_source.ipynb #3c382834
@@ -31,11 +30,11 @@ def strip_notebook(
             key: value
             for key, value in cell.get("metadata", {}).items() if key not in ("papermill", "execution")
         }
-        if _RUN_TAGS & set(metadata.get("tags", [])):
+        if _RUN_TAGS & set(metadata.get("tags") or []):
             continue
         fresh = {"execution_count": None, "outputs": []} if cell["cell_type"] == "code" else {}
         cells.append({**cell, "metadata": metadata} | fresh)
-    if names and not any("parameters" in cell["metadata"].get("tags", []) for cell in cells):
+    if names and not any("parameters" in (cell["metadata"].get("tags") or []) for cell in cells):
         _tag_parameters(cells, set(names))
     return {
         **content, "cells": cells,
@@ -50,20 +49,18 @@ def _tag_parameters(
 ) -> None:
     "Tag the cell that declares the parameters."
     for cell in cells:
-        try:
-            declared = {parameter.name for parameter in parse_parameters("".join(cell["source"]))}
-            if cell["cell_type"] == "code" and declared >= names:
-                cell["metadata"]["tags"] = ["parameters"]
-                return
-        except ParameterError:
-            continue
+        parsed = parse_cell("".join(cell.get("source", "")))
+        is_list = cell["cell_type"] == "code" and not parsed.refusal
+        if is_list and {parameter.name for parameter in parsed.parameters} >= names:
+            cell["metadata"]["tags"] = ["parameters"]
+            return
 
 # %% ../../nbs/reproduce/01_notebook_source.ipynb #9fee039d
 def _read_sources(
     content: Mapping[str, Any],  # a notebook
 ) -> list[str]:  # of its code cells
     "List the sources of the code cells of a notebook."
-    return ["".join(cell["source"]) for cell in content["cells"] if cell["cell_type"] == "code"]
+    return ["".join(cell.get("source", "")) for cell in content["cells"] if cell["cell_type"] == "code"]
 
 
 def _is_same(

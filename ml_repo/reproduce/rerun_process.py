@@ -148,6 +148,7 @@ def make_task(
         "left_out": left_out,
         "variables": variables,
         "threads": (record.get("machine") or {}).get("threads"),
+        "timeout_s": (record.get("limits") or {}).get("cell_s"),
         "hide": hide,
         "hidden": list(hide),
         "command": list(sys.argv),
@@ -321,6 +322,7 @@ def supervise_task() -> None:
                          quiet=task["quiet"],
                          folder=task["folder"],
                          judge=OriginCheck(task, Path(folder)),
+                         timeout_s=task["timeout_s"],
                          on_start=lambda record: tell(record=str(record)),
                          **{**task["facts"], "warnings": task["facts"]["warnings"] + doubts})
         except KeyboardInterrupt:
