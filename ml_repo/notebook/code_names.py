@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Collection, Iterator, Mapping
 
-# %% ../../nbs/notebook/04_code_names.ipynb #5fac6f55
+# %% ../../nbs/notebook/04_code_names.ipynb #a00262fa
 _MAGIC = re.compile(r"^\s*(?:[%!]|\w[\w, ]*= *[%!])|\?\s*$", re.MULTILINE)
 _OF_PYTHON = ("time", "timeit", "capture", "prun", "mprun", "memit", "pyinstrument", "debug")
 
@@ -21,9 +21,9 @@ def _read_magic(
     node: ast.stmt,  # of a cell, after IPython has translated it
 ) -> Iterator[ast.stmt]:  # statements inside of the magic
     "Read the Python code inside of magics such as `%%time` and `%timeit`."
-    for call in ast.walk(node):
-        words = [word.value for word in getattr(call, "args", []) if isinstance(word, ast.Constant)]
-        name = ast.unparse(call.func) if isinstance(call, ast.Call) else ""
+    for call in (part for part in ast.walk(node) if isinstance(part, ast.Call)):
+        words = [word.value for word in call.args if isinstance(word, ast.Constant)]
+        name = ast.unparse(call.func)
         if name.startswith("get_ipython().run_") and len(words) > 1 and words[0] in _OF_PYTHON:
             code = words[-1] if "cell" in name else re.sub(r"^(?:-\w+ ?\d* +)*", "", words[1])
             yield from (parse_cell(code) or ast.Module([], [])).body

@@ -70,7 +70,7 @@ def split_lines(
     templates = [Template(tuple(line)) for line in lines if any(isinstance(part, Hole) for part in line)]
     return [template for template in templates if template.longest]
 
-# %% ../../nbs/notebook/06_templates.ipynb #53d789b2
+# %% ../../nbs/notebook/06_templates.ipynb #fa963baa
 Evidence = Literal["measured", "result", "library", "unknown"]
 
 
@@ -89,6 +89,7 @@ class ClockUse:
         start: int,  # where something begins that looks like a time or a date
         end: int,  # where it ends
         kind: str,  # "times" or "dates"
+        words: int | None = None,  # where the words before it begin
     ) -> Evidence:  # measured, a result, printed by a library, or unknown
         "Judge whether a part of a printed text comes from a clock."
         first, last = text.rfind("\n", 0, start) + 1, text.find("\n", end)
@@ -100,8 +101,8 @@ class ClockUse:
                 return answer
         if kind in self.kinds:
             return "measured"
-        words = set(re.findall(r"[^\W\d_]{4,}", text[start:end].lower()))
-        is_own = bool(words) and words <= self.words
+        said = set(re.findall(r"[^\W\d_]{4,}", text[start if words is None else words:end].lower()))
+        is_own = bool(said) and said <= self.words
         return "library" if self.has_libraries and not is_own else "result"
 
 

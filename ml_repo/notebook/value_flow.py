@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['Labels', 'take_apart', 'read_clock_use', 'join_uses']
 
-# %% ../../nbs/notebook/07_value_flow.ipynb #4fde1518
+# %% ../../nbs/notebook/07_value_flow.ipynb #b935323b
 import ast
 import builtins
 import re
 from collections import ChainMap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from .cell_diff import Cell
 from .clocks import TIMES, find_clock, list_printed
@@ -21,7 +22,7 @@ from .templates import ClockUse, Hole, Template, split_lines
 Labels = frozenset[str]
 _NONE: Labels = frozenset()
 
-# %% ../../nbs/notebook/07_value_flow.ipynb #1592d0b8
+# %% ../../nbs/notebook/07_value_flow.ipynb #178e9667
 def _fill(
     text: str,  # such as "took %.1f s"
     values: Sequence[ast.expr],  # one for each place, or one for all
@@ -49,8 +50,8 @@ def _format(
             key = re.match(r"\w*", name)[0]
             place = count if key == "" else int(key) if key.isdigit() else len(call.args)
             count += key == ""
-            value = named.get(key) or (call.args[place] if place < len(call.args) else call)
-            parts.append((value, spec or ""))
+            given = [named[key]] if key in named else call.args[place:place + 1]
+            parts.append(((given or [*call.args, *named.values(), ast.Constant("")])[0], spec or ""))
     return parts
 
 
@@ -88,7 +89,7 @@ def take_apart(
             return _fill(text, values)
     return [(node, "")]
 
-# %% ../../nbs/notebook/07_value_flow.ipynb #6dce5fe9
+# %% ../../nbs/notebook/07_value_flow.ipynb #c0cea9f2
 @dataclass
 class _Function:
     "What is known of a function of the project."
@@ -102,7 +103,7 @@ class _Flow:
     "The labels of all names, while the code of a project is read."
 
     def __init__(self, own: Iterable[str]):  # names of the project's modules
-        self.own, self.aliases = set(own), {}
+        self.own, self.aliases = set(own), {"np": "numpy", "pd": "pandas"}  # known also where a star import brings them
         self.functions: dict[str, _Function] = {}
         self.attributes: dict[str, Labels] = {}  # by name, whatever the object
         self.anywhere: dict[str, Labels] = {}  # of global names, in all places together
@@ -314,17 +315,16 @@ class _Flow:
         for part in node.decorator_list:
             function.touches |= self.follow(part)
 
-# %% ../../nbs/notebook/07_value_flow.ipynb #ec2def97
+# %% ../../nbs/notebook/07_value_flow.ipynb #01a8040d
 _ROUNDS = 3
 
 
-def read_clock_use(
-    cells: Sequence[Cell],  # of a notebook, in their order
-    modules: Mapping[str, str] = {},  # source by name, of the project's modules that it imports
-) -> dict[int, ClockUse | None]:  # by number of the cell; None for a cell that cannot be read
-    "Find what each cell has to do with clocks."
-    trees = {cell.number: parse_cell(cell.source) for cell in cells if cell.kind == "code"}
-    parsed = [tree for source in modules.values() if (tree := parse_cell(source))]
+def _read_trees(
+    trees: Mapping[int, ast.Module | None],  # by number of the cell
+    parsed: Sequence[ast.Module],  # of modules
+    modules: Iterable[str],  # their names
+) -> dict[int, ClockUse | None]:  # by number of the cell
+    "Follow all values, several times."
     flow = _Flow(part for name in modules for part in name.split("."))
     for _ in range(_ROUNDS):
         flow.begin()
@@ -345,6 +345,29 @@ def read_clock_use(
         if trees[number] is None:
             uses[number] = None
     return uses
+
+
+@lru_cache(maxsize=8)
+def _read_sources(
+    sources: tuple[tuple[int, str], ...],  # number and code of each cell
+    modules: tuple[tuple[str, str], ...],  # name and code of each module
+) -> dict[int, ClockUse | None]:  # by number of the cell
+    "Find what cells have to do with clocks; a verdict asks several times."
+    trees = {number: parse_cell(source) for number, source in sources}
+    parsed = [tree for _, source in modules if (tree := parse_cell(source))]
+    try:
+        return _read_trees(trees, parsed, [name for name, _ in modules])
+    except RecursionError:  # code of a machine, with thousands of terms in a sum
+        return dict.fromkeys(trees)
+
+
+def read_clock_use(
+    cells: Sequence[Cell],  # of a notebook, in their order
+    modules: Mapping[str, str] = {},  # source by name, of the project's modules that it imports
+) -> dict[int, ClockUse | None]:  # by number of the cell; None for a cell that cannot be read
+    "Find what each cell has to do with clocks."
+    sources = tuple((cell.number, cell.source) for cell in cells if cell.kind == "code")
+    return _read_sources(sources, tuple(modules.items()))
 
 
 def join_uses(

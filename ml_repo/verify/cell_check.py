@@ -14,14 +14,16 @@ from datetime import datetime
 from typing import Any
 
 from ..notebook.cell_diff import Cell, align_cells
+from ..notebook.value_flow import read_clock_use
 from ..records.reader import Record
 from ..records.verdict import Verdict, find_worst
+from ..results.module_sources import read_module_sources
 from ..results.record_diff import read_notebooks
 from .image_diff import compare_drawings, compare_figures, is_figure
 from .metric_check import Item, Tolerances
 from .normalize import is_timing
-from .text_context import CLOCKS, Origin
-from .text_diff import compare_texts, drop_installing, drop_logs
+from .text_context import Origin
+from .text_diff import Aside, Comparison, compare_printed, drop_installing, drop_logs
 
 # %% ../../nbs/verify/06_cell_check.ipynb #65d89eba
 _SKIPPED = ("application/vnd.jupyter.widget-view+json",  # a random id
@@ -54,22 +56,26 @@ def _compare_shown(
     second: Any,  # output of its repetition
     tolerances: Tolerances,  # how far results may lie apart
     origins: tuple[Origin, Origin],  # of the two
-) -> tuple[Verdict, str]:
+) -> Comparison:
     "Compare two outputs of a kind."
     if first == second:
-        return "identical", ""
+        return Comparison("identical", "")
     if is_figure(kind):
         from base64 import b64decode
 
-        return compare_figures(b64decode(first), b64decode(second), tolerances.pixel_share, tolerances.pixel_step)
+        pictures = b64decode(first), b64decode(second)
+        return Comparison(*compare_figures(*pictures, tolerances.pixel_share, tolerances.pixel_step))
     texts = [value if isinstance(value, str) else json.dumps(value, indent=1, sort_keys=True)
              for value in (first, second)]
     if kind == "stderr" and (plain := [drop_logs(text) for text in texts]) != texts:
+        logged = Aside("log lines", *(text if text != rest else "" for text, rest in zip(texts, plain)))
         if plain[0] == plain[1]:
-            return "identical", "apart from log lines of libraries"
-        verdict, detail = compare_texts(*plain, tolerances.text, origins)
-        return verdict, f"{detail}; set aside: log lines of libraries"
-    return (compare_drawings if kind == "image/svg+xml" else compare_texts)(*texts, tolerances.text, origins)
+            return Comparison("identical", "apart from log lines of libraries", (logged,))
+        verdict, detail, aside = compare_printed(*plain, tolerances.text, origins)
+        return Comparison(verdict, f"{detail}; set aside: log lines of libraries", (logged, *aside))
+    if kind == "image/svg+xml":
+        return Comparison(*compare_drawings(*texts, tolerances.text, origins))
+    return compare_printed(*texts, tolerances.text, origins)
 
 # %% ../../nbs/verify/06_cell_check.ipynb #e1345ef5
 def _draws_time(
@@ -91,8 +97,10 @@ def judge_cell(
 ) -> Item | None:  # None if neither has an output
     "Judge the outputs of a cell."
     shown, repeated = _read_shown(first), _read_shown(second)
-    origins = tuple(replace(origin, is_timed=bool(CLOCKS.search(first.source))) for origin in origins)
-    verdict, detail = "identical", ""
+    if origins[0].clock_use is None:
+        use = read_clock_use([first])[first.number]
+        origins = replace(origins[0], clock_use=use), replace(origins[1], clock_use=use)
+    verdict, detail, aside = "identical", "", []
     # what a person sees comes first
     for kind in sorted(shown | repeated, key=("image/png", "text/plain").__contains__, reverse=True):
         nothing = [""] if kind in ("stdout", "stderr") else []
@@ -100,13 +108,15 @@ def judge_cell(
         if len(outputs) != len(others):
             return Item(f"cell {first.number}", "differs", f"{len(outputs)} outputs of {kind} against {len(others)}")
         for pair in zip(outputs, others):
-            judged, how = _compare_shown(kind, *pair, tolerances, origins)
+            judged, how, left = _compare_shown(kind, *pair, tolerances, origins)
+            aside += left
             if judged == "differs" and is_figure(kind) and _draws_time(f"{first.source}\n{helpers}"):
                 judged = "cannot be judged"
                 how += "; the code writes a measured time, which may be what is drawn"
             if find_worst([judged, verdict]) != verdict or (judged == verdict and not detail):
                 verdict, detail = judged, f"{kind}: {how}" if how else ""
-    return Item(f"cell {first.number}", verdict, detail) if shown or repeated else None
+    texts = tuple(dict.fromkeys(map(str, aside)))
+    return Item(f"cell {first.number}", verdict, detail, aside=texts) if shown or repeated else None
 
 # %% ../../nbs/verify/06_cell_check.ipynb #239e825b
 def find_origin(
@@ -118,7 +128,8 @@ def find_origin(
     names = [record["id"], str(record.folder.resolve()), str(record.folder)]
     names += [machine.get(key) for key in ("hostname", "system", "cpu", "cpu_flags")]
     names += [*(record.get("paths") or {}).values(), *(record.get("weights") or {}).values()]
-    return Origin(*times, tuple(name for name in names if isinstance(name, str) and len(name) > 1))
+    known = tuple(name for name in names if isinstance(name, str) and len(name) > 1)
+    return Origin(*times, known, host=machine.get("hostname") or "")
 
 # %% ../../nbs/verify/06_cell_check.ipynb #c5eeee6a
 def judge_notebook(
@@ -134,6 +145,7 @@ def judge_notebook(
         return
     definitions = {name: cell.source for cell in notebooks[0]
                    for name in re.findall(r"^(?:def|class) (\w+)", cell.source, re.MULTILINE)}
+    uses = read_clock_use(notebooks[0], read_module_sources(first))
     for cell, other in align_cells(*notebooks):
         if cell is None or other is None:
             yield Item(f"cell {(cell or other).number}", "differs", f"only in {(first if cell else second)['id']}")
@@ -142,5 +154,6 @@ def judge_notebook(
         else:
             names = re.findall(r"\w+", cell.source)
             helpers = "\n".join({definitions[name] for name in names if name in definitions})
-            if item := judge_cell(cell, other, tolerances, origins, helpers):
+            known = tuple(replace(origin, clock_use=uses[cell.number]) for origin in origins)
+            if item := judge_cell(cell, other, tolerances, known, helpers):
                 yield item

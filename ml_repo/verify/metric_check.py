@@ -58,6 +58,7 @@ class Item:
     verdict: Verdict
     detail: str  # the tolerance and the difference, or why it cannot be judged
     counts: bool = True  # towards the verdict on the run
+    aside: tuple[str, ...] = ()  # what was set aside, such as "times `3 s` against `4 s`"
 
 # %% ../../nbs/verify/04_metric_check.ipynb #35a561d2
 def judge_facts(

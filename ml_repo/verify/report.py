@@ -6,18 +6,20 @@
 __all__ = ['Judgement', 'judge_runs']
 
 # %% ../../nbs/verify/07_report.ipynb #a46c234d
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from ..core.metrics import metric_key
 from ..core.tables import Tabular
+from ..notebook.value_flow import join_uses, read_clock_use
 from ..records.reader import Record
 from ..records.verdict import EXIT_CODES, Verdict, find_worst
-from ..results.record_diff import compare_data, compare_parameters, compare_states
+from ..results.module_sources import read_module_sources
+from ..results.record_diff import compare_data, compare_parameters, compare_states, read_notebooks
 from .cell_check import find_origin, judge_notebook
 from .file_check import judge_outputs
 from .metric_check import Item, Tolerances, is_set_aside, judge_curves, judge_facts, judge_metrics
-from .text_context import tell_apart
+from .text_context import Origin, tell_apart
 from .text_diff import compare_texts
 
 # %% ../../nbs/verify/07_report.ipynb #17ff37a9
@@ -55,6 +57,24 @@ class Judgement(Tabular):
         return ("item", "verdict", ""), rows, "\n".join(caption)
 
 # %% ../../nbs/verify/07_report.ipynb #36a6e356
+def _name_writers(
+    origins: tuple[Origin, Origin],  # of two runs
+    record: Record,  # of the first run
+) -> tuple[Origin, Origin]:
+    "Tell what the code of a run has to do with clocks; any of its cells may have written a file."
+    notebooks, faults = read_notebooks(record, record)
+    use = None if faults else join_uses(read_clock_use(notebooks[0], read_module_sources(record)).values())
+    return replace(origins[0], clock_use=use), replace(origins[1], clock_use=use)
+
+
+def _list_aside(
+    item: Item,  # of a judgement
+) -> str:  # a sentence
+    "List what was set aside in an item."
+    more = f", and {len(item.aside) - 3} more" if item.aside[3:] else ""
+    return f"Set aside in {item.name}: {'; '.join(item.aside[:3])}{more}."
+
+
 def judge_runs(
     first: Record,  # of a run
     second: Record,  # of its repetition
@@ -71,8 +91,10 @@ def judge_runs(
     data = [row for row in compare_data(*without_inputs) if "note" not in row]
     items.append(judge_facts("data", data, is_known=bool(first.get("data"))))
     items += [*judge_metrics(*records, tolerances), *judge_curves(*records, tolerances)]
-    items += [*judge_outputs(*records, tolerances, origins), *judge_notebook(*records, tolerances, origins)]
+    items += [*judge_outputs(*records, tolerances, _name_writers(origins, first))]
+    items += [*judge_notebook(*records, tolerances, origins)]
     timings = sorted({metric_key(metric["split"], metric["name"]) for metric in first["metrics"] + second["metrics"]
                     if is_set_aside(metric["name"], metric.get("direction", ""))})
     notes = [f"Set aside, since they measure time: {', '.join(timings)}."] if timings else []
+    notes += [_list_aside(item) for item in items if item.aside]
     return Judgement(first["id"], second["id"], items, notes)
