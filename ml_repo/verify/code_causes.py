@@ -12,23 +12,12 @@ import re
 from ..notebook.cell_diff import Cell, align_cells, diff_cells
 from ..records.reader import Record
 from ..results.code_diff import diff_code
+from ..results.module_sources import list_modules
 from ..results.record_diff import compare_modules, compare_values, read_notebooks, read_stored
 from .cause_ranking import Cause, describe_difference, make_cause, shorten
 
 # %% ../../nbs/verify/10_code_causes.ipynb #3fd5e3fe
 LOCK_FILE = re.compile(r"docker/(?:requirements[\w-]*|uv)\.txt")  # compared as packages
-
-
-def _list_modules(
-    record: Record,  # of a run
-) -> dict[str, str] | None:  # SHA-256 by path; None if the list is not kept
-    "List the modules of the repository that a run had loaded."
-    try:
-        modules = record["code"]["modules"]
-        lines = read_stored(record, modules["sha256"]).splitlines() if modules["count"] else []
-        return {path: digest for digest, path in (line.split("  ", 1) for line in lines)}
-    except (KeyError, TypeError, OSError, ValueError):
-        return None
 
 
 def _list_read(
@@ -86,7 +75,7 @@ def _judge_file(
     "Judge whether a file can have changed a run."
     if any(path in _list_read(record) for record in records):
         return ""
-    modules = [_list_modules(record) for record in records]
+    modules = [list_modules(record) for record in records]
     if None not in modules:
         return "" if any(path in paths for paths in modules) else "neither run had loaded this file"
     hashes = [((record.get("code") or {}).get("modules") or {}).get("sha256") for record in records]
@@ -112,7 +101,7 @@ def find_code(
         is_patch = bool(patched & set(paths))
         text = _say_lines(row) + (", not committed" if is_patch else "")
         causes.append(make_cause("patch" if is_patch else "code line", text, doubts[0] if all(doubts) else ""))
-    modules = [_list_modules(record) for record in records]
+    modules = [list_modules(record) for record in records]
     if None not in modules:
         changed = [row for row in compare_values(*modules) if row["name"] not in named]
         for row in (row for row in changed if len(row) == 3):
