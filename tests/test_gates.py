@@ -14,8 +14,8 @@ from conftest import BIN, ROOT, checked, run
 from ml_repo.notebook.parameters import read_parameters
 
 LIBRARY = sorted((ROOT / "nbs").glob("*/[0-9]*.ipynb"))
-PACKAGES = ["core", "provenance", "notebook", "records", "tracking", "execution", "warm", "results", "reproduce", "verify",
-            "integrations", "study", "site", "docs", "cli", "project"]  # each imports only from those before it
+PACKAGES = ["core", "formats", "provenance", "notebook", "records", "tracking", "execution", "warm", "results", "reproduce",
+            "verify", "integrations", "study", "site", "docs", "cli", "project"]  # each imports only from those before it
 EXAMPLE_NEEDS = {"core", "provenance", "tracking", "project"}  # all that an adopter's own code builds on
 
 
