@@ -36,6 +36,7 @@ from .preflight import (RefusedRun, RunRequest, check_contract, check_output, ch
                                          list_unchecked, requires_types)
 from .supervisor import Outcome, Supervisor, catch_signals
 from ..notebook.parameters import ParametersCell
+from ..provenance.file_watch import FileWatch
 from ..provenance.gpu import check_gpu
 from ..provenance.repository import find_records_folders
 from ..records.record import OpenRecord, name_folder, open_record
@@ -124,6 +125,21 @@ class UnkeptRecord(OSError, click.ClickException):
         click.ClickException.__init__(self, message)
 
 # %% ../../nbs/execution/06_engine.ipynb #ecd61bc7
+def _join_cells(
+    job: Job,  # a run
+) -> str:  # one text
+    "Join the sources of the code cells, which name files."
+    return "\n".join(cell.get("source", "") for cell in job.nb.cells if cell.cell_type == "code")
+
+
+def _make_watch(
+    job: Job,  # a run
+) -> FileWatch:  # not started
+    "Make the watch of the files that a run opens; those of the supervisor itself are left out."
+    own = [*find_records_folders(job.root), job.record.folder.parent, *job.transcript.paths]
+    return FileWatch(job.root, Path.cwd(), _join_cells(job), own)
+
+
 def _has_values(
     nb: nbformat.NotebookNode,  # executed
 ) -> bool:  # False when the run ended before its parameters had their values
@@ -143,7 +159,7 @@ def _close(
     answer = dict(outcome.answer)
     if not _has_values(job.nb):
         answer.pop("parameters", None)
-    facts = gather_results(job.root, record.folder, answer, record.facts, sys.prefix)
+    facts = gather_results(job.root, record.folder, answer, record.facts, sys.prefix, outcome.watched, _join_cells(job))
     facts["warnings"] += [warning for warning in outcome.warnings if warning not in facts["warnings"]]
     facts["kernel"] |= outcome.kernel
     durations = [cell.metadata.get("papermill", {}).get("duration") for cell in job.nb.cells]
@@ -227,9 +243,11 @@ def _run_other(
     engine: str,  # name, as registered with papermill
     kernel_name: str,  # of the kernel
     options: dict[str, Any],  # of papermill
+    watch: FileWatch,  # of the files, started
 ) -> Outcome:
     "Let another engine of papermill execute, and derive the outcome from its result."
     job.gather()
+    watch.arm(os.getpid())  # the kernel will be its child
     try:
         execute = papermill_engines.get_engine(engine).execute_notebook
         job.nb = execute(job.nb, kernel_name, output_path=str(job.transcript.paths[0]), **options)
@@ -275,7 +293,8 @@ def _run_here(
     client = KernelClient(manager, is_python, on_output, job.transcript.reopen, warm, job.request.processors,
                           **timeouts, **client_options)
     names = job.names if is_python else []
-    supervisor = Supervisor(client, job.transcript, log, job.record.folder, names, job.gather, require_gpu)
+    supervisor = Supervisor(client, job.transcript, log, job.record.folder, names, job.gather, require_gpu,
+                            _make_watch(job))
     if job.request.judge is not None:
         supervisor.judge = lambda: job.request.judge.look(job.record.folder)
     return supervisor.run(stopped)
@@ -390,7 +409,10 @@ def execute_recorded(
         options |= {"log_output": log_output}
         if engine:
             options |= {"input_path": input_path, "progress_bar": progress_bar}
-            outcome = _run_other(job, engine, kernel_name, options)
+            watch = _make_watch(job)
+            watch.start()
+            outcome = _run_other(job, engine, kernel_name, options, watch)
+            outcome.watched = watch.stop()
         else:
             manager.notebook_start()
             outcome = _run_here(job, manager, is_python, {"kernel_name": kernel_name, **options}, stopped, require_gpu)

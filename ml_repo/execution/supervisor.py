@@ -25,8 +25,10 @@ from .kernel import KernelClient, ask, describe_death
 from .output_writer import Log, Transcript
 from .resource_usage import UsageMeter
 from ..notebook.introspection import ask_gpu, ask_kernel, watch_files
+from ..provenance.file_watch import FileWatch, Watched
 from ..provenance.gpu import NoGPU
 from ..provenance.machine import read_gpus
+from ..records.snapshot import SHARED_NOTES
 from ..tracking.run import RUN_VARIABLE
 
 # %% ../../nbs/execution/04_supervisor.ipynb #3eaee50a
@@ -42,6 +44,7 @@ class Outcome:
     warnings: list[str] = field(default_factory=list)  # sentences for the record
     asked: dict[str, Any] | None = None  # cause from the judge that ended the run
     kernel: dict[str, Any] = field(default_factory=dict)  # `warm`, where a warm kernel was requested
+    watched: Watched | None = None  # the files that were seen from outside of the kernel; None where nobody watched
 
 # %% ../../nbs/execution/04_supervisor.ipynb #fa9b8159
 @contextmanager
@@ -106,10 +109,11 @@ class Supervisor:
         names: list[str],  # of the parameters, whose values are read at the end
         prepare: Callable[[], None] = lambda: None,  # done in a thread while the kernel starts, before the first cell
         require_gpu: bool = False,  # end before the first cell where the kernel can use no GPU
+        watch: FileWatch | None = None,  # of the files; not started
     ):
         self.client, self.manager, self.transcript, self.log = client, client.nb_man, transcript, log
         self.folder, self.names, self.prepare, self.require_gpu = folder, names, prepare, require_gpu
-        self.outcome, self.index, self.meter = Outcome(), None, None
+        self.outcome, self.index, self.meter, self.watch = Outcome(), None, None, watch
         self._loop, self._stopping, self._was_running = None, None, False
         self.judge: Callable[[], dict[str, Any] | None] | None = None  # a cause from it ends the run
 
@@ -139,6 +143,7 @@ class Supervisor:
             finally:
                 watch.cancel()
                 await self.client.stop()
+                self._stop_watch()
 
     def stop(
         self,
@@ -185,14 +190,23 @@ class Supervisor:
             self.outcome.asked = cause
             self.stop(signal.SIGINT)
 
+    def _stop_watch(self) -> None:
+        "Look at the files again, now that the kernel has closed them; a failure does not end the run."
+        if self.watch is not None:
+            try:
+                self.outcome.watched = self.watch.stop()
+            except Exception as error:
+                self.outcome.warnings.append(f"The files could not be watched to the end: {error!r}.")
+
     async def _start(self) -> None:
         "Start the kernel, and gather the facts of the record meanwhile."
-        client = self.client
-        facts = asyncio.get_running_loop().run_in_executor(None, self.prepare)
+        client, loop = self.client, asyncio.get_running_loop()
+        tasks = [self.prepare] + ([self.watch.start] if self.watch is not None else [])
+        facts = [loop.run_in_executor(None, task) for task in tasks]
         try:
             await client.start(**{RUN_VARIABLE: str(self.folder)})
         finally:
-            problems = await asyncio.gather(facts, return_exceptions=True)
+            problems = await asyncio.gather(*facts, return_exceptions=True)
             self.outcome.warnings += [
                 f"The facts of the start could not be gathered: {problem!r}." for problem in problems if problem
             ]
@@ -204,7 +218,9 @@ class Supervisor:
             self.meter = UsageMeter(client.process.pid, self.folder / "usage.jsonl")
             self.meter.sample()
         if client.is_python:
-            await ask(client, watch_files())
+            await ask(client, watch_files(self.folder / SHARED_NOTES))
+        if self.watch is not None:
+            self.watch.arm(getattr(client.process, "pid", None))
         if self.require_gpu:
             await self._require_gpu()
 

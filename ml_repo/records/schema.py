@@ -80,6 +80,7 @@ _FILE = _object(
     path=_text("from the record, or from the repository"),
     size_bytes=_whole("bytes", 0),
     sha256={**_HASH, "type": ["string", "null"]},
+    is_certain={"const": False, "description": "perhaps another program opened it while the run went on"},
 )
 _FILES = _object(
     "files that the run wrote or read", ["files"],
@@ -258,7 +259,12 @@ _EVIDENCE = {
     "code": _CODE,
     "packages": _PACKAGES,
     "outputs": _FILES,
-    "inputs": _FILES,
+    "inputs": _FILES | {"description": "files that the run read; a path that ends in a slash is a folder that it listed"},
+    "watched": _object(
+        "how completely the files are known", ["by", "gaps"],
+        by=_list({"type": "string"}, "the means: audit hook, notifications, snapshots"),
+        gaps=_list({"type": "string"}, "sentences on what could not be watched; empty where nothing was left out"),
+    ),
     "library_files": _FILES | {
         "description": "files that libraries keep for themselves, which are no results: written in their folders, "
                        "or caches; named from the folder, as in ~/.keras/keras.json"

@@ -21,9 +21,10 @@ from ..core.metrics import summarize_metrics
 from ..core.redaction import Redactor
 from ..notebook.introspection import ask_kernel, watch_files
 from ..notebook.parameters import read_parameters
+from ..provenance.file_watch import FileWatch
 from ..provenance.repository import find_records_folders, find_repository
 from ..records.record import OpenRecord, name_folder, open_record
-from ..records.snapshot import gather_facts, gather_results
+from ..records.snapshot import SHARED_NOTES, gather_facts, gather_results
 
 # %% ../../nbs/tracking/00_interactive.ipynb #de3da68f
 def find_notebook() -> Path | None:  # None without a notebook file, as in a console
@@ -112,8 +113,10 @@ def _read_values(
 class _Follower:
     "Keeps an interactive record in step with what IPython runs."
 
-    def __init__(self, record: OpenRecord, shell: Any, redactor: Any, notebook: Path | None, root: Path, since: int):
+    def __init__(self, record: OpenRecord, shell: Any, redactor: Any, notebook: Path | None, root: Path, since: int,
+                 watch: FileWatch):
         self.record, self.shell, self.redactor, self.notebook, self.root = record, shell, redactor, notebook, root
+        self.watch = watch
         ids = {"".join(cell["source"]): cell.get("id", "") for cell in _code_cells(notebook)}
         sources = shell.user_ns["In"]
         earlier = range(since, min(shell.execution_count, len(sources) - 1))  # cells that ran before start_run
@@ -165,7 +168,8 @@ class _Follower:
             answer = json.loads(eval(ask_kernel(parameters), self.shell.user_ns))
         except Exception:
             answer = {}
-        facts = gather_results(self.root, record.folder, answer, record.facts, sys.prefix)
+        source = "\n".join(execution["source"] for execution in self.ran)
+        facts = gather_results(self.root, record.folder, answer, record.facts, sys.prefix, self.watch.stop(), source)
         facts |= {"parameters": parameters, "warnings": [*facts["warnings"], *order]}
         record.close("failed" if error else "completed", **self.redactor.redact_tree({"cause": cause} | facts),
                      redacted=dict(self.redactor.counts))
@@ -203,8 +207,11 @@ def open_interactive(
     labels = redactor.redact_tree(({"experiment": experiment} if experiment else {}) | {"note": note})
     record = open_record(find_records_folders(root)[0], name, **labels, launched_by="interactive",
                          source_sha256=hash_source(_code_cells(notebook)), folder=name_folder(root))
+    watch = FileWatch(root, Path.cwd(), skipped=[*find_records_folders(root), record.folder.parent, path])
+    watch.start()
     record.facts |= gather_facts(root, record.folder, redactor)
-    eval(watch_files())
+    eval(watch_files(record.folder / SHARED_NOTES))
+    watch.arm(os.getpid())
     shell.display_pub.store_display_history = True  # figures too; Jupyter's kernel leaves them out otherwise
-    _followers.append(_Follower(record, shell, redactor, notebook, root, since))
+    _followers.append(_Follower(record, shell, redactor, notebook, root, since, watch))
     return record.folder
