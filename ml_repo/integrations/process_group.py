@@ -25,16 +25,22 @@ def has_living(
 
     try:
         os.killpg(group, 0)
-        for name in filter(str.isdigit, os.listdir("/proc")):
-            with open(f"/proc/{name}/stat") as file:
-                fields = file.read().rpartition(")")[2].split()
-            if fields[2] == str(group) and fields[0] != "Z":
-                return True
-        return False
+        names = [name for name in os.listdir("/proc") if name.isdigit()]
     except ProcessLookupError:
         return False
     except OSError:
         return True
+    for name in names:
+        try:
+            with open(f"/proc/{name}/stat") as file:
+                fields = file.read().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # this process has ended meanwhile
+        except OSError:
+            return True
+        if fields[2] == str(group) and fields[0] != "Z":
+            return True
+    return False
 
 # %% ../../nbs/integrations/11_process_group.ipynb #522f8d01
 def end_with_parent() -> None:
