@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from .text_context import STAMPS, Origin, find_zones, is_now
+from ..notebook.library_ids import find_drawn
+from .text_context import NUMBER, STAMPS, Origin, find_zones, is_now, read_span
 
 # %% ../../nbs/verify/01_normalize.ipynb #80f66acc
 # Repetitions are bounded, since each pattern is tried at each letter of a text.
-_NUMBER = r"\d[\d,]{0,20}(?:\.\d{1,20})?(?:e[-+]?\d{1,3})?"
 _UNIT = r"(?:ns|[uµμ]s|ms|s|secs?|seconds?|mins?|minutes?|hrs?|hours?)"
-_SPAN = (rf"(?:\d{{1,9}} ?(?:days?|d|hours?|hr?|minutes?|mins?|m),? )*{_NUMBER} ?{_UNIT}\b(?!\s+(?:of|long|old)\b)"
+_SPAN = (rf"(?:\d{{1,9}} ?(?:days?|d|hours?|hr?|minutes?|mins?|m),? )*{NUMBER} ?{_UNIT}\b(?!\s+(?:of|long|old)\b)"
          r"|\d+ ?h ?\d+ ?m(?:in)?\b|\d+ ?m(?:in)? ?\d+ ?s\b|(?:\d+ days?,? )?\d+:\d\d:\d\d(?:\.\d+)?")
 _EACH = (r"(?:its?|iter(?:ation)?s?|steps?|batch(?:es)?|samples?|examples?|images?|epochs?|rows?|items?|records?"
          r"|tokens?|files?|loops?|calls?|fits?|tasks?|[kMGT]?i?B|[kMG]?bytes)")
@@ -77,18 +77,18 @@ _TOOLS = (
           r"━{3,}(?= +[\d.]+/[\d.]+ [kMG]?i?B)",
           "   ━━━━━━━━ 1.2/3.4 MB", "   ‹progress› 1.2/3.4 MB", "   ━━━━━━━━"),
     Noise("%timeit", "times",
-          rf"{_NUMBER} ?[nuµμm]?s ± {_NUMBER} ?[nuµμm]?s per loop "
+          rf"{NUMBER} ?[nuµμm]?s ± {NUMBER} ?[nuµμm]?s per loop "
           r"\(mean ± std\. dev\. of [\d,]{1,20} runs?, [\d,]{1,20} loops? each\)",
           "1.2 ms ± 30.1 µs per loop (mean ± std. dev. of 7 runs, 1,000 loops each)",
           "‹times›", "1.2 ± 0.1 (mean ± std. dev. of 7 runs)"),
     Noise("%timeit of older versions", "times",
-          rf"[\d,]{{1,20}} loops?, best of \d{{1,9}}: {_NUMBER} ?[nuµμm]?s per loop",
+          rf"[\d,]{{1,20}} loops?, best of \d{{1,9}}: {NUMBER} ?[nuµμm]?s per loop",
           "1000 loops, best of 3: 226 µs per loop", "‹times›", "1000 loops, best of 3: 0.97"),
     Noise("time of a shell", "times",
           r"(?P<keep>^(?:real|user|sys)[ \t]+)\d{1,9}m ?[\d.]{1,20}s\b",
           "real\t0m0.214s", "real\t‹times›", "real 3 m"),
     Noise("a span in two units, of joblib", "times",
-          rf"{_NUMBER} ?s, {_NUMBER} ?min\b",
+          rf"{NUMBER} ?s, {NUMBER} ?min\b",
           "ward_tree - 0.1s, 0.0min", "ward_tree - ‹times›", "0.1 m, 0.0 min"),
     Noise("%time", "times",
           r"(?P<keep>^ *(?:CPU times|Wall time|Compiler|Compiler time|Parser) *: ).*$",
@@ -141,8 +141,8 @@ _PROCESSES = (
 _ALWAYS = (
     *_TOOLS, *_PROCESSES,
     Noise("rate", "times",
-          rf"{_NUMBER} ?(?:{_EACH})/s(?:ec(?:ond)?)?\b|{_NUMBER} ?{_UNIT}/{_EACH}\b"
-          rf"|{_NUMBER} {_EACH} (?:per|a) sec(?:ond)?\b",
+          rf"{NUMBER} ?(?:{_EACH})/s(?:ec(?:ond)?)?\b|{NUMBER} ?{_UNIT}/{_EACH}\b"
+          rf"|{NUMBER} {_EACH} (?:per|a) sec(?:ond)?\b",
           "12 ms/step, 1,300 images per second", "‹times›, ‹times›", "3 images/class"),
     Noise("time that is left", "times",
           r"(?P<keep>\beta[ :]+)-?\d+(?::\d+)+\b",
@@ -160,10 +160,10 @@ _SPANS = (
     Noise("number with the name of a time", "times",
           rf"(?P<keep>\b\w{{0,40}}?(?:duration|elapsed|runtime|(?:\b|_){_WORK}_time"
           r"|(?:\b|_)(?:processor|wall|cpu)(?=_))(?:_s|_ms|_seconds|_sec)?\b[\"']?[ \t]*[:=│|]?[ \t]*)"
-          rf"(?P<span>{_NUMBER})\b(?![\w.%])",
+          rf"(?P<span>{NUMBER})\b(?![\w.%])",
           "fit_duration_s = 3.5", "fit_duration_s = ‹times›", "duration = 3.5%", re.IGNORECASE),
     Noise("number behind the word time", "times",
-          rf"(?P<keep>\b(?:time|seconds)\b(?: \(\w+\))?[\"']?[ \t]*[:=][ \t]*)(?P<span>{_NUMBER})(?![\w.%/:]| ?[a-z])",
+          rf"(?P<keep>\b(?:time|seconds)\b(?: \(\w+\))?[\"']?[ \t]*[:=][ \t]*)(?P<span>{NUMBER})(?![\w.%/:]| ?[a-z])",
           "time: 3.5", "time: ‹times›", "time: 12:30", re.IGNORECASE, is_sure=False),
     Noise("span alone", "times",
           rf"(?P<keep>(?<![\w.:/-]))(?P<span>{_SPAN})(?![\w:/])",
@@ -187,22 +187,6 @@ _SUBJECTS = re.compile(
     r"|half-life|tau|survival|simulat\w+|dose|age|reaction|sampl\w+|accuracy|acc|loss|score|f1|auc|error|mae|mse|rmse"
     r"|r2|precision|recall|mean|median|predicted)\b[^\n]*$", re.IGNORECASE)  # before a duration that is a result
 _SLOWEST = re.compile(r"^The slowest run took .*longer than the fastest\..*\n", re.MULTILINE)  # printed by %timeit
-
-# %% ../../nbs/verify/01_normalize.ipynb #ba73bf67
-_SCALE = {"n": 1e-9, "u": 1e-6, "µ": 1e-6, "μ": 1e-6, "ms": 1e-3, "mi": 60, "m": 60, "h": 3600, "d": 86400, "s": 1}
-
-
-def _read_span(
-    text: str,  # such as "1min 3s" or "0:00:03.1"
-) -> float:  # seconds
-    "Read a printed duration; a number without unit counts as seconds."
-    if clock := re.search(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", text):
-        return int(clock[1]) * 3600 + int(clock[2]) * 60 + float(clock[3])
-    total = 0.0
-    for number, unit in re.findall(rf"({_NUMBER}) ?([a-zµμ]*)", text, re.IGNORECASE):
-        unit = unit.lower()
-        total += float(number.replace(",", "")) * (_SCALE.get(unit[:2]) or _SCALE.get(unit[:1], 1))
-    return total
 
 # %% ../../nbs/verify/01_normalize.ipynb #09cc485b
 class Taken(NamedTuple):
@@ -260,7 +244,7 @@ class MaskedText:
         "Mask a duration, unless it exceeds that of the run, or the code or the words before it make it a result."
         evidence = self.origin.judge(match.string, *match.span("span"), "times", match.start())
         before = match.string[match.string.rfind("\n", 0, match.start()) + 1:match.start()]
-        span_s, run_s = _read_span(match["span"]), self.origin.duration_s
+        span_s, run_s = read_span(match["span"]), self.origin.duration_s
         if is_sure and span_s > run_s * 64 + 1 or not is_sure and (
                 span_s > run_s + 1 or _SUBJECTS.search(before + match["keep"])) or evidence == "result":
             return match[0]
@@ -336,6 +320,9 @@ def mask_noise(
     for name in sorted(filter(None, origin.names), key=len, reverse=True):
         pattern = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)")
         take(pattern, lambda match: masked.mark("names of the run", match, match[0]))
+    for drawn, _ in find_drawn(masked.text) if "<" in text or "{" in text else ():
+        edge = "" if len(drawn) >= 32 else r"(?![^\W_])"
+        take(re.compile(rf"{re.escape(drawn)}{edge}"), lambda match: masked.mark("identifiers", match, match[0]))
     for noise in _ALWAYS:
         masked.take(noise)
     take(_KEY, lambda match: _mask_key(masked, match))
@@ -370,7 +357,7 @@ def mask_columns(
         elif not line.strip():
             ends = []
         for end in ends if not is_header else []:
-            if number := re.search(rf"(?<![\w.])(?:{_NUMBER}|NaN)$", line[:end]):
+            if number := re.search(rf"(?<![\w.])(?:{NUMBER}|NaN)$", line[:end]):
                 if end == len(line) or line[end:end + 1] == " ":
                     lines[row] = line = f"{line[:number.start()]}{'⧗' * (end - number.start())}{line[end:]}"
     return re.sub("[ ]*⧗+", "\ue000times\ue001", "\n".join(lines))
@@ -396,7 +383,7 @@ def mask_rows(
 
             def mask_cell(cell: re.Match) -> str:
                 is_timed = next(columns) in timed or is_row
-                is_number = is_timed and re.fullmatch(rf"\s*(?:{_NUMBER}|NaN)\s*", cell[2])
+                is_number = is_timed and re.fullmatch(rf"\s*(?:{NUMBER}|NaN)\s*", cell[2])
                 return f"{cell[1]}\ue000times\ue001{cell[3]}" if is_number else cell[0]
 
             return re.sub(r"(<t[hd][^>]*>)(.*?)(</t[hd]>)", mask_cell, row[0], flags=re.DOTALL)
