@@ -156,7 +156,7 @@ class Record(Tabular, dict):
     """The fields of a `record.json`: a plain dictionary with the `folder` that it was read from.
 
     Its log and its executed notebook are read at the first access and kept, so functions pass a record on rather than
-    its folder."""
+    its folder. `project` is set by who ran it in a folder of its own, such as a checkout."""
 
     def __init__(
         self,
@@ -165,6 +165,7 @@ class Record(Tabular, dict):
     ):
         super().__init__(fields)
         self.folder = folder
+        self.project: Path | None = None  # that relative paths start from; None for the project around the record
 
     @cached_property
     def logged(self) -> list[dict[str, Any]]:  # in the order of logging

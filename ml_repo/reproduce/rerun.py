@@ -187,6 +187,7 @@ def rerun_run(
         ending = f"The process of the rerun ended with {answers['exit']} before its record began."
         raise ValueError(answers.get("problem") or f"{ending} {answers['words'] or ''}")
     new = read_record(answers["record"])
+    new.project = checkout.project
     if answers.get("stopped") or new["state"] == "interrupted":
         raise KeyboardInterrupt
     return new

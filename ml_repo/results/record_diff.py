@@ -5,19 +5,23 @@
 # %% auto #0
 __all__ = ['Rows', 'MACHINE', 'compare_values', 'read_stored', 'compare_states', 'read_notebooks', 'compare_parameters',
            'compare_modules', 'compare_metrics', 'compare_packages', 'compare_machines', 'tells_library_files',
-           'read_files', 'read_library_files', 'compare_data', 'compare_outputs']
+           'read_files', 'read_library_files', 'compare_data', 'find_output', 'compare_outputs']
 
 # %% ../../nbs/results/07_record_diff.ipynb #00f8f1bd
 import json
 import math
 import tempfile
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from ..core.content_store import read_text
+from ..core.hashing import hash_file
 from ..core.metrics import find_direction, metric_key
 from ..notebook.cell_diff import Cell, read_cells
+from ..formats.file_formats import compare_contents, guess_format, plain_name
 from ..provenance.library_files import is_cache, name_recorded
+from ..provenance.repository import find_repository
 from ..records.reader import Record
 from .run_summary import used_value
 
@@ -316,7 +320,54 @@ def compare_data(
     return compare_values(*fingerprints) + _compare_files(first, second, "inputs")
 
 # %% ../../nbs/results/07_record_diff.ipynb #4eb0677d
-_DATED = (".keras", ".h5", ".hdf5", ".zip", ".gz", ".tgz", ".pdf", ".svg")  # formats that contain dates
+def find_output(
+    record: Record,  # of a run
+    path: str,  # of an output, as the record names it
+    recorded: Any,  # SHA-256, or the size of a large file, as `read_files` gives it
+) -> Path | None:  # None where the file is gone or was changed since
+    "Find a file as a run wrote it: in its record, or in its project."
+    for folder in (record.folder, record.project or find_repository(record.folder.resolve().parent)):
+        file = folder / path
+        try:
+            if file.is_file() and recorded in (f"{file.stat().st_size} bytes", hash_file(file)):
+                return file
+        except OSError:
+            continue
+    return None
+
+
+def _pair_names(
+    rows: Rows,  # files that differ, or that only one run has
+) -> Iterator[tuple[dict[str, Any], str, str]]:  # row, and the path in each run; empty for a file of one run
+    "Pair files whose names are drawn anew."
+    singles = {side: {plain_name(row["name"]): row for row in rows if len(row) == 2 and side in row}
+               for side in ("first", "second")}
+    for row in rows:
+        plain = plain_name(row.get("name", ""))
+        if "note" in row or len(row) == 3:
+            yield row, row.get("name", ""), row.get("name", "")
+        elif plain in singles["first"] and plain in singles["second"]:
+            pair = singles["first"][plain], singles["second"][plain]
+            if row is pair[0]:
+                yield pair[1] | row, row["name"], pair[1]["name"]
+        else:
+            yield row, "", ""
+
+
+def _has_other_content(
+    row: dict[str, Any],  # of a file that both runs wrote
+    records: tuple[Record, Record],  # of the two runs
+    paths: tuple[str, str],  # of the file
+) -> bool | None:  # None where it cannot be told
+    "Compare a file of two runs by its content, or tell by its format whether other bytes are another file."
+    files = [find_output(record, path, row[side]) for record, path, side in zip(records, paths, ("first", "second"))]
+    try:
+        if all(files):
+            return not compare_contents(*files)[0]
+    except Exception:  # readers raise many classes for damaged files
+        return True
+    form = guess_format(paths[0])
+    return None if form.set_aside and not form.is_stable else True
 
 
 def compare_outputs(
@@ -327,9 +378,15 @@ def compare_outputs(
     weights, other_weights = ({f"weights of {name}": digest for name, digest in (record.get("weights") or {}).items()}
                               for record in (first, second))
     rows = compare_values(weights, other_weights)
-    for row in _compare_files(first, second, "outputs"):
-        is_dated = "note" not in row and ("tfevents" in row["name"] or len(row) == 3 and row["name"].endswith(_DATED))
-        rows += [] if is_dated else [row]
+    unknown = []
+    for row, *paths in _pair_names(_compare_files(first, second, "outputs")):
+        is_other = "note" in row or not all(paths) or _has_other_content(row, (first, second), paths)
+        rows += [row] if is_other else []
+        unknown += [row["name"]] if is_other is None else []
+    if unknown and not (weights and weights == other_weights):
+        more = f" and {len(unknown) - 5} more" if unknown[5:] else ""
+        rows.append({"note": f"Not compared, since a file is gone and its format holds dates: "
+                             f"{', '.join(unknown[:5])}{more}."})
     if weights and weights == other_weights and all(len(digest) == 64 for digest in weights.values()):
         rows.append({"note": "The weights are the same bits."})
     return rows

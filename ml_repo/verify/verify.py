@@ -262,6 +262,7 @@ def verify_run(
                                  anyway=anyway,
                                  quiet=quiet,
                                  launched_by="verify",
+                                 keep=folder / "files",  # until all files are compared
                                  records=folder / "records",
                                  repository=repository)
         except (ValueError, OSError) as error:
