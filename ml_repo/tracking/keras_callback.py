@@ -6,10 +6,12 @@
 __all__ = ['RecordMetrics', 'log_tensorboard']
 
 # %% ../../nbs/tracking/02_keras_callback.ipynb #4fd5498f
+import warnings
 from typing import Any
 
 import keras
 
+from ..core.metrics import spread_values
 from .run import Run, start_run
 
 # %% ../../nbs/tracking/02_keras_callback.ipynb #7a2404b9
@@ -23,13 +25,13 @@ class RecordMetrics(keras.callbacks.Callback):
     ):
         super().__init__()
         self.run, self.every, self.step = run or start_run(), every, 0
+        self._refused: set[str] = set()  # names of metrics that are no numbers
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         "Log a training step, if steps are to be logged."
         self.step += 1
         if self.every and self.step % self.every == 0:
-            values = {f"batch_{name}": value for name, value in (logs or {}).items()}
-            self.run.log(step=self.step, split="train", **values)
+            self._log(self.step, "train", {f"batch_{name}": value for name, value in (logs or {}).items()})
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         "Log an epoch."
@@ -37,8 +39,20 @@ class RecordMetrics(keras.callbacks.Callback):
         for name, value in (logs or {}).items():
             splits["validation" if name.startswith("val_") else "train"][name.removeprefix("val_")] = value
         for split, values in splits.items():
-            if values:
-                self.run.log(step=epoch + 1, split=split, **values)
+            self._log(epoch + 1, split, values)
+
+    def _log(self, step: int, split: str, values: dict[str, Any]) -> None:
+        "Log what is a number; anything else is named once, and does not end a training of hours."
+        numbers: dict[str, float] = {}
+        for name, value in values.items():
+            try:
+                numbers |= spread_values(name, value)
+            except (TypeError, ValueError) as error:
+                if name not in self._refused:
+                    warnings.warn(f"{error}. It is not recorded; the other metrics are.")
+                self._refused.add(name)
+        if numbers:
+            self.run.log(step=step, split=split, **numbers)
 
 # %% ../../nbs/tracking/02_keras_callback.ipynb #798067e9
 def log_tensorboard(

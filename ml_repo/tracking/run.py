@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.files import LineFile
-from ..core.metrics import Metric
+from ..core.metrics import Metric, read_number, spread_values
 
 # %% ../../nbs/tracking/01_run.ipynb #f5e74f81
 RUN_VARIABLE = "ML_REPO_RUN"  # how the engine tells the kernel where the record is
@@ -45,12 +45,32 @@ class _PatientLines:
             self.waiting.append(line)
 
 # %% ../../nbs/tracking/01_run.ipynb #bea04aef
-def _number(
-    value: Any,  # a Python, NumPy or tensor number
-) -> float | str:  # a text where it is not finite, which JSON could not keep
-    "Make `value` a number that JSON knows."
-    value = value if type(value) is float else float(value)
-    return value if value - value == 0 else str(value)
+def _list_numbers(
+    name: str,  # of a metric
+    value: Any,  # a number, or an array or a dictionary of numbers
+) -> dict[str, float | str]:  # by name; a text where one is not finite, which JSON could not keep
+    "Make a metric numbers that JSON knows. Raises `TypeError` or `ValueError` that names it."
+    if type(value) is float:
+        return {name: value if value - value == 0 else str(value)}
+    try:
+        numbers = {key: float(number) for key, number in spread_values(name, value).items()}
+    except (TypeError, ValueError, OverflowError) as error:
+        advice = "Log a boolean as 0 or 1, and keep texts as parameters or in the note."
+        raise type(error)(f"A metric is a number. {error}. {advice}") from None
+    return {key: number if number - number == 0 else str(number) for key, number in numbers.items()}
+
+
+def _read_step(
+    step: Any,  # a number
+) -> int | float:  # whole where it can be
+    "Read a step. Raises `TypeError` for what is no number, and `ValueError` for nan and infinite."
+    try:
+        number = read_number(step)
+    except TypeError as error:
+        raise TypeError(f"A step is a number, such as the epoch or 0.25 of it, but {error}.") from None
+    if number - number != 0:
+        raise ValueError(f"A step is a finite number, but this one is {number}.")
+    return int(number) if number == int(number) else number
 
 # %% ../../nbs/tracking/01_run.ipynb #b2c2b24f
 def _inside(
@@ -81,34 +101,33 @@ class Run:
 
     def log(
         self,
-        step: int | None = None,  # of the training, or the epoch; from 0 or 1, as you count
+        step: float | None = None,  # of the training, or the epoch; from 0 or 1, as you count; 0.25 is kept as well
         split: str = "",  # what was measured: "train", "validation", "test"
         direction: str = "",  # which way is better: "higher", "lower"
-        **values: float,  # metrics by name; nan and infinite are kept and flagged
+        **values: Any,  # metrics by name; nan and infinite are kept and flagged; an array has a value a class
     ) -> None:
         """Append metrics to the record.
 
-        Raises `TypeError` or `ValueError` for a value that is no number, and `ValueError` for another direction."""
+        Raises `TypeError` for a value or a step that is no number, and `ValueError` for another direction. Nothing is
+        logged then."""
         if direction not in ("", "higher", "lower"):
             raise ValueError(f"direction is {direction!r}. It says which way is better: \"higher\" or \"lower\".")
         line: dict[str, Any] = {"time_s": round(time.time() - self._started, 3)}
         if step is not None:
-            line["step"] = int(step)
+            line["step"] = _read_step(step)
         if split:
             line["split"] = split
         if direction:
             line["direction"] = direction
-        try:
-            line["values"] = {name: _number(value) for name, value in values.items()}
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"A metric is a number, but one of {values} is not: {error}. "
-                              "Keep texts as parameters or in the note.") from None
+        line["values"] = {}
+        for name, value in values.items():
+            line["values"] |= _list_numbers(name, value)
         self._lines.append(line)
 
     def log_metrics(
         self,
         metrics: Iterable[Metric],  # such as `evaluate_model` returns
-        step: int | None = None,  # of the training
+        step: float | None = None,  # of the training
     ) -> None:
         "Append metrics with their own split and direction."
         for metric in metrics:
