@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['KEY_LIMIT', 'PARAMETER_LIMIT', 'TAG_LIMIT', 'Point', 'STATUSES', 'FIGURES', 'FILE_LIMIT', 'clean_key', 'cut_text',
-           'list_mlflow_parameters', 'to_ms', 'list_points', 'list_usage', 'shorten_id', 'list_tags', 'name_study',
-           'find_status', 'list_datasets', 'list_mlflow_files', 'make_digest']
+           'list_mlflow_parameters', 'to_ms', 'list_points', 'describe_steps', 'list_usage', 'shorten_id', 'list_tags',
+           'name_study', 'find_status', 'list_datasets', 'list_mlflow_files', 'make_digest']
 
 # %% ../../nbs/integrations/00_mlflow_mapping.ipynb #5f3232b8
 import hashlib
@@ -20,7 +20,7 @@ from typing import Any
 
 from ..core.content_store import read_text
 from ..core.files import dump_json
-from ..core.metrics import list_values, metric_key
+from ..core.metrics import Place, list_values, metric_key, place_step
 from ..records.verdict import read_verdict
 
 # %% ../../nbs/integrations/00_mlflow_mapping.ipynb #c255f8b7
@@ -87,15 +87,28 @@ def _find_moment(
 def list_points(
     lines: Iterable[dict[str, Any]],  # of metrics.jsonl
     started: str,  # start of the run, UTC
-    steps: dict[str, int],  # last step by metric; updated in place
+    places: dict[str, tuple[Place, int]],  # place and time of the last point by metric; updated in place
 ) -> Iterator[Point]:  # one for each value
-    "Convert the metrics of a run to points of MLflow."
+    "Convert the metrics of a run to points of MLflow, in whole steps that grow in the order of logging."
     start = to_ms(started)
     for line, name, value in list_values(lines):
-        key = clean_key(metric_key(line.get("split", ""), name))
-        step = line["step"] if line.get("step") is not None else steps.get(key, 0)
-        steps[key] = max(step, steps.get(key, step))
-        yield key, value, _find_moment(start, line.get("time_s", 0)), max(-2**63, min(step, 2**63 - 1))
+        key, moment = clean_key(metric_key(line.get("split", ""), name)), _find_moment(start, line.get("time_s", 0))
+        before, earlier = places.get(key, (None, None))
+        step = line["step"] if line.get("step") is not None else before.given if before else 0
+        place = place_step(step, before)
+        if before and place.whole == before.whole:
+            moment = max(moment, earlier + 1)  # of two points at one step, MLflow takes the later one as the last
+        places[key] = place, moment
+        yield key, value, moment, max(-2**63, min(place.whole, 2**63 - 1))
+
+# %% ../../nbs/integrations/00_mlflow_mapping.ipynb #d785627a
+def describe_steps(
+    places: Mapping[str, tuple[Place, int]],  # from `list_points`
+) -> str:  # empty where all steps are as given
+    "Name the metrics whose steps differ from those of the run."
+    moved = sorted(key for key, (place, _) in places.items() if place.is_moved)
+    names = ", ".join(moved)
+    return cut_text(f"counted in the order of logging: {names} (as given in metrics.jsonl)", TAG_LIMIT) if moved else ""
 
 # %% ../../nbs/integrations/00_mlflow_mapping.ipynb #b0be0719
 def list_usage(
@@ -224,5 +237,5 @@ def make_digest(
 ) -> str:  # 32 hexadecimal digits
     "Compute a digest of everything that MLflow shows of a run."
     sizes = {name: file.stat().st_size for name, file in list_mlflow_files(record.folder).items()}
-    facts = {"mirror": 2, "record": dict(record), "sizes": sizes, "verdict": read_verdict(record.folder)}
+    facts = {"mirror": 3, "record": dict(record), "sizes": sizes, "verdict": read_verdict(record.folder)}
     return hashlib.sha256(dump_json(facts).encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -18,11 +18,12 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 from ..core.content_store import hold_folder
+from ..core.metrics import Place
 from ..execution.mlflow_process import FOLDER, hide_login, make_folder, name_embedded
 from .mlflow_client import connect_embedded, connect_mlflow, is_same_file
 from ..records.reader import Record, read_record
 from ..records.record import read_noted_facts, utc_now
-from .mlflow_mapping import (Point, find_status, list_datasets, list_mlflow_files,
+from .mlflow_mapping import (Point, describe_steps, find_status, list_datasets, list_mlflow_files,
                                                  list_mlflow_parameters, list_points, list_tags, list_usage,
                                                  make_digest, name_study, shorten_id, to_ms)
 
@@ -37,7 +38,7 @@ class Progress:
     parameters: dict[str, str] = field(default_factory=dict)  # text by name
     tags: dict[str, str] = field(default_factory=dict)  # text by name
     offset: int = 0  # bytes of metrics.jsonl that were sent
-    steps: dict[str, int] = field(default_factory=dict)  # last step by metric
+    places: dict[str, tuple[Place, int]] = field(default_factory=dict)  # place and time of the last point by metric
     usage: int = 0  # bytes of usage.jsonl that were sent
     is_behind: bool = False  # more lines of these two files are left to send
     files: dict[str, tuple[int, int]] = field(default_factory=dict)  # modification time and size by artifact path
@@ -212,7 +213,7 @@ class Store(_RunLookup):
             self.client.log_batch(progress.run, params=new[start:start + 100], tags=changed[start:start + 100])
         for name in [
                 name for name in progress.tags
-                if name.startswith("ml_repo.") and name not in (*tags, "ml_repo.mirrored", "ml_repo.model")
+                if name.startswith("ml_repo.") and name not in (*tags, "ml_repo.mirrored", "ml_repo.model", "ml_repo.steps")
         ]:
             self.client.delete_tag(progress.run, name)
             del progress.tags[name]
@@ -237,12 +238,15 @@ class Store(_RunLookup):
         progress: Progress,  # state of the run in MLflow; updated in place
     ) -> None:
         "Push the next piece of metrics and of resource usage."
-        steps = dict(progress.steps)
         lines, offset, has_more = read_piece(record.folder / "metrics.jsonl", progress.offset)
+        places = {} if offset < progress.offset or not progress.offset else dict(progress.places)  # {} from the beginning
         samples, usage, has_samples = read_piece(record.folder / "usage.jsonl", progress.usage)
         self.push_points(progress,
-                         [*list_points(lines, record["started"], steps), *list_usage(samples, record["started"])])
-        progress.offset, progress.steps, progress.usage = offset, steps, usage
+                         [*list_points(lines, record["started"], places), *list_usage(samples, record["started"])])
+        progress.offset, progress.places, progress.usage = offset, places, usage
+        if (text := describe_steps(places)) and progress.tags.get("ml_repo.steps") != text:
+            self.client.set_tag(progress.run, "ml_repo.steps", text)
+            progress.tags["ml_repo.steps"] = text
         progress.is_behind = has_more or has_samples
 
     def push_files(
@@ -379,7 +383,7 @@ def _resume(
     if before and current and before.run == current.run:
         return replace(current,
                        offset=before.offset,
-                       steps=before.steps,
+                       places=before.places,
                        usage=before.usage,
                        is_behind=before.is_behind,
                        files=before.files,

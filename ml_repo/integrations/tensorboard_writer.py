@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.files import dump_json
-from ..core.metrics import find_direction, list_values, metric_key
+from ..core.metrics import find_direction, list_values, metric_key, place_step
 from ..records.reader import Record, read_record
 
 # %% ../../nbs/integrations/08_tensorboard_writer.ipynb #802561e6
@@ -230,7 +230,7 @@ class RunEvents:
     ):
         self.folder, self.target, self.is_complete = folder, target, False
         self._files: dict[str, EventFile] = {}
-        self._read, self._linked = 0, set()
+        self._read, self._linked, self._places = 0, set(), {}
 
     def sync(self) -> None:
         """Write what is new in the record into the event files.
@@ -272,8 +272,15 @@ class RunEvents:
         "Write the values that were logged since the last call."
         for line, name, value in list_values(self._new_lines()):
             if line.get("step") is not None:
+                key = (line.get("split") or "", name)
+                self._places[key] = place_step(line["step"], self._places.get(key))
                 file, time_s = self._file(_folder_name(line.get("split") or "run")), float(line.get("time_s") or 0)
-                file.add(begin_s + time_s, line["step"], tag=name, simple_value=value)
+                file.add(begin_s + time_s, self._place(*key), tag=name, simple_value=value)
+
+    def _place(self, split: str, name: str) -> int:  # 0 for a metric without steps
+        "Return the step of the last value of a metric, as TensorBoard takes it."
+        place = self._places.get((split, name))
+        return max(-2**63, min(place.whole, 2**63 - 1)) if place else 0
 
     def _link_events(self) -> None:
         "Link the event files that the run wrote itself."
@@ -290,13 +297,16 @@ class RunEvents:
         file, ended = self._file("final"), _seconds(record["ended"] or record["started"])
         for metric in record["metrics"]:
             with suppress(TypeError, ValueError):
-                file.add(ended, metric.get("step") or 0, tag=_tag(metric), simple_value=float(metric["value"]))
+                step = self._place(metric.get("split") or "", metric["name"])
+                file.add(ended, step, tag=_tag(metric), simple_value=float(metric["value"]))
         for name, content in list_images(self.folder):
             width, height = struct.unpack(">II", content[16:24])
             file.add(ended, 0, tag=name, **_strings("images", _BLOB, [str(width), str(height), content]))
         if graph := find_graph(self.folder):
             file.add(ended, 0, tag="keras", **_describe_graph(graph))
         rows = [f"| {name} | {_plain(value)} |" for name, value, *_ in record.table()[1]]
+        if moved := [metric_key(*key) for key, place in self._places.items() if place.is_moved]:
+            rows.append(f"| steps | counted in the order of logging for {_plain(', '.join(sorted(moved)))} |")
         file.add(ended, 0, tag="record", **_strings("text", _TENSOR, ["\n".join(["| | |", "|---|---|", *rows])]))
         end = {"status": _STATUS.get(record["state"], 2), "end_time_secs": ended}
         file.add(ended, 0, **_session(session_end_info=end))

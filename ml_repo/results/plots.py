@@ -17,6 +17,7 @@ import pandas
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ..core.metrics import continue_steps
 from .query import name_column
 from .run_summary import SEED
 from .run_table import Runs, choose_columns, list_columns
@@ -28,12 +29,13 @@ def collect_curves(
     comparison: Comparison,  # groups of runs
     metric: str,  # such as "val_accuracy"
 ) -> pandas.DataFrame:  # columns group (its number), name, step, mean, low, high, n
-    "Collect the curves of a metric over the seeds of each group."
+    "Collect the curves of a metric over the seeds of each group; steps that begin again are counted on."
     tables, columns = [], ["group", "label", "step", "value"]
     for number, (group, name) in enumerate(zip(comparison.groups, comparison.name_groups())):
         for run in group.counted.values() or group:
             table = load_metrics(run)
-            table = table[(table["metric"] == metric) & table["step"].notna()].drop_duplicates("step", keep="last")
+            table = table[(table["metric"] == metric) & table["step"].notna()]
+            table = table.assign(step=continue_steps(table["step"].tolist())).drop_duplicates("step", keep="last")
             tables.append(table.assign(group=number, label=name if len(name) <= 40 else group[0].run)[columns])
     every = pandas.concat(tables) if tables else pandas.DataFrame(columns=columns)
     rows = every.groupby(["group", "label", "step"])["value"].agg(mean="mean", low="min", high="max", n="size")
@@ -65,7 +67,7 @@ def plot_curves(
     for number, table in curves.groupby("group"):
         colour, style = (COLOURS[number], _STYLES[number % 4]) if number < len(COLOURS) else ("0.7", "-")
         n, name = table["n"].max(), table["name"].iloc[0]
-        steps = table["step"].astype(int)
+        steps = table["step"].astype(float)
         axes.plot(steps,
                   table["mean"],
                   style,
@@ -81,7 +83,7 @@ def plot_curves(
     if len(curves):
         if legend:
             axes.legend(fontsize=8)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=bool((curves["step"] % 1 == 0).all()))
     else:
         axes.text(0.5, 0.5, f"None of these runs logged {metric} step by step.", ha="center", transform=axes.transAxes)
     return axes

@@ -50,16 +50,16 @@ def measure_pace(
     parameters: Mapping[str, Any],  # value by name
 ) -> Pace | None:  # None before the first line with a step
     "Measure how far a training is and how fast."
-    seen: dict[int, float] = {}  # time by step, in the order of the log
+    seen: dict[float, float] = {}  # time by step, in the order of the log
     for line in lines:
         step, moment, values = line.get("step"), line.get("time_s"), line.get("values")
-        is_line = type(step) is int and isinstance(moment, (int, float)) and isinstance(values, dict)
+        is_line = type(step) in (int, float) and isinstance(moment, (int, float)) and isinstance(values, dict)
         if is_line and not all(name.startswith("batch_") for name in values):
             seen.setdefault(step, moment)
     if not seen:
         return None
     steps = list(seen)[-11:]  # the last ten: the first ones are slower, since functions are compiled
-    last, shift = steps[-1], 1 if min(seen) == 0 else 0
+    last, shift = steps[-1], 1 if min(seen) == 0 and all(type(step) is int for step in seen) else 0
     each = (seen[last] - seen[steps[0]]) / (last - steps[0]) if last > steps[0] else seen[last] / max(last + shift, 1)
     is_sure = len(steps) > 1
     for unit, names in TOTALS.items():

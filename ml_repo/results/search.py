@@ -274,7 +274,8 @@ def load_metrics(
         split = line.get("split", "")
         rows.append((line.get("time_s"), line.get("step"), split, name, metric_key(split, name), value))
     table = pandas.DataFrame(rows, columns=["time_s", "step", "split", "name", "metric", "value"])
-    return table.astype({"time_s": "float64", "step": "Int64", "value": "float64"})
+    is_whole = all(row[1] is None or (type(row[1]) is int and abs(row[1]) < 2**63) for row in rows)
+    return table.astype({"time_s": "float64", "step": "Int64" if is_whole else "float64", "value": "float64"})
 
 # %% ../../nbs/results/04_search.ipynb #b4dd7876
 def load_model(

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..core.bounds import ParameterError, suggest_nearest
 from ..core.files import read_lines
-from ..core.metrics import list_values, metric_key
+from ..core.metrics import list_values, metric_key, place_step
 from .samplers import freeze_trial, make_optuna_study, silence_optuna
 from .search_space import Variation
 from .study import Study
@@ -65,11 +65,13 @@ def read_steps(
     lines: Sequence[Mapping[str, Any]],  # of metrics.jsonl
     metric: str,  # such as val_accuracy
 ) -> dict[int, float]:  # value by step, in the order in which they were logged
-    "Read the values of one metric."
+    "Read the values of one metric. Optuna takes whole steps; others are counted in the order of logging."
     steps: dict[int, float] = {}
+    place = None
     for line, name, value in list_values(lines):
         if metric_key(line.get("split", ""), name) == metric and line.get("step") is not None:
-            steps.setdefault(line["step"], value)
+            place = place_step(line["step"], place)
+            steps.setdefault(place.whole, value)
     return steps
 
 
