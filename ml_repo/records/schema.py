@@ -71,7 +71,7 @@ _METRIC = _object(
     name=_text("such as accuracy"),
     split=_text("what it was measured on: train, validation, test, or nothing"),
     value=_NUMBER,
-    step={"type": ["integer", "null"], **_RANGE, "description": "of the training"},
+    step={"type": ["number", "null"], **_RANGE, "description": "of the training"},
     direction={"enum": ["higher", "lower", ""], "description": "which way is better"},
     not_finite=_whole("how many values were not finite", 1),
 )
