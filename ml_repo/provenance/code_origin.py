@@ -226,11 +226,11 @@ def begin_redirected() -> None:
         plan = json.load(file)
     sys.path[:] = [path for path in sys.path if os.path.abspath(path) != here]
     redirect_imports(plan)
-    sys.modules.pop("sitecustomize", None)
+    this = sys.modules.pop("sitecustomize", None)
     try:
         import sitecustomize  # noqa: F401
     except ImportError:
-        pass
+        sys.modules["sitecustomize"] = this  # the import that runs this file looks for it at its end
     sys.path.append(here)  # the metadata of own packages
 
 # %% ../../nbs/provenance/05_code_origin.ipynb #a939bd26
