@@ -159,7 +159,7 @@ CHANGES = [
     Change("package that is not imported", "package", "idle-library 1.0 → 2.0", edit=lambda root: install(root / "site", "idle_library", "2.0", "step"), is_likely=False),
     Change("lock", "lock", "the lock file has other content", edit=write("docker/requirements.txt", "numpy==2.0\n"), is_likely=False, is_committed=True),
     Change("kernel", "kernel", "kernel name python3 → other", 10, 8, ("-k", "other")),
-    Change("chance", "not recorded", "Operations were not asked", 2, 8, environment={"PROJECT_CHANCE": "1"}),  # against a run of its own, below
+    Change("chance", "not recorded", "draws random numbers without a seed: `os.urandom(4)`", 2, 8, environment={"PROJECT_CHANCE": "1"}),  # against a run of its own, below
 ]
 
 
@@ -298,7 +298,7 @@ def test_what_cannot_be_the_cause_stands_below_chance(started, monkeypatch):
         (root / "project" / "README.md").write_text("# Another name\n")
         second = train(root, PROJECT_CHANCE="1", PROJECT_LOOSE="1")
         found = find_causes(read_record(first), read_record(second))
-        assert "Operations were not asked" in found[0].text and "README.md" in found[-1].text and not found[-1].is_likely
+        assert "os.urandom" in found[0].text and "README.md" in found[-1].text and not found[-1].is_likely
     finally:
         fill(root)
 

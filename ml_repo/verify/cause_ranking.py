@@ -14,6 +14,7 @@ from ..core.tables import Tabular
 
 # %% ../../nbs/verify/09_cause_ranking.ipynb #f0dae53c
 _ORDER = {  # the reason for the rank of each kind, the most likely kind first
+    "missing file": "the run ended for want of it",
     "parameter": "it was given on purpose, and decides what is computed",
     "seed": "it decides every random number",
     "data file": "it was read, and goes into every number",

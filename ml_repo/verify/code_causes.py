@@ -8,12 +8,13 @@ __all__ = ['LOCK_FILE', 'find_code', 'find_cells']
 # %% ../../nbs/verify/10_code_causes.ipynb #9604330a
 import ast
 import re
+from pathlib import PurePosixPath
 
 from ..notebook.cell_diff import Cell, align_cells, diff_cells
 from ..records.reader import Record
 from ..results.code_diff import diff_code
-from ..results.module_sources import list_modules
-from ..results.record_diff import compare_modules, compare_values, read_notebooks, read_stored
+from ..results.module_sources import list_modules, read_module_sources
+from ..results.record_diff import compare_modules, compare_values, read_files, read_notebooks
 from .cause_ranking import Cause, describe_difference, make_cause, shorten
 
 # %% ../../nbs/verify/10_code_causes.ipynb #3fd5e3fe
@@ -24,7 +25,7 @@ def _list_read(
     record: Record,  # of a run
 ) -> set[str]:  # paths from the root of the repository
     "List the input files of a run."
-    return {file["path"] for file in (record.get("inputs") or {}).get("files", [])}
+    return set(read_files(record, "inputs")[0])
 
 
 def _list_patched(
@@ -68,16 +69,43 @@ def _say_lines(
     return f"line {number} of {row['name']}: {change}{', and more' if has_more else ''}"
 
 # %% ../../nbs/verify/10_code_causes.ipynb #8770fddb
+_SAYS_NOTHING = re.compile(r"(?:.*/)?(?:README|LICEN[CS]E|CHANGELOG|CONTRIBUTING|AUTHORS|NOTICE|CITATION)[^/]*"
+                           r"|(?:docs?|tests?|\.github)/.*|.*\.(?:md|rst|ipynb|py)|(?:.*/)?\.git\w+", re.IGNORECASE)
+
+
+def _read_code(
+    record: Record,  # of a run
+) -> str:  # code of its cells and modules
+    "Read all code of a run that is at hand."
+    cells = [cell.source for notebook in read_notebooks(record, record)[0][:1] for cell in notebook]
+    return "\n".join([*cells, *read_module_sources(record).values()])
+
+
+def _is_named(
+    path: str,  # of a file
+    code: str,  # of a run
+) -> bool:
+    "Check whether code names a file, or the folder that it lies in."
+    file = PurePosixPath(path)
+    names = [re.escape(file.name)] + ([rf"-m {re.escape(file.stem)}"] if file.suffix == ".py" else [])
+    folder = rf"""['"/]{re.escape(file.parent.name)}/?['"*]""" if file.parent.name and file.suffix != ".py" else None
+    patterns = [rf"(?<![\w.-])(?:{'|'.join(names)})(?![\w-])", *filter(None, [folder])]
+    return any(re.search(pattern, code) for pattern in patterns)
+
+
 def _judge_file(
     path: str,  # of a file that differs
     records: tuple[Record, Record],  # of two runs
 ) -> str:  # the reason why it is unlikely to matter; empty if it is likely
     "Judge whether a file can have changed a run."
-    if any(path in _list_read(record) for record in records):
+    if any(path in _list_read(record) for record in records) or any(
+            _is_named(path, _read_code(record)) for record in records):
         return ""
     modules = [list_modules(record) for record in records]
     if None not in modules:
-        return "" if any(path in paths for paths in modules) else "neither run had loaded this file"
+        unread = "neither run had loaded this file"
+        unread = unread if _SAYS_NOTHING.fullmatch(path) else "neither run is known to have read this file"
+        return "" if any(path in paths for paths in modules) else unread
     hashes = [((record.get("code") or {}).get("modules") or {}).get("sha256") for record in records]
     if hashes[0] and hashes[0] == hashes[1]:
         return "both runs had loaded the same modules, to the byte"

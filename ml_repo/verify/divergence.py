@@ -6,15 +6,20 @@
 __all__ = ['Span', 'Value', 'DifferingCell', 'find_parting', 'Divergence', 'find_divergence']
 
 # %% ../../nbs/verify/08_divergence.ipynb #1f657d81
+import ast
+import builtins
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from ..core.tables import Tabular
 from ..notebook.cell_diff import Cell, align_cells
+from ..notebook.code_names import parse_cell
+from ..notebook.value_flow import read_clock_use
 from ..records.reader import Record
+from ..results.module_sources import read_module_sources
 from ..results.record_diff import read_notebooks
 from .cell_check import find_origin, judge_cell
 from .metric_check import Logged, read_curves
@@ -80,22 +85,51 @@ class DifferingCell(NamedTuple):
     numbers: tuple[int | None, int | None]  # in the two notebooks
 
 # %% ../../nbs/verify/08_divergence.ipynb #2f81b9f0
+_FACTS = re.compile(r"sys\.(?:version|executable|path\b|prefix|platform)|platform\.\w|__version__|\bversion\(|rev-parse"
+                    r"|git (?:log|describe|status|diff)|gethostname|getpass|\buname|nvidia-smi|pip3? (?:list|freeze|show)"
+                    r"|conda (?:list|info)|watermark|show_versions|print_versions|session_info|getcwd|%pwd|!pwd|whoami"
+                    r"|get_device_name|['\"]git['\"]|cpu_count")  # what a record knows anyway
+
+
+def _only_tells(
+    cell: Cell,  # of a notebook
+) -> bool:
+    "Check whether a cell does nothing but print facts about its code, its packages and its machine."
+    tree, told = parse_cell(cell.source), {"print", "display", *dir(builtins)}
+    for node in tree.body if tree else ():
+        names = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+        stored = {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            told |= {alias.asname or alias.name.split(".")[0] for alias in node.names}
+        elif _FACTS.search(ast.unparse(node)) or names - stored <= told:
+            told |= stored
+        else:
+            return False
+    return bool(_FACTS.search(cell.source))
+
+
 def find_parting(
     cells: Sequence[Cell],  # of a notebook
     others: Sequence[Cell],  # of another
     origins: tuple[Origin, Origin] = (Origin(), Origin()),  # of the two runs
+    modules: Mapping[str, str] = {},  # source by name, of the project's modules
 ) -> DifferingCell | None:  # None for equal outputs
-    "Find the first cell whose outputs differ."
+    "Find the first cell whose outputs differ, after those that only print facts."
+    uses, telling = read_clock_use(cells, modules), None
     for cell, other in align_cells(cells, others):
         present = cell or other
         blank = present._replace(outputs=[])
-        item = judge_cell(cell or blank, other or blank, origins=origins)
+        known = tuple(replace(origin, clock_use=uses.get(present.number)) for origin in origins)
+        item = judge_cell(cell or blank, other or blank, origins=known)
         if item and item.verdict in ("differs", "within tolerance"):
             lines = present.source.split("\n")
             line = next((line for line in lines if line.strip() and not line.startswith("#|")), "")
             numbers = cell and cell.number, other and other.number
-            return DifferingCell(present.number, line.strip()[:80], item.detail, numbers)
-    return None
+            found = DifferingCell(present.number, line.strip()[:80], item.detail, numbers)
+            if not _only_tells(present):
+                return found
+            telling = telling or found
+    return telling
 
 # %% ../../nbs/verify/08_divergence.ipynb #48bc7ab3
 Span = tuple[datetime, datetime]  # the earliest and the latest moment
@@ -183,6 +217,16 @@ def _order(
     return None, "cell" if spans[number][1] < span[0] else "value" if spans[number][0] > span[1] else ""
 
 
+def _add_facts(
+    record: Record,  # of a run
+) -> Origin:
+    "Add the commit and the version of Python to the names of a run: a cell that prints them computes nothing else."
+    origin, commit = find_origin(record), (record.get("code") or {}).get("commit") or ""
+    python = (record.get("kernel") or {}).get("python") or (record.get("machine") or {}).get("python")
+    facts = [commit, *(commit[:length] for length in (7, 8, 10, 12)), python]
+    return replace(origin, names=(*origin.names, *(fact for fact in facts if fact)))
+
+
 def find_divergence(
     first: Record,  # of a run
     second: Record,  # of another
@@ -194,7 +238,8 @@ def find_divergence(
     notebooks, faults = read_notebooks(*records)
     notes = [f"{fault}, so the notebooks are not compared." for fault in faults]
     notes += [f"Times are no results and not compared: {', '.join(timings)}."] if timings else []
-    cell = None if faults else find_parting(*notebooks, tell_apart(*map(find_origin, records)))
+    cell = None if faults else find_parting(
+        *notebooks, tell_apart(*map(_add_facts, records)), read_module_sources(first))
     logged_in, came_first = None, ""
     if value and not faults:
         side = 0 if value.lines[0] is not None else 1
