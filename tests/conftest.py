@@ -36,6 +36,7 @@ def forget_person() -> None:
     (folder / "gitconfig").write_text(f"[user]\n\tname = test\n\temail = test@localhost\n[safe]\n{safe}")
     os.environ |= {"GIT_CONFIG_GLOBAL": str(folder / "gitconfig"), "KERAS_HOME": str(folder / "keras"),
                    "MATPLOTLIBRC": str(Path(find_spec("matplotlib").origin).parent / "mpl-data" / "matplotlibrc"),
+                   "ML_REPO_TRUSTED": "*",  # records that a test has copied; what is asked otherwise is tested in test_trust.py
                    "ML_REPO_MIRROR": "0"}  # no MLflow beside the runs of tests; those of the mirror ask for it
 
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CommandGroup', 'terminal_width', 'fit_columns', 'echo_table', 'find_main_columns', 'echo_record', 'run_argument',
-           'records_option', 'repetitions_option', 'apply_options', 'echo_json', 'echo_csv', 'format_options',
-           'Printed', 'shell']
+           'records_option', 'repetitions_option', 'apply_options', 'echo_json', 'echo_text', 'echo_csv',
+           'format_options', 'Printed', 'shell']
 
 # %% ../../nbs/cli/01_console.ipynb #a30e8368
 import os
@@ -181,21 +181,35 @@ def apply_options(
 def echo_json(
     value: Any,  # numbers, texts, lists, dictionaries
 ) -> None:
-    "Print a value as JSON."
+    "Print a value as JSON; what a terminal might obey is written with a number, as JSON can."
+    import json
+
     from ml_repo.core.files import dump_json
 
-    click.echo(dump_json(value, indent=2))
+    text = dump_json(value, indent=2)
+    click.echo("".join(letter if letter.isprintable() or letter == "\n" else json.dumps(letter)[1:-1] for letter in text))
+
+# %% ../../nbs/cli/01_console.ipynb #84783bd3
+def echo_text(
+    text: str,  # with lines that others wrote
+) -> None:
+    "Print text as it is into a file or a pipe; a terminal gets its control characters made visible."
+    from ml_repo.core.tables import visible_text
+
+    click.echo(visible_text(text) if sys.stdout.isatty() else text, nl=False)
 
 # %% ../../nbs/cli/01_console.ipynb #749931c2
 def echo_csv(
     header: list[str],  # the name of each column
     rows: list[list[Any]],  # one value a column
 ) -> None:
-    "Print CSV."
+    "Print CSV; a terminal gets its control characters made visible."
     import csv
+    from io import StringIO
 
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerows([header, *rows])
+    file = StringIO()
+    csv.writer(file, lineterminator="\n").writerows([header, *rows])
+    echo_text(file.getvalue())
 
 # %% ../../nbs/cli/01_console.ipynb #44f84eaf
 def format_options(

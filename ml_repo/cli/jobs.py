@@ -69,14 +69,14 @@ def logs(
       ml-repo logs latest
       ml-repo logs -f -n 20 7k3f
     """
-    from ml_repo.execution.job_control import calm_text, follow_log
+    from ml_repo.execution.job_control import calm_pieces, follow_log
     from ml_repo.records.reader import read_record
     from ml_repo.results.search import find_run
 
     folder, printed = find_run(run, records), False
     try:
-        for piece in follow_log(folder, lines, follow):
-            click.echo(calm_text(piece), nl=False)
+        for piece in calm_pieces(follow_log(folder, lines, follow)):
+            click.echo(piece, nl=False)
             printed = printed or bool(piece)
     except KeyboardInterrupt:
         click.echo(f"\nThe run goes on. Stop it with: ml-repo stop {folder.name}", err=True)

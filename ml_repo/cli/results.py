@@ -12,8 +12,8 @@ from typing import Any
 
 import click
 
-from .console import (echo_csv, echo_json, echo_record, echo_table, find_main_columns, fit_columns,
-                                 format_options, records_option, repetitions_option, run_argument, terminal_width)
+from .console import (echo_csv, echo_json, echo_record, echo_table, echo_text, find_main_columns,
+                                 fit_columns, format_options, records_option, repetitions_option, run_argument, terminal_width)
 
 # %% ../../nbs/cli/03_results.ipynb #bbcdc9b5
 def _pick_columns(
@@ -50,7 +50,7 @@ def _echo_runs(
                     for name, column in zip(name_columns(chosen), chosen)}
                    for run in runs] if chosen else runs.to_rows())
     elif form == "csv":
-        click.echo(runs.to_csv(chosen), nl=False)
+        echo_text(runs.to_csv(chosen))
     elif runs:
         columns = chosen or choose_columns(runs)
         header, rows, hidden = fit_columns(runs.header(columns),

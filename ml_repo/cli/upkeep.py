@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from .console import echo_json, echo_table, format_options, records_option, run_argument
+from .console import echo_csv, echo_json, echo_table, format_options, records_option, run_argument
 
 # %% ../../nbs/cli/05_upkeep.ipynb #4c3a4f6b
 def _find(
@@ -341,8 +341,6 @@ def du(
       ml-repo du --by experiment
       ml-repo du --json
     """
-    import csv
-
     from ml_repo.records.disk_usage import format_bytes, measure_disk
     from ml_repo.results.search import find_record_folders
 
@@ -351,7 +349,7 @@ def du(
     if form == "json":
         echo_json([dict(zip(header, row)) for row in rows])
     elif form == "csv":
-        csv.writer(sys.stdout, lineterminator="\n").writerows([header, *rows])
+        echo_csv(header, rows)
     else:
         shown = [(name, *(format_bytes(size) if size else "" for size in sizes)) for name, *sizes in rows]
         echo_table(header, shown, ", ".join(map(str, homes)))

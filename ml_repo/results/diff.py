@@ -16,7 +16,8 @@ from ..notebook.cell_diff import diff_cells
 from ..records.reader import Record, as_record
 from .code_diff import diff_code
 from .record_diff import (Rows, compare_data, compare_machines, compare_metrics, compare_modules,
-                                         compare_outputs, compare_packages, compare_parameters, compare_states,
+                                         compare_edited, compare_outputs, compare_packages, compare_parameters,
+                                         compare_states,
                                          read_notebooks)
 
 # %% ../../nbs/results/08_diff.ipynb #eff87044
@@ -223,7 +224,7 @@ def diff_runs(
         "data": compare_data(*records),
         "code": _compare_code(*records, outputs),
         "notebook": compare_notebooks(*records, outputs),
-        "packages": compare_packages(*records),
+        "packages": compare_packages(*records) + compare_edited(*records),
         "machine": compare_machines(*records),
     }
     notes = [row["note"] for rows in rows_by_section.values() for row in rows if "note" in row]
