@@ -146,6 +146,7 @@ def test_an_edited_package_is_the_first_cause(tmp_path):
     rows = ["import base64, hashlib, pathlib, sys", "for name in ('tiny/__init__.py', 'tiny/core.py'):", "    data = (pathlib.Path(sys.argv[1]) / name).read_bytes()",
             "    print(f\"{name},sha256={base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b'=').decode()},{len(data)}\")"]
     (site / "tiny-1.0.dist-info" / "RECORD").write_text(checked(sys.executable, "-c", "\n".join(rows), site))
+    folder.mkdir()
     write_notebook(folder / "a.ipynb", CONTRACT, "import tiny\nprint('result', tiny.FACTOR * n)")
     make_repository(folder)
     assert run_once(python, folder)["packages"]["edited"] == {}
