@@ -100,7 +100,7 @@ def link_inputs(
         if name is None or (project / name).exists():
             continue
         file = (project / name).resolve()  # the tree may hold a link to a folder that it does not hold
-        if not file.is_relative_to(project):
+        if not file.is_relative_to(project) or ".git" in map(str.lower, file.relative_to(project).parts):
             continue
         name = file.relative_to(project)
         top = Path(name.parts[0])
@@ -137,6 +137,8 @@ def restore_inputs(
     for recorded in list_inputs(record):
         file, present = project / recorded["path"], source / recorded["path"]
         if file.is_symlink() or not file.is_file() or not file.resolve().is_relative_to(project):
+            continue
+        if ".git" in map(str.lower, Path(recorded["path"]).parts):
             continue
         if _is_as_read(file, recorded):
             continue

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..core.files import resolve_inside
 from ..core.hashing import hash_source
 from ..notebook.parameters import parse_cell
 from ..records.reader import Record
@@ -90,10 +91,7 @@ def place_notebook(
     project: Path,  # in the checkout
 ) -> tuple[Path, bool, list[str]]:  # the notebook, whether it had to be made, why it may not be what ran
     "Put the notebook that ran into the checkout. Raises `ValueError` when there is none."
-    path = (project / record["notebook"]).resolve()
-    if not path.is_relative_to(project.resolve()):
-        raise ValueError(
-            f"The record {record['id']} names the notebook {record['notebook']}, which lies outside of the repository.")
+    path = resolve_inside(project, record["notebook"], f"The notebook of {record['id']}")
     is_interactive = record.get("launched_by") == "interactive"
     executed = _read_notebook(lambda: record.executed)
     present = _read_notebook(lambda: json.loads(path.read_bytes()))

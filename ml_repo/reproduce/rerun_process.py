@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import ml_repo
-from ..core.files import Lock, read_lines
+from ..core.files import Lock, read_lines, resolve_inside
 from ..core.hashing import hash_file
 from ..core.programs import command_for
 from ..provenance.code_origin import guess_own_packages, write_redirection
@@ -121,7 +121,9 @@ def make_task(
     "Describe a rerun for the process that supervises it. Makes the working folder in the checkout where it is missing."
     variables = record.get("environment")
     root = find_repository(record.folder.resolve().parent)
-    folder = (checkout.project / find_folder(record)).resolve()
+    recorded = find_folder(record)
+    folder = Path(recorded) if os.path.isabs(recorded) else resolve_inside(
+        checkout.folder, os.path.relpath(checkout.project / recorded, checkout.folder), f"The working folder of {record['id']}")
     if folder.is_relative_to(checkout.folder):
         folder.mkdir(parents=True, exist_ok=True)
     folder = folder if folder.is_dir() else checkout.project
