@@ -30,6 +30,7 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NotebookExecutionManager
 
 from ..core.bounds import suggest_nearest
+from ..core.private_folder import PrivateFolder
 from .resource_usage import count_memory_kills, peak_memory_of_children
 from ..notebook.introspection import keep_outputs, read_answer
 
@@ -182,7 +183,8 @@ class KernelClient(PapermillNotebookClient):
 
         Raises `RuntimeError` when it does not, `DeadKernelError` when it was killed."""
         self.km = self.create_kernel_manager()
-        self.private = tempfile.mkdtemp(prefix="ml-")
+        self._folder = PrivateFolder("ml-")
+        self.private = str(self._folder.path)
         if self.is_python:
             self.km.transport, self.km.ip = "ipc", str(Path(self.private, "k"))
         if self.warm:
@@ -213,7 +215,7 @@ class KernelClient(PapermillNotebookClient):
                 await self._await_end()
                 await self._async_cleanup_kernel()
         if self.private:
-            shutil.rmtree(self.private, ignore_errors=True)
+            self._folder.remove()
 
     def last_words(self) -> str:
         "Read the end of the output outside of the notebook, such as the crash report of a C library."

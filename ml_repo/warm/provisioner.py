@@ -15,6 +15,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from os import PathLike
@@ -24,7 +25,8 @@ from typing import Any
 from jupyter_client.provisioning import LocalProvisioner
 from traitlets import Int, List, Unicode
 
-from ..core.files import write_atomic
+from ..core.files import Lock, write_atomic
+from ..core.private_folder import PrivateFolder
 from ..notebook.imports import find_imports, is_fixed
 from ..provenance.repository import find_repository
 from .client import Cold, connect, fork_kernel, start_process, started_here
@@ -110,7 +112,8 @@ class WarmProcess:
         idle_s: float = 600.0,  # after this many seconds without a kernel it ends by itself
     ):
         order = make_order(notebook, modules, owner=os.getpid(), processors=processors, idle_s=idle_s)
-        self.folder = Path(tempfile.mkdtemp(prefix="ml-"))
+        self._private = PrivateFolder("ml-")
+        self.folder = self._private.path
         self.address, self._environment = str(self.folder), {**os.environ, **environment}
         write_atomic(self.folder / "order.json", json.dumps(order))
 
@@ -135,7 +138,7 @@ class WarmProcess:
             if process.args[-1] == self.address:
                 _end(process, is_told)
                 started_here.remove(process)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._private.remove()
 
     def __enter__(self) -> "WarmProcess":
         return self.start()
@@ -158,6 +161,24 @@ def _make_home() -> Path:  # for the folders of warm processes
     return home
 
 
+def _remove_dead(
+    folder: Path,  # of the warm process that is wanted; it stays
+) -> None:
+    "Remove the folders of warm processes that have been gone for a day."
+    for other in folder.parent.iterdir():
+        with suppress(OSError):
+            is_old = time.time() - max(path.stat().st_mtime for path in other.iterdir()) > 86_400
+            lock = Lock(other / "lock")
+            if other == folder or not is_old or not lock.acquire():
+                continue
+            with suppress(OSError):
+                connect(other).close()
+                lock.release()
+                continue
+            shutil.rmtree(other, ignore_errors=True)
+            lock.release()
+
+
 def find_warm_process(
     notebook: str | PathLike,  # whose libraries are imported
     idle_s: float = IDLE_S,  # after this many seconds without a kernel it ends by itself
@@ -173,6 +194,7 @@ def find_warm_process(
     agreed = [sys.executable, sys.version, order, variables, cgroup, processors]
     folder = _make_home() / hashlib.sha256(json.dumps(agreed, sort_keys=True).encode()).hexdigest()[:16]
     folder.mkdir(mode=0o700, exist_ok=True)
+    _remove_dead(folder)
     if not (folder / "order.json").exists():
         write_atomic(folder / "order.json", json.dumps(order))
     with suppress(Cold):
