@@ -28,6 +28,7 @@ from papermill.log import logger
 
 from ..core.files import write_atomic
 from ..core.hashing import hash_source
+from ..core.private_folder import remove_abandoned
 from ..core.redaction import Redactor
 from .kernel import KernelClient, KernelError, check_kernel
 from .mlflow_process import start_sync
@@ -40,6 +41,7 @@ from ..provenance.file_watch import FileWatch
 from ..provenance.gpu import check_gpu
 from ..provenance.repository import find_records_folders
 from ..records.record import OpenRecord, name_folder, open_record
+from ..records.signature import sign_record
 from ..records.snapshot import gather_facts, gather_results
 
 # %% ../../nbs/execution/06_engine.ipynb #8eb8ca6e
@@ -61,6 +63,8 @@ class Job:
         self.record.facts["warnings"] += warnings
         if warnings and self.request.claim is None:  # said at once: after hours it is too late to commit
             print(*(f"Warning: {warning}" for warning in warnings), sep="\n", file=sys.stderr, flush=True)
+        facts["signature"] = sign_record(self.record.folder, self.record.facts | facts)
+        remove_abandoned("ml-")  # of runs that were killed
         self.try_update(facts)
 
     def try_update(self, facts: dict[str, Any]) -> bool:  # whether they were written

@@ -23,7 +23,7 @@ from papermill.engines import NotebookExecutionManager
 
 from .kernel import KernelClient, ask, describe_death
 from .output_writer import Log, Transcript
-from .resource_usage import UsageMeter
+from .resource_usage import UsageMeter, find_survivors
 from ..notebook.introspection import ask_gpu, ask_kernel, watch_files
 from ..provenance.file_watch import FileWatch, Watched
 from ..provenance.gpu import NoGPU
@@ -144,6 +144,15 @@ class Supervisor:
                 watch.cancel()
                 await self.client.stop()
                 self._stop_watch()
+                await asyncio.to_thread(self._name_survivors)
+
+    def _name_survivors(self) -> None:
+        "Warn of processes that the notebook has started and that did not end with its kernel."
+        survivors = find_survivors(f"{RUN_VARIABLE}={self.folder}")
+        self.outcome.warnings += [
+            f"A process that the notebook has started still runs after its end: {words[:200]} (process {pid})."
+            for pid, words in survivors[:10]
+        ]
 
     def stop(
         self,

@@ -77,11 +77,19 @@ def _to_progress(
                     dict(run.data.params), dict(run.data.tags))
 
 
-def _quote(
-    text: str,  # a value
-) -> str:  # with the quotation marks that it does not contain
-    "Quote a value for a filter of MLflow."
-    return f'"{text}"' if "'" in text else f"'{text}'"
+def _write_filter(
+    tags: Mapping[str, str],  # value by name
+) -> str:
+    """Write a filter of MLflow for tags.
+
+    MLflow has no way to write both quotation marks in one value: such a value is matched with `_` for the simple ones,
+    so more runs may be found than are meant."""
+    def compare(value: str) -> str:
+        if "'" not in value:
+            return f"= '{value}'"
+        return f'= "{value}"' if '"' not in value else "LIKE '{}'".format(value.replace("'", "_"))
+
+    return " and ".join(f"tags.`{name}` {compare(value)}" for name, value in tags.items())
 
 # %% ../../nbs/integrations/02_mlflow_writer.ipynb #c9da8c5d
 class _RunLookup:
@@ -128,14 +136,20 @@ class _RunLookup:
         self._experiments[name] = experiment.experiment_id
         return experiment.experiment_id
 
+    def _search(
+        self,
+        experiment: str,  # its id in MLflow
+        tags: Mapping[str, str],  # value by name
+    ) -> list[Any]:  # runs of MLflow with exactly these tags
+        runs = self.client.search_runs([experiment], _write_filter(tags), max_results=1000)
+        return [run for run in runs if tags.items() <= run.data.tags.items()]
+
     def find(
         self,
         record: Mapping[str, Any],  # with `id` and `experiment`
     ) -> Progress | None:  # None for a record that was never pushed
         "Find the MLflow run of a record."
-        runs = self.client.search_runs([self.find_experiment(record["experiment"])],
-                                       f"tags.`ml_repo.run` = {_quote(record['id'])}",
-                                       max_results=10)
+        runs = self._search(self.find_experiment(record["experiment"]), {"ml_repo.run": record["id"]})
         runs = sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
         for other in runs[1:]:
             self.client.delete_run(other.info.run_id)
@@ -150,15 +164,13 @@ class _RunLookup:
         A study is RUNNING in MLflow as long as one of its trials is."""
         if study := name_study(record):
             experiment = self.find_experiment(record["experiment"])
-            runs = self.client.search_runs([experiment],
-                                           f"tags.`ml_repo.kind` = 'study' and tags.`ml_repo.study` = {_quote(study)}",
-                                           max_results=1)
             tags = {"ml_repo.kind": "study", "ml_repo.study": study}
+            runs = self._search(experiment, tags)
             run = runs[0] if runs else self.client.create_run(experiment, to_ms(record["started"]), tags, study)
-            others = (f"attributes.status = 'RUNNING' and tags.`mlflow.parentRunId` = '{run.info.run_id}' "
-                      f"and tags.`ml_repo.run` != {_quote(record['id'])}")
-            is_running = find_status(record, utc_now()) == "RUNNING" or bool(
-                self.client.search_runs([experiment], others, max_results=1))
+            others = f"attributes.status = 'RUNNING' and tags.`mlflow.parentRunId` = '{run.info.run_id}'"
+            is_running = find_status(record, utc_now()) == "RUNNING" or any(
+                other.data.tags.get("ml_repo.run") != record["id"]
+                for other in self.client.search_runs([experiment], others, max_results=2))
             status = "RUNNING" if is_running else "FINISHED"
             if run.info.status != status and is_running:
                 self.client.update_run(run.info.run_id, status)

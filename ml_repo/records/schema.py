@@ -250,6 +250,7 @@ _SOMETIMES = {
     "search": _SEARCH,
     "imported": _IMPORTED,
     "rerun": _RERUN,
+    "signature": _text("of what decides which code runs, with the key of the clone that made the record", True),
     "repaired": _text("when a reader wrote the end of a killed run"),
 }
 

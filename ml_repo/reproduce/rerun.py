@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.content_store import read_text
+from ..core.files import resolve_inside
 from ..execution.image import container_command, find_owner
 from ..provenance.git import ask_git
 from ..provenance.repository import find_repository
@@ -53,7 +54,7 @@ def _take_today(
 ) -> Checkout:
     "Take the files of the repository as they are now. Raises `FileNotFoundError` when it has no such notebook."
     root = find_repository(record.folder.resolve().parent)
-    notebook = root / record["notebook"]
+    notebook = resolve_inside(root, record["notebook"], f"The notebook of {record['id']}")
     if not notebook.is_file():
         raise FileNotFoundError(f"{notebook} does not exist today. Without --here, the notebook is taken as it was.")
     return Checkout(root, root, notebook, None, ["This ran with the code of today, not with that of its parent."])

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Rows', 'MACHINE', 'compare_values', 'read_stored', 'compare_states', 'read_notebooks', 'compare_parameters',
-           'compare_modules', 'compare_metrics', 'compare_packages', 'compare_machines', 'tells_library_files',
-           'read_files', 'read_library_files', 'compare_data', 'find_output', 'compare_outputs']
+           'compare_modules', 'compare_metrics', 'compare_packages', 'compare_edited', 'compare_machines',
+           'tells_library_files', 'read_files', 'read_library_files', 'compare_data', 'find_output', 'compare_outputs']
 
 # %% ../../nbs/results/07_record_diff.ipynb #00f8f1bd
 import json
@@ -207,6 +207,20 @@ def compare_packages(
         except (OSError, ValueError) as error:
             notes.append(_note(record, "The list of packages", error))
     return (rows if notes else compare_values(*lists) + rows) + notes
+
+# %% ../../nbs/results/07_record_diff.ipynb #4e6d25db
+def compare_edited(
+    first: Record,  # of a run
+    second: Record,  # of another
+) -> Rows:  # one a file: SHA-256, or "as installed"; also `package`
+    "Compare the imported files of packages that were edited. An older record does not say, and is not compared."
+    sides = [(record.get("packages") or {}).get("edited") for record in (first, second)]
+    if None in sides:
+        return []
+    packages = {file: package for side in sides for package, files in side.items() for file in files}
+    flat = [{file: side.get(package, {}).get(file, "as installed") for file, package in packages.items()}
+            for side in sides]
+    return [{**row, "package": packages[row["name"]]} for row in compare_values(*flat)]
 
 # %% ../../nbs/results/07_record_diff.ipynb #98e0f2f5
 MACHINE = ("machine", "gpus", "cuda", "image", "environment", "determinism", "kernel", "libraries",

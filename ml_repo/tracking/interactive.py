@@ -24,6 +24,7 @@ from ..notebook.parameters import read_parameters
 from ..provenance.file_watch import FileWatch
 from ..provenance.repository import find_records_folders, find_repository
 from ..records.record import OpenRecord, name_folder, open_record
+from ..records.signature import sign_record
 from ..records.snapshot import SHARED_NOTES, gather_facts, gather_results
 
 # %% ../../nbs/tracking/00_interactive.ipynb #de3da68f
@@ -210,6 +211,7 @@ def open_interactive(
     watch = FileWatch(root, Path.cwd(), skipped=[*find_records_folders(root), record.folder.parent, path])
     watch.start()
     record.facts |= gather_facts(root, record.folder, redactor)
+    record.facts["signature"] = sign_record(record.folder, record.facts)
     eval(watch_files(record.folder / SHARED_NOTES))
     watch.arm(os.getpid())
     shell.display_pub.store_display_history = True  # figures too; Jupyter's kernel leaves them out otherwise
