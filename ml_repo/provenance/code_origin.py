@@ -150,12 +150,14 @@ def redirect_imports(
                 return None if new is None or is_installed else new + real[len(old):]
         return None
 
+    try:  # once, before anybody watches which files this process opens
+        descriptor = os.open(plan["report"], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    except OSError:
+        descriptor = -1
+
     def report(**facts: Any) -> None:
-        line = json.dumps(facts) + chr(10)
         try:
-            descriptor = os.open(plan["report"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            os.write(descriptor, line.encode())
-            os.close(descriptor)
+            os.write(descriptor, (json.dumps(facts) + chr(10)).encode())
         except OSError:
             pass
 
@@ -171,9 +173,13 @@ def redirect_imports(
             locations = list(spec.submodule_search_locations or ()) if spec else []
             place = spec.origin if spec and spec.has_location else locations[0] if locations else None
             moved = move(place) if place else None
+            init = os.path.join(own.get(name, ""), "__init__.py")
+            wanted = own.get(name) if not os.path.isfile(init) else init
+            here = moved or place and os.path.realpath(place)
+            if wanted and os.path.isfile(wanted) and here != wanted and here not in (known or ()):
+                return spec_from_file_location(name, wanted)
             if moved and os.path.exists(moved) and spec.has_location:
-                folder = [os.path.dirname(moved)] if spec.submodule_search_locations is not None else None
-                return spec_from_file_location(name, moved, submodule_search_locations=folder)
+                return spec_from_file_location(name, moved)
             if locations and not spec.has_location:  # a namespace
                 ours = [os.path.dirname(path) for part, path in own.items() if part.rpartition(".")[0] == name]
                 spec.submodule_search_locations = list(dict.fromkeys(
@@ -181,12 +187,6 @@ def redirect_imports(
                 return spec
             if moved and known is not None and moved not in known:
                 raise ModuleNotFoundError(f"No module named {name!r} in the checkout", name=name)
-            if name in own and not moved and not (place and os.path.realpath(place).startswith(news)):
-                init = os.path.join(own[name], "__init__.py")
-                if os.path.isdir(own[name]) and os.path.isfile(init):
-                    return spec_from_file_location(name, init, submodule_search_locations=[own[name]])
-                if os.path.isfile(own[name]):
-                    return spec_from_file_location(name, own[name])
             if spec is None and any(part.startswith(f"{name}.") for part in own):
                 spec = ModuleSpec(name, None, is_package=True)
                 parts = [part for part in own if part.startswith(f"{name}.")]
@@ -220,17 +220,17 @@ def begin_redirected() -> None:
     import json
     import os
     import sys
+    from importlib.machinery import PathFinder
+    from importlib.util import module_from_spec
 
     here = os.path.dirname(os.path.abspath(__file__))
     with open(os.path.join(here, "plan.json"), encoding="utf-8") as file:
         plan = json.load(file)
     sys.path[:] = [path for path in sys.path if os.path.abspath(path) != here]
     redirect_imports(plan)
-    this = sys.modules.pop("sitecustomize", None)
-    try:
-        import sitecustomize  # noqa: F401
-    except ImportError:
-        sys.modules["sitecustomize"] = this  # the import that runs this file looks for it at its end
+    following = PathFinder.find_spec("sitecustomize")
+    if following is not None and following.loader is not None:
+        following.loader.exec_module(module_from_spec(following))
     sys.path.append(here)  # the metadata of own packages
 
 # %% ../../nbs/provenance/05_code_origin.ipynb #a939bd26

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from ..notebook.chance import read_chances
 from ..records.reader import Record
 from ..results.module_sources import read_module_sources
-from ..results.record_diff import (compare_data, compare_machines, compare_packages, compare_parameters,
-                                         compare_values, read_notebooks, read_stored)
+from ..results.record_diff import (compare_data, compare_edited, compare_machines, compare_packages,
+                                         compare_parameters, compare_values, read_notebooks, read_stored)
 from .cause_ranking import Cause, Causes, describe_difference, make_cause, shorten, sort_causes
 from .code_causes import LOCK_FILE, find_cells, find_code
 from .divergence import find_divergence
@@ -99,6 +99,9 @@ def find_packages(
             versions = row if len(row) == 3 else {"first": "not installed", "second": "not installed"} | row
             unlikely = "" if name in loaded else not_loaded
             causes.append(make_cause("package", describe_difference(versions), unlikely))
+    causes += [make_cause("package", f"{row['package']} was edited at the same version: {row['name']} "
+                          f"({shorten(row['first'])} → {shorten(row['second'])})")
+               for row in compare_edited(first, second) if _normal(row["package"]) not in names]
     libraries = compare_values(*(record.get("libraries") or {} for record in (first, second)))
     return causes + [make_cause("package", describe_difference(row)) for row in libraries
                      if len(row) == 3 and _normal(row["name"]) not in names]
