@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from .code_names import full_name, list_aliases, parse_cell
 
-# %% ../../nbs/notebook/09_variables.ipynb #2ce7d414
+# %% ../../nbs/notebook/09_variables.ipynb #b012f69e
 _READS = re.compile(r"(?:os\.)?(?:environ\.(?:get|pop|setdefault)|getenvb?)|decouple\.config|(?:.*\.)?(?:environs\.Env\.\w+)"
                     r"|environs\.Env|environ\.Env\.\w+")
+_WORDS = re.compile(r"(?:environ(?:\.get|\.pop|\.setdefault)?[\[(]|getenv\()\s*['\"](\w+)")  # where nothing can be parsed
 _SHELL = re.compile(r"\$\{?([A-Za-z_]\w*)")
 
 
@@ -54,7 +55,10 @@ def _read_names(
 def find_variables(
     sources: Iterable[str],  # cells of a notebook, and modules of the project
 ) -> set[str]:
-    "Find the names of the environment variables that code reads. What cannot be parsed is left out."
-    trees = [tree for source in sources if (tree := parse_cell(source))]
+    "Find the names of the environment variables that code reads. What cannot be parsed is searched as a text."
+    parsed = {source: parse_cell(source) for source in sources}
+    trees = [tree for tree in parsed.values() if tree]
     aliases = {"os": "os"} | {name: path for tree in trees for name, path in list_aliases(tree).items()}
-    return {name for tree in trees for name in _read_names(tree, aliases) if re.fullmatch(r"[A-Za-z_]\w*", name)}
+    found = {name for tree in trees for name in _read_names(tree, aliases)}
+    found |= {name for source, tree in parsed.items() if tree is None for name in _WORDS.findall(source)}
+    return {name for name in found if re.fullmatch(r"[A-Za-z_]\w*", name)}

@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,12 @@ from ..core.files import read_lines
 from ..core.metrics import summarize_metrics
 from ..core.redaction import Redactor
 from ..core.secret_patterns import is_secret_name
+from ..notebook.variables import find_variables
 from ..provenance.code_origin import name_own_packages
 from ..provenance.git import find_clone_root
 from ..provenance.library_files import LibraryFolders, is_cache, is_library_name
-from ..provenance.machine import read_cuda, read_environment, read_gpus, read_image, read_machine
+from ..provenance.machine import (read_cuda, read_environment, read_gpus, read_image, read_machine,
+                                         read_own_variables)
 from ..provenance.file_watch import Watched
 from ..provenance.repository import compare_with_lock, find_records_folders, list_packages
 from ..provenance.run_files import RunFiles, describe_listing, join_notes, read_shared_notes
@@ -299,6 +302,20 @@ def _name_modules(
     return {"count": len(files), "sha256": store_text(experiments, text) if files else hashlib.sha256().hexdigest()}
 
 # %% ../../nbs/records/02_snapshot.ipynb #b3476206
+def _read_variables(
+    root: Path,  # of the repository
+    paths: Iterable[str],  # files of the modules that a kernel had imported
+    source: str,  # of all cells
+) -> tuple[list[str], dict[str, str]]:  # names that the code reads; value by name of those that are set
+    "Read the variables that the code of a notebook and of its own modules names."
+    sources, inside = [source], root.resolve()
+    for file in (Path(path) for path in paths if path.endswith(".py") and Path(path).is_relative_to(inside)):
+        with suppress(OSError):
+            sources.append(file.read_text(encoding="utf-8", errors="replace"))
+    names = find_variables(sources)
+    return sorted(names), read_own_variables(names)
+
+
 def gather_results(
     root: Path,  # of the repository
     folder: Path,  # of the record
@@ -348,6 +365,9 @@ def gather_results(
         _attempt("packages", lambda: _keep_packages(root, folder, Redactor(), answer["places"]), results)
         warnings.append(f"The kernel runs in another environment than papermill ({answer['prefix']}); "
                         "the packages are those of the kernel.")
+    names, own = _read_variables(root, answer.get("modules", []), source)
+    if names:
+        results |= {"variables": names, "environment": dict(facts.get("environment") or {}) | own}
     if answer.get("modules"):
         code = dict(facts.get("code", {})) | {"own": name_own_packages(
             answer.get("origins", {}), find_clone_root(root) or root.resolve(), root.resolve())}

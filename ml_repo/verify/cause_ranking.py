@@ -21,6 +21,7 @@ _ORDER = {  # the reason for the rank of each kind, the most likely kind first
     "code line": "the run had loaded this file",
     "patch": "the run had loaded this file, as it was and not as it was committed",
     "notebook cell": "the cell was run",
+    "folder": "the run had listed it",
     "determinism flag": "it decides whether the same input gives the same bits",
     "precision": "it decides how numbers are rounded",
     "threads": "numbers are added in another order",
