@@ -270,6 +270,7 @@ _EVIDENCE = {
         "description": "files that libraries keep for themselves, which are no results: written in their folders, "
                        "or caches; named from the folder, as in ~/.keras/keras.json"
     },
+    "variables": _TEXTS | {"description": "names of the environment variables that the code of the notebook reads"},
     "weights": {"type": "object", "description": "SHA-256 of trained weights, by name"},
     "data": {"type": "object", "description": "fingerprints of data, by name"},
     "determinism": {"type": "object"},

@@ -24,7 +24,7 @@ from ..core.files import Lock, read_lines, resolve_inside
 from ..core.hashing import hash_file
 from ..core.programs import command_for
 from ..provenance.code_origin import guess_own_packages, write_redirection
-from ..provenance.machine import is_harmless, read_environment
+from ..provenance.machine import is_harmless, read_environment, read_own_variables
 from ..provenance.repository import find_repository
 from ..records.reader import Record
 from .checkout import Checkout, hide_beside, list_modules
@@ -149,6 +149,7 @@ def make_task(
         "metadata": find_metadata(record, checkout, imports["moves"]),
         "left_out": left_out,
         "variables": variables,
+        "own": record.get("variables") or [],
         "threads": (record.get("machine") or {}).get("threads"),
         "timeout_s": (record.get("limits") or {}).get("cell_s"),
         "hide": hide,
@@ -214,12 +215,16 @@ def _restore_process(
     os.environ.pop("PYTEST_CURRENT_TEST", None)  # with it, a kernel does not catch what C code prints
     if task["variables"] is not None:
         present = read_environment()
-        for name in present:
+        own = task.get("own") or []
+        unset = [name for name in read_own_variables(own) if name not in task["variables"]]
+        for name in (*present, *unset):
             os.environ.pop(name, None)
         for name, value in task["variables"].items():
+            if "[redacted" in value and name in own and name in os.environ:
+                continue  # the one that is set here is meant
             if "[redacted" in value:
                 doubts.append(f"The variable {name} held a secret and is not set.")
-            elif is_harmless(name, value):
+            elif is_harmless(name, value, own):
                 os.environ[name] = value
             elif name in present:
                 os.environ[name] = present[name]

@@ -28,6 +28,17 @@ def find_given(
             for row in compare_parameters(first, second) if "note" not in row]
 
 # %% ../../nbs/verify/11_causes.ipynb #415ee8d4
+def _judge_folder(
+    name: str,  # of a folder that a run has listed; ends in a slash
+    records: tuple[Record, Record],  # of two runs
+) -> str:  # the reason why it is unlikely to matter; empty if it is likely
+    "Judge whether another listing of a folder can have changed a run."
+    searched = [path.rstrip("/") for record in records
+                for path in ((record.get("environment") or {}).get("PYTHONPATH") or "").split(":")]
+    is_searched = name.rstrip("/") in searched or re.search(r"(?:site|dist)-packages|lib/python3", name)
+    return "modules are looked for in it, and those that were imported are compared by themselves" if is_searched else ""
+
+
 def find_data(
     first: Record,  # of a run
     second: Record,  # of another
@@ -41,7 +52,10 @@ def find_data(
         name, is_file = row["name"], any(isinstance(row.get(side), str) for side in ("first", "second"))
         if name == "settings.ini" or LOCK_FILE.fullmatch(name):
             continue
-        if "first" in row and "second" in row:
+        if name.endswith("/") and len(row) == 3:
+            text = f"the folder {name} held other files"
+            causes.append(make_cause("folder", text, _judge_folder(name, (first, second))))
+        elif "first" in row and "second" in row:
             change = f"{shorten(row['first'])} → {shorten(row['second'])}"
             is_hash = is_file and re.fullmatch("[0-9a-f]{64}", str(row["first"]))
             name = name.removesuffix(".sha256")
