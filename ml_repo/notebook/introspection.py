@@ -273,10 +273,11 @@ def describe_kernel(
     opened = getattr(sys, "_ml_repo_files", {})
     folders = {name: value for name, value in os.environ.items() if value[:1] == os.sep and os.pathsep not in value}
     facts |= {**read_determinism(loaded), **list_imported(), "late": getattr(sys, "_ml_repo_late", []),
-              "edited": find_edited_packages(),
+              "searched": [path for path in sys.path_importer_cache if isinstance(path, str)][:5000],
               "folders": folders | {"HOME": os.path.expanduser("~")}, "startup": list_startup_files(),
               **{kind: list(opened.get(kind, [])) for kind in ("read", "written", "drawn", "commands", "full")},
-              **{kind: opened.get(kind, {}) for kind in ("kept", "listed")}}
+              **{kind: dict(opened.get(kind, {})) for kind in ("kept", "listed")}}
+    facts["edited"] = find_edited_packages()  # it lists and reads folders, which is not to be noted
     hashing, run = find_module(module_names["hashing"]), find_module(module_names["run"])
     if "keras" in loaded and hashing is not None:
         facts["weights"] = hash_models(namespace, loaded["keras"].Model, hashing.hash_weights)

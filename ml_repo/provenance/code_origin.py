@@ -21,11 +21,13 @@ def list_library_folders() -> tuple[str, ...]:  # real paths, each with a separa
     "List the folders of the standard library and of installed packages of this process."
     import os
     import site
+    import sys
     import sysconfig
 
     paths = sysconfig.get_paths()
     folders = [paths.get(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     folders += [*site.getsitepackages(), site.getusersitepackages(), os.path.dirname(os.__file__)]
+    folders += [path for path in sys.path if path.rstrip(os.sep).endswith(("site-packages", "dist-packages"))]
     return tuple({os.path.realpath(folder) + os.sep for folder in folders if folder})
 
 # %% ../../nbs/provenance/05_code_origin.ipynb #970f3d2a

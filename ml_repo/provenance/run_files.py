@@ -106,7 +106,7 @@ def join_notes(
         if not _is_system(path, answer):
             (files.written if is_written else files.read).setdefault(path, True)
     _compare_with_start(files, watched)
-    _list_for_children(files, watched)
+    _list_for_children(files, watched, answer.get("searched", []))
     files.gaps += watched.gaps
     return files
 
@@ -150,9 +150,10 @@ def _compare_with_start(files: RunFiles, watched: Watched) -> None:
         files.kept[path] = [states[path][0], None]  # read by C code and changed since: nobody knows its bytes
 
 
-def _list_for_children(files: RunFiles, watched: Watched) -> None:
+def _list_for_children(files: RunFiles, watched: Watched, searched: Iterable[str]) -> None:
     "Add the folders that a child process listed. Python's own search for modules lists folders of sources."
-    for folder in watched.listed:
+    known = {os.path.realpath(path) for path in searched}  # by the kernel, such as a folder src that holds packages only
+    for folder in (folder for folder in watched.listed if os.path.realpath(folder) not in known):
         with suppress(OSError):
             with os.scandir(folder) as entries:
                 names = sorted(entry.name + (os.sep if entry.is_dir() else "") for entry in entries)
