@@ -8,11 +8,13 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
 import pytest
 from conftest import LIMIT_S, ROOT, run
+from states import CELL, find_differences
 from test_kills import write_repository
 
 from ml_repo.core.content_store import read_text
@@ -238,6 +240,56 @@ def test_the_command_line_finds_the_same_warm_process_again(notebook, tmp_path):
     assert len(found) == 1
     found[0].terminate()
     found[0].wait(LIMIT_S)
+
+
+LIGHT = ("numpy", "pandas", "matplotlib.pyplot", "PIL.Image", "tqdm.auto", "rich.console", "requests", "yaml", "bs4", "dateutil.parser", "pytz", "jinja2", "psutil",
+         "sqlalchemy", "networkx", "IPython.display", "plotly.express", "altair", "polars", "lxml.etree", "click", "attr", "cycler", "pydantic")
+HEAVY = ("scipy.stats", "sklearn.linear_model", "joblib", "h5py", "pyarrow.parquet", "seaborn", "statsmodels.api", "sympy", "nltk", "ipywidgets", "keras", "tensorflow", "torch",
+         "xgboost", "optuna", "mlflow")
+
+
+def list_installed(*names: str) -> list[str]:
+    return [name for name in names if find_spec(name.partition(".")[0])]
+
+
+def compare_states(root: Path, names: list[str], monkeypatch) -> list[str]:
+    """Import libraries in a cold kernel and in a warm one, and compare what they decided, and which files the records name."""
+    monkeypatch.setenv("PYTHONHASHSEED", "0")  # the order of sets is that of one process otherwise
+    monkeypatch.delenv("PYTEST_CURRENT_TEST", raising=False)
+    notebook = write_repository(root, "".join(f"import {name}\n" for name in names), CELL, name="line.ipynb", parameters="n: int = 1")
+    folder, records = root / "work", []
+    folder.mkdir()
+    with WarmProcess(notebook, names) as process:
+        for address in (None, process.address):
+            records.append(run_notebook(notebook, warm=address, quiet=True, folder=folder))
+            (folder / "states.json").rename(root / f"{len(records)}.json")
+    assert is_warm(records[1]) and [record["state"] for record in records] == ["completed"] * 2
+    for field in ("inputs", "library_files"):
+        paths = [{file["path"] for file in (record.get(field) or {}).get("files", []) if "fontlist" not in file["path"]} for record in records]
+        assert paths[0] == paths[1]
+    assert records[0]["packages"]["loaded"] == records[1]["packages"]["loaded"] or read_loaded(records[0]) <= read_loaded(records[1])
+    return find_differences(root / "1.json", root / "2.json")
+
+
+def test_libraries_decide_the_same_in_a_warm_kernel(tmp_path, monkeypatch):
+    assert compare_states(tmp_path / "project", list_installed(*LIGHT), monkeypatch) == []
+
+
+@pytest.mark.slow
+def test_large_libraries_decide_the_same_in_a_warm_kernel(tmp_path, monkeypatch):
+    assert compare_states(tmp_path / "project", list_installed(*LIGHT, *HEAVY), monkeypatch) == []
+
+
+def test_a_table_is_shown_the_same_and_settings_beside_the_notebook_make_the_kernel_cold(tmp_path):
+    show = "import pandas as pd, matplotlib.pyplot as plt\nprint(pd.get_option('display.max_columns'), plt.rcParams['lines.linewidth'])\npd.DataFrame({f'c{k}': range(3) for k in range(24)}).head()"
+    notebook = write_repository(tmp_path / "project", show, name="line.ipynb", parameters="n: int = 1")
+    with WarmProcess(notebook) as process:
+        records = [run_notebook(notebook, warm=address, quiet=True, folder=notebook.parent) for address in (None, process.address)]
+        (notebook.parent / "matplotlibrc").write_text("lines.linewidth: 7\n")
+        records.append(run_notebook(notebook, warm=process.address, quiet=True, folder=notebook.parent))
+    shown = [json.loads(next(record.folder.glob("*.ipynb")).read_text())["cells"][1]["outputs"] for record in records]
+    assert is_warm(records[1]) and shown[0] == shown[1] and "20 1.5" in outputs(records[1])
+    assert records[2]["kernel"]["warm"] is False and "matplotlibrc lies in the working folder" in " ".join(records[2]["warnings"]) and "20 7.0" in outputs(records[2])
 
 
 PAUSE = "import gc; gc.collect(); open(what, 'w').write(str(os.getpid()))"

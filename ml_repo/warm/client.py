@@ -36,6 +36,7 @@ def _check_fit(
     command: list[str],  # of the kernel
     environment: Mapping[str, str],  # of the kernel
     processors: Sequence[int],  # numbers of those that the kernel may use
+    folder: str | PathLike = "/",  # working folder of the kernel
 ) -> list[str]:  # arguments for the kernel
     "Raise `Cold` where a fork would differ from a process that `command` starts."
     if facts["problem"]:
@@ -49,6 +50,8 @@ def _check_fit(
                    "when its libraries looked")
     if any(part and not os.path.isabs(part) for part in environment.get("PYTHONPATH", "").split(os.pathsep)):
         raise Cold("PYTHONPATH names a folder from where the kernel works")
+    if local := [name for name in facts.get("local", ()) if Path(folder, name).exists()]:
+        raise Cold(f"{local[0]} lies in the working folder, and the warm process has imported its library elsewhere")
     assumed, then = facts["assumed"], facts["variables"]
     for name in sorted({*facts["looked_up"], *then, *filter(is_fixed, environment)}):
         if is_free(name):
@@ -244,7 +247,8 @@ def fork_kernel(
     connection, facts = _reach(Path(address), environment)
     line = ()
     try:
-        letter = {"arguments": _check_fit(facts, command, environment, processors), "environment": dict(environment),
+        arguments = _check_fit(facts, command, environment, processors, folder)
+        letter = {"arguments": arguments, "environment": dict(environment),
                   "folder": os.path.abspath(folder), "processors": processors, "umask": _read_umask(),
                   "nice": os.getpriority(os.PRIO_PROCESS, 0), "limits": _read_limits()}
         line = os.pipe()

@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from ..notebook.imports import is_fixed
-from .forking import become_kernel, end_process, explain_unsafe_fork, run_kernel, watch_settings
+from ..notebook.introspection import note_opened_files
+from .forking import (ImportScene, become_kernel, end_process, explain_unsafe_fork, run_kernel,
+                                  watch_settings)
 from .staleness import find_changes, forget_modules, read_file_state, read_module_states, watch_variables
 
 # %% ../../nbs/warm/02_server.ipynb #eec7f2f9
@@ -37,9 +39,29 @@ def read_message(
     return json.loads(data)
 
 # %% ../../nbs/warm/02_server.ipynb #9f765267
-_KERNEL = ("ipykernel.kernelapp", "ipykernel.ipkernel", "ipykernel.zmqshell", "ipykernel.iostream",
+_KERNEL = ("sqlite3", "ipykernel.kernelapp", "ipykernel.ipkernel", "ipykernel.zmqshell", "ipykernel.iostream",
            "ipykernel.displayhook", "ipykernel.heartbeat", "ipykernel.debugger", "IPython.core.completerlib",
-           "IPython.core.debugger", "IPython.extensions.storemagic")  # modules that each kernel imports
+           "IPython.core.debugger", "IPython.extensions.storemagic")  # of each kernel; sqlite3 before a library with its own
+
+
+def _import(
+    name: str,  # of a module
+) -> str:  # why it cannot be imported; empty where it can be, or is not installed
+    "Import a module."
+    # ipykernel.debugger prints advice for users of a debugger
+    quiet = redirect_stderr(io.StringIO()) if name == "ipykernel.debugger" else nullcontext()
+    try:
+        with quiet:
+            importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        is_missing = error.name == name or name.startswith(f"{error.name}.")
+        return "" if is_missing else f"{name} could not be imported: {error}"
+    except BaseException as error:  # whatever a package does, the next kernel is to show it
+        return f"{name} could not be imported: {type(error).__name__}: {error}"
+    return ""
+
+
+_LOCAL = {"matplotlib": "matplotlibrc"}  # settings that a library looks for in the working folder, at its import
 
 
 class WarmServer:
@@ -53,6 +75,7 @@ class WarmServer:
         self.folder, self.order, self.kernels = folder, order, {}  # connection by process
         self.selector, self.idle_since = selectors.DefaultSelector(), time.monotonic()
         self.facts, self.before, self.set_by_imports = {}, {}, {}
+        self.scene, self.early = ImportScene(), {}
         self.listener = socket.socket(socket.AF_UNIX)
         (folder / "socket").unlink(missing_ok=True)
         self.listener.bind(str(folder / "socket"))
@@ -66,21 +89,19 @@ class WarmServer:
         "Import the ordered modules, and find out whether this process may be forked."
         import gc
 
-        problem, before = self.order.get("problem", ""), dict(os.environ)
+        problem, failed, before = self.order.get("problem", ""), "", dict(os.environ)
         with watch_variables() as looked_up:
-            for name in (*_KERNEL, *self.order["modules"]):
-                # ipykernel.debugger prints advice for users of a debugger
-                quiet = redirect_stderr(io.StringIO()) if name == "ipykernel.debugger" else nullcontext()
-                try:
-                    with quiet:
-                        importlib.import_module(name)
-                except ModuleNotFoundError as error:
-                    if error.name != name and not name.startswith(f"{error.name}."):
-                        problem = problem or f"{name} could not be imported: {error}"
-                except BaseException as error:  # whatever a package does, the next kernel is to show it
-                    problem = problem or f"{name} could not be imported: {type(error).__name__}: {error}"
+            for name in _KERNEL:
+                problem = problem or _import(name)
+            note_opened_files()
+            with self.scene:
+                for name in self.order["modules"]:
+                    failed = failed or _import(name)
+                    self.scene.note(name)
+        problem = problem or self.scene.explain_difference() or failed
+        self.early = dict(sys._ml_repo_files[0])
         forgotten = forget_modules(self.order["own"])
-        self.before = read_module_states()
+        self.before = read_module_states() | {path: read_file_state(path) for path in self.early}
         gc.collect()
         gc.freeze()
         self.set_by_imports = {name: value for name, value in os.environ.items() if before.get(name) != value}
@@ -88,7 +109,8 @@ class WarmServer:
         self.facts = {
             "process": os.getpid(), "python": sys.executable, "processors": len(os.sched_getaffinity(0)),
             "looked_up": sorted(looked_up), "forgotten": forgotten, "variables": variables,
-            "assumed": self.order["variables"], "problem": problem or explain_unsafe_fork()
+            "assumed": self.order["variables"], "problem": problem or explain_unsafe_fork(),
+            "local": [file for name, file in _LOCAL.items() if name in sys.modules]
         }
         self.idle_since = time.monotonic()
 
@@ -150,8 +172,8 @@ class WarmServer:
         if (kernel := os.fork()) == 0:
             self._release(connection)
             letter["environment"] |= self.set_by_imports
-            become_kernel(letter, connection, files)
-            watch_settings(self.facts["variables"], set(self.facts["looked_up"]))
+            become_kernel(letter, connection, files, self.scene.handlers)
+            watch_settings(self.facts["variables"] | self.scene.variables, set(self.facts["looked_up"]))
             return letter
         for file in files:
             os.close(file)
@@ -160,6 +182,14 @@ class WarmServer:
         self.selector.modify(connection, selectors.EVENT_READ, lambda: self._kill(kernel))
         self.selector.register(watch, selectors.EVENT_READ, lambda: self._bury(kernel, watch))
         return None
+
+    def carry_over(self) -> None:
+        "In a fork, give the kernel what the imports left behind: registrations, streams, the files that they read."
+        self.scene.carry_over()
+        (read, written), drawn = sys._ml_repo_files, sys._ml_repo_drawn
+        for noted in (read, written, drawn):
+            noted.clear()
+        read.update(self.early)
 
     def _release(self, connection: socket.socket) -> None:
         "In a fork, close all descriptors of the warm process but `connection`."
@@ -217,12 +247,12 @@ def main() -> None:
     order = json.loads((folder / "order.json").read_text(encoding="utf-8"))
     if sys.path[:1] == [""]:
         del sys.path[0]
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if order.get("processors"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:order["processors"]])
     server = WarmServer(folder, order)
     server.warm_up()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     own_files = {function.__code__.co_filename for function in (find_changes, run_kernel, main)}
     server.before |= {file: read_file_state(file) for file in own_files}
     letter = server.serve()
-    end_process(run_kernel(letter["arguments"]) if letter is not None else {})
+    end_process(run_kernel(letter["arguments"], server) if letter is not None else {})
