@@ -95,7 +95,7 @@ def _open(
                 if not str(parameter.default).replace("_", "").isalpha()}  # a word would be redacted in all prose
     redactor = Redactor({**os.environ, "given": given, "default": defaults})
     for cell in nb.cells:
-        redactor.learn(cell.source)
+        redactor.learn(cell.setdefault("source", ""))
     values = {parameter.name: {"default": parameter.default} for parameter in contract.parameters
               if not parameter.expression or parameter.name in given}
     for parameter_name, value in given.items():
@@ -104,11 +104,10 @@ def _open(
     doubts = list_unchecked(nb, given, contract, is_python)
     for doubt in doubts if given else ():
         logger.warning(doubt)
-    limit_s = options.get("execution_timeout")
+    limits = {"limits": {"cell_s": limit_s}} if (limit_s := options.get("execution_timeout")) else {}
     facts = {"parameters": values, "warnings": [*doubts, *request.warnings],
              "command": shlex.join(redactor.redact_command(sys.argv)), "source_sha256": hash_source(nb.cells),
-             "kernel": kernel, "folder": name_folder(root), **({"limits": {"cell_s": limit_s}} if limit_s else {}),
-             **request.list_fields()}
+             "kernel": kernel, "folder": name_folder(root), **limits, **request.list_fields()}
     try:
         record = open_record(find_records_folders(root)[0], name, request.claim, **redactor.redact_tree(facts))
     except OSError as error:
@@ -391,8 +390,6 @@ def execute_recorded(
     is not complete."""
     require_gpu, engine = _takes_gpu(request), request.engine
     nb = nbformat.from_dict(nb)  # papermill's conversion from version 3 yields other types
-    for cell in nb.cells:
-        cell.setdefault("source", "")  # as notebooks from programs may lack it
     input_path = input_path if isinstance(input_path, str) and input_path not in ("", "-") else None
     path = Path(base, input_path or "notebook.ipynb").resolve()
     name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
