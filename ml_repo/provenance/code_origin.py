@@ -98,18 +98,20 @@ def find_edited_packages() -> dict[str, dict[str, str]]:  # SHA-256 by file, by 
     left_bytes = 200_000_000  # to hash at most, where an image has lost the times of its files
     for folder in dict.fromkeys(path for path in sys.path if path and os.path.isdir(path)):
         start = os.path.join(folder, "")
-        imported = {path[len(start):].replace(os.sep, "/") for path in files if path.startswith(start)}
+        imported = {os.fsencode(path[len(start):].replace(os.sep, "/")) for path in files if path.startswith(start)}
         for entry in os.listdir(folder) if imported else ():
             record = os.path.join(folder, entry, "RECORD")
             if not entry.endswith(".dist-info") or not os.path.isfile(record):
                 continue
             installed_ns = os.stat(record).st_mtime_ns
-            with open(record, encoding="utf-8", errors="replace") as lines:
-                for line in lines:
-                    name, _, rest = line.partition(",")
-                    if name not in imported or not rest.startswith("sha256=") or name.startswith("__editable__"):
+            with open(record, "rb") as rows:
+                for row in rows.read().split(b"\n"):
+                    if row[:row.find(b",")] not in imported or row.startswith(b"__editable__"):
                         continue
+                    name, _, rest = row.decode().partition(",")
                     digest, _, size = rest.strip().partition(",")
+                    if not digest.startswith("sha256="):
+                        continue
                     try:
                         facts = os.stat(start + name)
                         is_other = size.isdigit() and facts.st_size != int(size)
