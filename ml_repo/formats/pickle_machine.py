@@ -121,6 +121,11 @@ class _Machine:
     def call(self, function: Any, arguments: Any) -> None:
         "Note a call."
         name = function.name if isinstance(function, Stand) else str(function)
+        first = arguments[0] if isinstance(arguments, tuple) and len(arguments) == 1 else None
+        if name.endswith((".set", ".frozenset")) and isinstance(first, Stand) and first.kind == "list":
+            self.stack.append(Stand("set"))  # as protocols below 4 write it
+            self.stack[-1].items = first.items
+            return
         stand = Stand("call", name, arguments if isinstance(arguments, tuple) else (arguments,))
         stand.array = _make_array(stand)
         self.stack.append(stand)
@@ -133,6 +138,15 @@ class _Machine:
         stand.array = _make_array(stand) if stand.array is None else stand.array
         if stand.name.endswith((".NumpyArrayWrapper", ".NDArrayWrapper")):
             _read_joblib_array(stand, self.file)
+
+    def drop(self) -> None:
+        "Take a value off the stack. A call that fills its first argument, as cloudpickle has them, stays with that."
+        value = self.stack.pop()
+        if isinstance(value, Stand) and value.kind == "call":
+            filled = value.arguments[0] if value.arguments and isinstance(value.arguments[0], Stand) else None
+            holder = filled or next((one for one in reversed(self.stack) if isinstance(one, Stand)), None)
+            if holder is not None:
+                holder.states.append((value.name, *(value.arguments[1:] if filled else value.arguments)))
 
     def collect(self, name: str) -> None:
         "Make or fill a list, tuple, dictionary or set."
@@ -198,7 +212,7 @@ class _Machine:
         elif name == "BUILD":
             self.build()
         elif name == "POP":
-            stack.pop()
+            self.drop()
         elif name == "POP_MARK":
             self.pop_mark()
         elif name == "DUP":
