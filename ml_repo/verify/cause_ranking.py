@@ -27,6 +27,7 @@ _ORDER = {  # the reason for the rank of each kind, the most likely kind first
     "threads": "numbers are added in another order",
     "environment variable": "it changes what a library does",
     "package": "the run had imported it",
+    "library code": "the run had loaded this file, which is not of the repository",
     "python": "the language itself is another one",
     "gpu": "another device adds in another order",
     "driver": "it brings code of its own for the device",

@@ -60,7 +60,8 @@ def find_data(
             is_hash = is_file and re.fullmatch("[0-9a-f]{64}", str(row["first"]))
             name = name.removesuffix(".sha256")
             text = f"{name} has other content (sha256 {change})" if is_hash else f"{name} {change}"
-            causes.append(make_cause("data file", text))
+            is_code = name.startswith(("/", "~")) and name.endswith((".py", ".pyc", ".so", ".pyd"))
+            causes.append(make_cause("library code" if is_code else "data file", text))
         else:
             side = "first" if "first" in row else "second"
             causes.append(make_cause("data file", f"{name} was read by the {side} run only",
