@@ -195,6 +195,19 @@ def test_a_binary_file_that_is_gone_from_the_store_is_named(repository, tmp_path
     assert (made.folder / "new.py").read_text() == "layers = 2\n"
 
 
+@pytest.mark.parametrize("path", ["../escaped.npy", "/tmp/escaped.npy", ".git/hooks/post-checkout", "a/../../escaped.npy", "sub/.git/config", "link/escaped.npy"])
+def test_a_path_of_a_record_that_leads_out_writes_nothing(repository, tmp_path, path):
+    (repository / "link").symlink_to(tmp_path)
+    write_files(repository, new_npy=random_bytes(3), model_py="filters = 64\n")
+    record, _ = keep_record(repository)
+    record["code"]["whole"]["files"][0]["path"] = path
+    before = sorted(tmp_path.glob("*"))
+    made = checkout_run(record, tmp_path / "again")
+    assert made.doubts and not (made.folder / ".git" / "hooks").exists()
+    assert sorted(tmp_path.glob("*")) == sorted([*before, tmp_path / "again"])
+    assert not (repository / ".git" / "hooks" / "post-checkout").exists() and not Path("/tmp/escaped.npy").exists()
+
+
 def test_an_edited_copy_of_the_store_is_noticed(repository, tmp_path):
     write_files(repository, new_npy=random_bytes(3))
     record, _ = keep_record(repository)

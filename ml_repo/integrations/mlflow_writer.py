@@ -28,6 +28,9 @@ from .mlflow_mapping import (Point, describe_steps, find_status, list_datasets, 
                                                  make_digest, name_study, shorten_id, to_ms)
 
 # %% ../../nbs/integrations/02_mlflow_writer.ipynb #7996d38b
+_KEPT_TAGS = ("ml_repo.mirrored", "ml_repo.model", "ml_repo.steps")  # that are not made from the record
+
+
 @dataclass
 class Progress:
     "State of one run in MLflow, as of the last push."
@@ -225,7 +228,7 @@ class Store(_RunLookup):
             self.client.log_batch(progress.run, params=new[start:start + 100], tags=changed[start:start + 100])
         for name in [
                 name for name in progress.tags
-                if name.startswith("ml_repo.") and name not in (*tags, "ml_repo.mirrored", "ml_repo.model", "ml_repo.steps")
+                if name.startswith("ml_repo.") and name not in (*tags, *_KEPT_TAGS)
         ]:
             self.client.delete_tag(progress.run, name)
             del progress.tags[name]
@@ -251,7 +254,8 @@ class Store(_RunLookup):
     ) -> None:
         "Push the next piece of metrics and of resource usage."
         lines, offset, has_more = read_piece(record.folder / "metrics.jsonl", progress.offset)
-        places = {} if offset < progress.offset or not progress.offset else dict(progress.places)  # {} from the beginning
+        is_first = offset < progress.offset or not progress.offset  # the file is read from its beginning
+        places = {} if is_first else dict(progress.places)
         samples, usage, has_samples = read_piece(record.folder / "usage.jsonl", progress.usage)
         self.push_points(progress,
                          [*list_points(lines, record["started"], places), *list_usage(samples, record["started"])])

@@ -115,7 +115,8 @@ def _take_binaries(
         blobs_by_path[path] = blobs[1] if new is not None else ""
     if not whole:
         return [], {}, start, tree
-    for name, index, kept in ((start, "start", whole), (tree, "lines", [file for file in whole if file.data is not None])):
+    present = [file for file in whole if file.data is not None]
+    for name, index, kept in ((start, "start", whole), (tree, "lines", present)):
         ask("read-tree", name, index=index)
         ask("update-index", "--force-remove", "-z", "--stdin",
             given=os.fsencode("".join(f"{file.path}\0" for file in kept)), index=index)

@@ -171,20 +171,21 @@ def restore_code(
         except FileNotFoundError:
             problems.append(f"The run had changes that were not committed, and {file.name} is gone.")
     try:
-        whole = list_whole(record)
+        whole = [(str(file["mode"]), str(file["path"]), file["sha256"] and str(file["sha256"]))
+                 for file in list_whole(record)]
     except (OSError, ValueError, KeyError, TypeError) as error:
         whole = []
         problems.append(f"The list of binary files beside the patch cannot be read: {error}")
-    for file in whole:
+    for mode, path, digest in whole:
         try:
-            content = None if file["sha256"] is None else read_bytes(record.folder.parent, file["sha256"])
-        except (FileNotFoundError, ValueError):
-            problems.append(f"{file['path']} was not committed, and its content is not in "
+            content = None if digest is None else read_bytes(record.folder.parent, digest)
+        except (OSError, ValueError):
+            problems.append(f"{path} was not committed, and its content is not in "
                             f"{record.folder.parent / '.store'}. Copy it from the machine of the run.")
             continue
         blob = "" if content is None else ask("hash-object", "-w", "--stdin", given=content).decode().strip()
-        if file["mode"] in ("100644", "100755", "000000"):
-            entries.append((file["mode"], blob, file["path"]))
+        if mode in ("100644", "100755", "000000"):
+            entries.append((mode, blob, path))
     try:
         return apply_patch(ask, code.get("commit"), data, entries), problems
     except subprocess.CalledProcessError:
