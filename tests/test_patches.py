@@ -13,7 +13,7 @@ from conftest import checked, run
 
 from ml_repo.core.hashing import hash_source
 from ml_repo.core.redaction import Redactor
-from ml_repo.records.code_state import keep_code
+from ml_repo.provenance.code_state import keep_code
 from ml_repo.records.reader import find_records, read_record
 from ml_repo.records.record import open_record
 from ml_repo.reproduce.checkout import checkout_run, remove_checkout

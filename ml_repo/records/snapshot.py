@@ -30,7 +30,7 @@ from ..provenance.machine import (read_cuda, read_environment, read_gpus, read_i
 from ..provenance.file_watch import Watched
 from ..provenance.repository import compare_with_lock, find_records_folders, list_packages
 from ..provenance.run_files import RunFiles, describe_listing, join_notes, read_shared_notes
-from .code_state import keep_code, shorten_list
+from ..provenance.code_state import keep_code, shorten_list
 from .record import read_noted_facts
 
 # %% ../../nbs/records/02_snapshot.ipynb #4761b143

@@ -21,7 +21,7 @@ from ..core.content_store import read_text
 from ..core.files import resolve_inside
 from ..core.hashing import hash_file
 from ..provenance.git import ask_git, find_clone_root
-from ..records.code_state import restore_code
+from ..provenance.code_state import restore_code
 from ..records.reader import Record, as_record
 from .input_files import link_inputs, restore_inputs
 from .notebook_source import place_notebook

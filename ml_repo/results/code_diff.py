@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from ..notebook.cell_diff import diff_cells, diff_lines, read_cells
 from ..provenance.git import ask_git
-from ..records.code_state import restore_code
+from ..provenance.code_state import restore_code
 from ..records.reader import Record
 
 # %% ../../nbs/results/06_code_diff.ipynb #9e1b69e7
