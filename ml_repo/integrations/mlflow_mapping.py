@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['KEY_LIMIT', 'PARAMETER_LIMIT', 'TAG_LIMIT', 'Point', 'STATUSES', 'FIGURES', 'FILE_LIMIT', 'clean_key', 'cut_text',
-           'list_mlflow_parameters', 'to_ms', 'list_points', 'describe_steps', 'list_usage', 'shorten_id', 'list_tags',
-           'name_study', 'find_status', 'list_datasets', 'list_mlflow_files', 'make_digest']
+           'list_mlflow_parameters', 'is_same_value', 'to_ms', 'list_points', 'describe_steps', 'list_usage',
+           'shorten_id', 'list_tags', 'name_study', 'find_status', 'list_datasets', 'list_mlflow_files', 'make_digest']
 
 # %% ../../nbs/integrations/00_mlflow_mapping.ipynb #5f3232b8
 import hashlib
@@ -61,6 +61,16 @@ def list_mlflow_parameters(
                 value = json.loads(read_text(record.folder.parent, value["stored"]))
         texts[clean_key(name)] = cut_text(str(value), PARAMETER_LIMIT)
     return texts
+
+# %% ../../nbs/integrations/00_mlflow_mapping.ipynb #ff5e9ed3
+def is_same_value(
+    first: str,  # value of a parameter, as text
+    second: str,  # another
+) -> bool:
+    "Say whether two values of a parameter are equal; 1 and 1.0 are."
+    with suppress(ValueError):
+        return first == second or float(first) == float(second)
+    return False
 
 # %% ../../nbs/integrations/00_mlflow_mapping.ipynb #11e30800
 Point = tuple[str, float, int, int]  # name, value, time in ms since 1970, step

@@ -23,9 +23,9 @@ from ..execution.mlflow_process import FOLDER, hide_login, make_folder, name_emb
 from .mlflow_client import connect_embedded, connect_mlflow, is_same_file
 from ..records.reader import Record, read_record
 from ..records.record import read_noted_facts, utc_now
-from .mlflow_mapping import (Point, describe_steps, find_status, list_datasets, list_mlflow_files,
-                                                 list_mlflow_parameters, list_points, list_tags, list_usage,
-                                                 make_digest, name_study, shorten_id, to_ms)
+from .mlflow_mapping import (Point, describe_steps, find_status, is_same_value, list_datasets,
+                                                 list_mlflow_files, list_mlflow_parameters, list_points, list_tags,
+                                                 list_usage, make_digest, name_study, shorten_id, to_ms)
 
 # %% ../../nbs/integrations/02_mlflow_writer.ipynb #7996d38b
 _KEPT_TAGS = ("ml_repo.mirrored", "ml_repo.model", "ml_repo.steps")  # that are not made from the record
@@ -188,16 +188,6 @@ class _RunLookup:
         "Forget the known experiments: a user may have deleted one in MLflow."
         self._experiments.clear()
 
-# %% ../../nbs/integrations/02_mlflow_writer.ipynb #ff5e9ed3
-def _is_same(
-    first: str,  # value of a parameter, as text
-    second: str,  # another
-) -> bool:
-    "Say whether two values of a parameter are equal; 1 and 1.0 are."
-    with suppress(ValueError):
-        return first == second or float(first) == float(second)
-    return False
-
 # %% ../../nbs/integrations/02_mlflow_writer.ipynb #2bcb6135
 class Store(_RunLookup):
     "An MLflow server or database that records are pushed to. Raises `OSError` when it cannot be reached or made."
@@ -212,7 +202,7 @@ class Store(_RunLookup):
 
         parameters, tags = list_mlflow_parameters(record), list_tags(record)
         if progress and not all(
-                _is_same(progress.parameters.get(name, value), value) for name, value in parameters.items()):
+                is_same_value(progress.parameters.get(name, value), value) for name, value in parameters.items()):
             self.client.delete_run(progress.run)
             progress = None
         if (name_study(record) or "mlflow.parentRunId"

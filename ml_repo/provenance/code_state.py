@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..core.content_store import read_bytes, read_text, store_bytes, store_text
+from ..core.content_store import load_bytes, read_text, store_bytes, store_text
 from ..core.files import dump_json, write_atomic
 from ..core.hashing import hash_file
 from ..core.redaction import Redactor
@@ -178,7 +178,7 @@ def restore_code(
         problems.append(f"The list of binary files beside the patch cannot be read: {error}")
     for mode, path, digest in whole:
         try:
-            content = None if digest is None else read_bytes(record.folder.parent, digest)
+            content = None if digest is None else load_bytes(record.folder.parent, digest)
         except (OSError, ValueError):
             problems.append(f"{path} was not committed, and its content is not in "
                             f"{record.folder.parent / '.store'}. Copy it from the machine of the run.")

@@ -32,7 +32,8 @@ def _describe_code(
         count = whole.get("count", len(whole.get("files", [])))
         kept = [code["patch"]] if code.get("patch") else []
         kept += [f"{count} binary file{'s' * (count != 1)}"] if count else []
-        kept += [f"without {code.get('left_out_count', len(code['left_out']))} left out"] if code.get("left_out") else []
+        left = code.get("left_out_count", len(code.get("left_out", [])))
+        kept += [f"without {left} left out"] if left else []
         words.append("with uncommitted changes" + (f" ({', '.join(kept)})" if kept else ""))
     return " ".join(words)
 
