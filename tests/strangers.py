@@ -2,6 +2,7 @@
 import json
 import re
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,6 @@ STRANGERS = {
     "input": plain("x = input('name? ')", "print(x)"),
     "an end by sys.exit": plain("import sys\nprint('a')\nsys.exit()", "print('never')"),
     "an end by sys.exit(1)": plain("import sys\nsys.exit(1)", "print('never')"),
-    "a quit": plain("print('a')\nquit()", "print('after')"),
     "a kernel that ends": plain("import os\nprint('a', flush=True)\nos._exit(3)", "print('never')"),
     "a chain of errors": plain("def f():\n    raise ValueError('inner')\ntry:\n    f()\nexcept ValueError as e:\n    raise RuntimeError('outer') from e"),
     "a group of errors": plain("raise ExceptionGroup('both', [ValueError(1), KeyError('a')])"),
@@ -176,7 +176,15 @@ STRANGERS = {
     "a slow start": plain("print(1)", options=["--start-timeout", "120"]),
 }
 
+MORE = ("a cell without source", "a text cell without source", "no kernelspec", "no metadata", "no language, values")  # run here, and papermill refuses them
+FATAL = ("a magic that is not there", "a kernel that ends", "a group of errors", "a time limit")  # the executed notebook says more about the end than papermill's
+
 RUN_HAS = {"-p": 2, "-f": 1, "-k": 1, "--execution-timeout": 1, "--cwd": 1}  # options of papermill that `ml-repo run` has, and how many values each takes
+
+
+def find_installed() -> list[str]:
+    """List the notebooks whose libraries are installed."""
+    return [name for name, stranger in STRANGERS.items() if not stranger.needs or find_spec(stranger.needs)]
 
 
 def find_options(stranger: Stranger) -> list[str] | None:
@@ -214,3 +222,46 @@ def read_outputs(notebook: Path) -> list[Any]:
     text = json.dumps(found)
     text = re.sub(r"[0-9a-f]{32}", "ID", re.sub(r"ipykernel_\d+/\d+\.py|/tmp/ipykernel_\d+", "KERNEL", text))
     return json.loads(re.sub(r"0x[0-9a-f]{6,}", "ADDRESS", text))
+
+
+def read_door(door: str, folder: Path, stranger: Stranger) -> list[Any] | None:
+    """Run a notebook by one command, in this process; returns its exit status, outputs and the end of what it printed, or None where the command has no such option."""
+    import contextlib
+    import io
+    import logging
+    import os
+    import traceback
+
+    from papermill.cli import papermill
+
+    from ml_repo.cli.app import main
+
+    options = find_options(stranger) if door == "ml-repo run" else stranger.options
+    if options is None:
+        return None
+    stranger.write(folder)
+    if door != "plain papermill":
+        (folder / "settings.ini").write_text("[DEFAULT]\npapermill_engine = ml_repo\n")
+    command = ["run", "a.ipynb"] if door == "ml-repo run" else ["a.ipynb", "o.ipynb", *(["--engine", "nbclient"] if door == "plain papermill" else [])]
+    os.chdir(folder)
+    logging.root.handlers.clear()
+    printed, status = io.StringIO(), 0
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        try:
+            (main if door == "ml-repo run" else papermill)([*command, *options])
+        except SystemExit as end:
+            status = end.code or 0
+        except BaseException:
+            status = 1
+            traceback.print_exc()
+    executed = next((folder / "experiments").glob("a-*/a.ipynb"), None) if door == "ml-repo run" else folder / "o.ipynb"
+    return [status, read_outputs(executed) if executed and executed.exists() else None, printed.getvalue()[-2000:]]
+
+
+if __name__ == "__main__":  # FOLDER NAME…: run these notebooks by three commands, and write what each gave as JSON
+    import sys
+
+    base = Path(sys.argv[1])
+    doors = {name: {door: read_door(door, base / str(number) / door, STRANGERS[name]) for door in ("plain papermill", "papermill", "ml-repo run")}
+             for number, name in enumerate(sys.argv[2:])}
+    (base / "doors.json").write_text(json.dumps(doors))

@@ -31,6 +31,7 @@ def note_opened_files(
     limit, kept_bytes, names_limit = 10_000, 2**26, 10_000
     notes: dict[str, dict[str, Any]] = {kind: {} for kind in kinds}
     sys._ml_repo_files = notes
+    notes["read"].update(dict.fromkeys(getattr(sys, "_ml_repo_early", ())))  # before a fork
     owner, busy = os.getpid(), threading.local()
     line = os.open(shared, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600) if shared else -1
     line_id = (os.fstat(line).st_dev, os.fstat(line).st_ino) if shared else None

@@ -21,10 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from ..notebook.imports import is_fixed
-from ..notebook.introspection import note_opened_files
 from .forking import (ImportScene, become_kernel, end_process, explain_unsafe_fork, run_kernel,
                                   watch_settings)
-from .staleness import find_changes, forget_modules, read_file_state, read_module_states, watch_variables
+from .staleness import find_changes, forget_modules, read_file_state, read_module_states, watch_reads, watch_variables
 
 # %% ../../nbs/warm/02_server.ipynb #eec7f2f9
 def read_message(
@@ -41,7 +40,7 @@ def read_message(
 # %% ../../nbs/warm/02_server.ipynb #9f765267
 _KERNEL = ("sqlite3", "ipykernel.kernelapp", "ipykernel.ipkernel", "ipykernel.zmqshell", "ipykernel.iostream",
            "ipykernel.displayhook", "ipykernel.heartbeat", "ipykernel.debugger", "IPython.core.completerlib",
-           "IPython.core.debugger", "IPython.extensions.storemagic")  # of each kernel; sqlite3 before a library with its own
+           "IPython.core.debugger", "IPython.extensions.storemagic")  # sqlite3 before a library with its own
 
 
 def _import(
@@ -75,7 +74,7 @@ class WarmServer:
         self.folder, self.order, self.kernels = folder, order, {}  # connection by process
         self.selector, self.idle_since = selectors.DefaultSelector(), time.monotonic()
         self.facts, self.before, self.set_by_imports = {}, {}, {}
-        self.scene, self.early = ImportScene(), {}
+        self.scene, self.early = ImportScene(), set()
         self.listener = socket.socket(socket.AF_UNIX)
         (folder / "socket").unlink(missing_ok=True)
         self.listener.bind(str(folder / "socket"))
@@ -93,13 +92,11 @@ class WarmServer:
         with watch_variables() as looked_up:
             for name in _KERNEL:
                 problem = problem or _import(name)
-            note_opened_files()
-            with self.scene:
+            with self.scene, watch_reads() as self.early:
                 for name in self.order["modules"]:
                     failed = failed or _import(name)
                     self.scene.note(name)
         problem = problem or self.scene.explain_difference() or failed
-        self.early = dict(sys._ml_repo_files[0])
         forgotten = forget_modules(self.order["own"])
         self.before = read_module_states() | {path: read_file_state(path) for path in self.early}
         gc.collect()
@@ -186,10 +183,7 @@ class WarmServer:
     def carry_over(self) -> None:
         "In a fork, give the kernel what the imports left behind: registrations, streams, the files that they read."
         self.scene.carry_over()
-        (read, written), drawn = sys._ml_repo_files, sys._ml_repo_drawn
-        for noted in (read, written, drawn):
-            noted.clear()
-        read.update(self.early)
+        sys._ml_repo_early = list(self.early)
 
     def _release(self, connection: socket.socket) -> None:
         "In a fork, close all descriptors of the warm process but `connection`."
