@@ -3722,5 +3722,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/ml_repo', 'doc_host': '', 
                                                                                     'ml_repo/warm/staleness.py'),
                                         'ml_repo.warm.staleness.read_module_states': ( 'warm/staleness.html#read_module_states',
                                                                                        'ml_repo/warm/staleness.py'),
+                                        'ml_repo.warm.staleness.watch_reads': ( 'warm/staleness.html#watch_reads',
+                                                                                'ml_repo/warm/staleness.py'),
                                         'ml_repo.warm.staleness.watch_variables': ( 'warm/staleness.html#watch_variables',
                                                                                     'ml_repo/warm/staleness.py')}}}
