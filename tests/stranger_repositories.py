@@ -724,6 +724,27 @@ with open("results.csv", "a", newline="") as file:
 print(open("results.csv").read())
 ''', writes=("results.csv",))
 
+stranger("clean_table", '''
+# %%
+import pandas as pd
+raw = pd.read_csv("data/raw.csv")
+clean = raw.dropna().query("units > 20")
+clean.to_csv("data/clean.csv", index=False)
+# %%
+pd.read_csv("data/clean.csv").describe()
+''', ignored={"data/raw.csv": _numbers()}, reads=("data/raw.csv",), writes=("data/clean.csv",), changes=(
+    Change("raw table", "data/raw.csv", ",N,", ",S,", r"raw\.csv"),))
+
+stranger("counter_in_a_database", '''
+# %%
+import sqlite3
+with sqlite3.connect("data/visits.db") as base:
+    base.execute("delete from visits where page = 'new'")
+    base.execute("insert into visits values ('new', 1)")
+# %%
+base.execute("select sum(hits) from visits").fetchall()
+''', ignored={"data/visits.db": _database}, reads=("data/visits.db",), writes=("data/visits.db",), doubt=r"visits\.db")
+
 stranger("working_folder", '''
 # %%
 import os

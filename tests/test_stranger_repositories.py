@@ -189,10 +189,20 @@ class Site:
         return subprocess.run([program, *command[1:]], cwd=cwd or self.folder, env=self.variables(**more), text=True, timeout=LIMIT_S,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
 
+    def run(self, *options: str, **more: str) -> subprocess.CompletedProcess:
+        """Run the notebook from its folder, as its author does."""
+        place = self.folder / self.stranger.place
+        return self.call("ml-repo", "run", place.name, *self.stranger.options, *options, cwd=place.parent, **more)
+
     def records(self) -> dict[str, dict]:
         """All records, the oldest first."""
         paths = sorted(self.folder.glob("experiments/*/record.json"))
         return {path.parent.name: json.loads(path.read_text()) for path in paths}
+
+    def list_files(self) -> set[tuple[str, float]]:
+        """The files of the project with their times, without records."""
+        return {(str(path.relative_to(self.folder)), path.stat().st_mtime_ns) for path in self.folder.rglob("*")
+                if path.is_file() and not {".git", "experiments", "__pycache__"} & {*path.relative_to(self.folder).parts}}
 
     def locate(self, name: str) -> Path:
         """Find a file that a change names."""
@@ -349,7 +359,7 @@ def try_change(site: Site, run: str, change: Change) -> Row:
     try:
         if change.is_checked_out:
             before = set(site.records())
-            done = site.call("ml-repo", "run", site.stranger.place, *site.stranger.options, *change.options, **change.variables)
+            done = site.run(*change.options, **change.variables)
             made = sorted(set(site.records()) - before)
             if not made:
                 row.faults.append(f"refused: {done.stdout[-300:]}")
@@ -402,7 +412,7 @@ def try_stranger(stranger: Stranger, has_papermill: bool = True, has_changes: bo
         site = Site(stranger, folder)
         if has_papermill and try_papermill(site, folder) == (stranger.fails or stranger.is_refused):
             row.faults.append("statement: papermill does otherwise than the notebook's description says")
-        done = site.call("ml-repo", "run", stranger.place, *stranger.options)
+        done = site.run()
         records = site.records()
         if not records:
             row.found = "refused"
@@ -412,8 +422,11 @@ def try_stranger(stranger: Stranger, has_papermill: bool = True, has_changes: bo
         if record["state"] != ("failed" if stranger.fails else "completed") or (done.returncode == 0) == stranger.fails:
             row.faults.append(f"state: {record['state']}, exit {done.returncode}: {done.stdout[-300:]}")
         row.faults += check_record(site, record)
+        before = site.list_files()
         verdict = verify(site, run)
         row.found = verdict["verdict"]
+        if changed := sorted(name for name, kept in (site.list_files() ^ before)):
+            row.faults.append(f"PROJECT CHANGED by the verification: {changed[:4]}")
         if stranger.chance or stranger.chance_file:
             row.faults += check_chance(site, run, verdict)
         elif row.found == "differs" or row.found == "within tolerance":
@@ -451,7 +464,7 @@ def summarize(rows: list[Row]) -> dict[str, str]:
             "outputs missing": str(count("output missing")), "outputs invented": str(count("output invented")),
             "inputs missing": str(count("input missing")),
             "right first cause": f"{right('cause')} of {len(judged)}", "right first cell": f"{right('cell')} of {len(judged)}",
-            "other faults": str(count("state") + count("statement") + count("harness") + count("no "))}
+            "project changed by verify": str(count("PROJECT CHANGED")), "other faults": str(count("state") + count("statement") + count("harness") + count("no "))}
 
 
 def main() -> int:
