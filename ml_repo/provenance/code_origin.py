@@ -235,6 +235,7 @@ def begin_redirected() -> None:
     following = PathFinder.find_spec("sitecustomize")
     if following is not None and following.loader is not None:
         following.loader.exec_module(module_from_spec(following))
+    sys.modules["sitecustomize"].__file__ = following.origin if following else None  # the hook is no input of the run
     sys.path.append(here)  # the metadata of own packages
 
 # %% ../../nbs/provenance/05_code_origin.ipynb #a939bd26
