@@ -157,6 +157,8 @@ class FileWatch:
             return
         try:
             self._paths[self._queue.add_watch(folder, _MASK)] = folder
+        except (FileNotFoundError, NotADirectoryError):
+            pass  # renamed or gone meanwhile
         except OSError as error:
             reason = "the system allows no more watches (fs.inotify.max_user_watches)" if error.errno == 28 else error
             self.problem = self.problem or f"From {folder} on, opened files were not noticed: {reason}."

@@ -5,13 +5,15 @@
 # %% auto #0
 __all__ = ['Rows', 'MACHINE', 'compare_values', 'read_stored', 'compare_states', 'read_notebooks', 'compare_parameters',
            'compare_modules', 'compare_metrics', 'compare_packages', 'compare_edited', 'compare_machines',
-           'tells_library_files', 'read_files', 'read_library_files', 'compare_data', 'find_output', 'compare_outputs']
+           'list_uncertain', 'tells_library_files', 'read_files', 'read_library_files', 'compare_data', 'find_output',
+           'compare_outputs']
 
 # %% ../../nbs/results/07_record_diff.ipynb #00f8f1bd
 import json
 import math
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +270,19 @@ def _read_list(
     return {file["path"]: file["sha256"] or f"{file['size_bytes']} bytes" for file in files}, notes
 
 # %% ../../nbs/results/07_record_diff.ipynb #ce740242
+def list_uncertain(
+    record: Record,  # of a run
+    field: str,  # inputs or outputs
+) -> set[str]:  # paths
+    "List the files that perhaps another program opened while a run went on."
+    recorded = record.get(field) or {}
+    files = recorded.get("files", [])
+    if "list" in recorded:
+        with suppress(OSError, ValueError):
+            files = [json.loads(line) for line in read_stored(record, recorded["list"]).splitlines()]
+    return {file["path"] for file in files if not file.get("is_certain", True)}
+
+
 def tells_library_files(
     record: Record,  # of a run
 ) -> bool:  # False for a record of an earlier version
@@ -319,6 +334,13 @@ def _compare_files(
             {name: other_written[name] for name in other_written.keys() & files.keys()} | others,
         )
     rows = compare_values(files, others)
+    single = [row for row in rows if len(row) == 2]
+    if single:  # a difference of what was seen, not of what was there
+        is_watched = ["watched" in record for record in (first, second)]
+        uncertain = list_uncertain(first, field) | list_uncertain(second, field)
+        hidden = {row["name"] for row in single
+                  if row["name"] in uncertain or row["name"].endswith("/") or is_watched[0] != is_watched[1]}
+        rows = [row for row in rows if row["name"] not in hidden]
     if not (tells_library_files(first) and tells_library_files(second)):
         temporary = (tempfile.gettempdir(), "/tmp/", "/dev/shm/")
         rows = [row for row in rows if len(row) == 3 or not row["name"].startswith(temporary)]

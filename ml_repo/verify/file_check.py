@@ -19,7 +19,7 @@ from ..formats.file_formats import Format, find_format, guess_format, open_parts
 from ..formats.parts import Part, iterate_blocks, list_changes
 from ..records.reader import Record
 from ..records.verdict import Verdict, find_worst
-from ..results.record_diff import find_output, read_files, tells_library_files
+from ..results.record_diff import find_output, list_uncertain, read_files, tells_library_files
 from .image_diff import compare_drawings, compare_frames
 from .metric_check import Item, Tolerances
 from .normalize import is_timing, mask_noise
@@ -329,6 +329,21 @@ def _list_outputs(
             found[f"{name} ({number + 1})" if number else name] = path, digest
     return found
 
+# %% ../../nbs/verify/05_file_check.ipynb #402bc14a
+def _judge_single(
+    path: str,  # of a file
+    record: Record,  # of the run that wrote it
+    other: Record,  # of the one that did not
+) -> Item:
+    "Judge a file that only one of two runs wrote."
+    reason = ""
+    if path in list_uncertain(record, "outputs"):
+        reason = ", and perhaps another program wrote it"
+    elif "watched" in record and "watched" not in other and not path.startswith("artifacts/"):
+        reason = "; the other run noted only what Python itself opened"
+    return Item(f"file {path}", "cannot be judged" if reason else "differs", f"only in {record['id']}{reason}",
+                counts=not reason)
+
 # %% ../../nbs/verify/05_file_check.ipynb #235668e8
 def _judge_pair(
     paths: tuple[str, str],  # of an output in the two runs
@@ -377,7 +392,7 @@ def judge_outputs(
     for name in files | others:
         if name not in files or name not in others:
             path, _ = (files if name in files else others)[name]
-            yield Item(f"file {path}", "differs", f"only in {(first if name in files else second)['id']}")
+            yield _judge_single(path, *((first, second) if name in files else (second, first)))
             continue
         paths, digests = zip(files[name], others[name])
         judged = _judge_pair(paths, digests, (first, second), tolerances, origins)
