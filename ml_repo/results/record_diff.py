@@ -5,15 +5,13 @@
 # %% auto #0
 __all__ = ['Rows', 'MACHINE', 'compare_values', 'read_stored', 'compare_states', 'read_notebooks', 'compare_parameters',
            'compare_modules', 'compare_metrics', 'compare_packages', 'compare_edited', 'compare_machines',
-           'list_uncertain', 'tells_library_files', 'read_files', 'read_library_files', 'compare_data', 'find_output',
-           'compare_outputs']
+           'tells_library_files', 'read_files', 'read_library_files', 'compare_data', 'find_output', 'compare_outputs']
 
 # %% ../../nbs/results/07_record_diff.ipynb #00f8f1bd
 import json
 import math
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ from ..notebook.cell_diff import Cell, read_cells
 from ..formats.file_formats import compare_contents, guess_format, plain_name
 from ..provenance.library_files import is_cache, name_recorded
 from ..provenance.repository import find_repository
-from ..records.reader import Record
+from ..records.reader import Record, list_uncertain
 from .run_summary import used_value
 
 Rows = list[dict[str, Any]]  # `name`, `first`, `second`, and more where it helps; or `note`
@@ -270,19 +268,6 @@ def _read_list(
     return {file["path"]: file["sha256"] or f"{file['size_bytes']} bytes" for file in files}, notes
 
 # %% ../../nbs/results/07_record_diff.ipynb #ce740242
-def list_uncertain(
-    record: Record,  # of a run
-    field: str,  # inputs or outputs
-) -> set[str]:  # paths
-    "List the files that perhaps another program opened while a run went on."
-    recorded = record.get(field) or {}
-    files = recorded.get("files", [])
-    if "list" in recorded:
-        with suppress(OSError, ValueError):
-            files = [json.loads(line) for line in read_stored(record, recorded["list"]).splitlines()]
-    return {file["path"] for file in files if not file.get("is_certain", True)}
-
-
 def tells_library_files(
     record: Record,  # of a run
 ) -> bool:  # False for a record of an earlier version

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..core.hashing import hash_file
 from ..formats.file_formats import Format, find_format, guess_format, open_parts, plain_name
 from ..formats.parts import Part, iterate_blocks, list_changes
-from ..records.reader import Record
+from ..records.reader import Record, list_uncertain
 from ..records.verdict import Verdict, find_worst
-from ..results.record_diff import find_output, list_uncertain, read_files, tells_library_files
+from ..results.record_diff import find_output, read_files, tells_library_files
 from .image_diff import compare_drawings, compare_frames
 from .metric_check import Item, Tolerances
 from .normalize import is_timing, mask_noise
