@@ -89,6 +89,8 @@ def note_opened_files(
             if path not in notes["written"]:
                 add("read", path)
             return
+        if os.path.isdir(path):
+            return  # `tempfile` names the folder first
         is_continued = not flags & os.O_TRUNC and path not in notes["written"] and os.path.isfile(path)
         if is_continued:
             add("read", path)
