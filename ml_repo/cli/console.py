@@ -187,7 +187,8 @@ def echo_json(
     from ml_repo.core.files import dump_json
 
     text = dump_json(value, indent=2)
-    click.echo("".join(letter if letter.isprintable() or letter == "\n" else json.dumps(letter)[1:-1] for letter in text))
+    shown = (letter if letter.isprintable() or letter == "\n" else json.dumps(letter)[1:-1] for letter in text)
+    click.echo("".join(shown))
 
 # %% ../../nbs/cli/01_console.ipynb #84783bd3
 def echo_text(

@@ -65,15 +65,15 @@ def checkout(
         click.echo(f"  {line}")
 
 # %% ../../nbs/cli/06_rerun.ipynb #d233343a
-_TRUST = ("Execute the code of records that were not made here. `trusted` in settings.ini lists sources for which nobody is "
-          "asked.")
+_TRUST = ("Execute the code of records that were not made here. `trusted` in settings.ini lists sources for which "
+          "nobody is asked.")
 
 
 def ask_for_trust(
     run: Record | Path,  # a record, or its folder
     is_trusted: bool,  # whether the user has said so already
 ) -> None:
-    "Ask before the code of a stranger's record is executed. Raises `ValueError` where the answer is no, or nobody can answer."
+    "Ask before the code of a stranger's record is executed. Raises `ValueError` for no, or where nobody can answer."
     from ml_repo.records.reader import as_record
     from ml_repo.records.signature import explain_distrust
 

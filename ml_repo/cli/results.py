@@ -13,7 +13,8 @@ from typing import Any
 import click
 
 from .console import (echo_csv, echo_json, echo_record, echo_table, echo_text, find_main_columns,
-                                 fit_columns, format_options, records_option, repetitions_option, run_argument, terminal_width)
+                                 fit_columns, format_options, records_option, repetitions_option, run_argument,
+                                 terminal_width)
 
 # %% ../../nbs/cli/03_results.ipynb #bbcdc9b5
 def _pick_columns(

@@ -86,8 +86,8 @@ def calm_pieces(
     for piece in pieces:
         text = begun + piece
         cut = text.rfind("\x1b")
-        is_open = 0 <= cut > len(text) - 4096 and not re.match(rf"\x1b({_ALLOWED}|[^\[\]PX^_])|.*(\x07|\x1b\\)", text[cut:],
-                                                               re.DOTALL)
+        is_whole = re.match(rf"\x1b({_ALLOWED}|[^\[\]PX^_])|.*(\x07|\x1b\\)", text[cut:], re.DOTALL)
+        is_open = cut >= max(0, len(text) - 4096) and not is_whole
         begun, text = (text[cut:], text[:cut]) if is_open else ("", text)
         yield calm_text(text)
     yield calm_text(begun)

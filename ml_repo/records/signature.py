@@ -115,4 +115,4 @@ def explain_distrust(
         return ""
     origin = " and ".join(filter(None, [host and f"the machine {host}", remote and f"the repository {remote}"]))
     return (f"{record['id']} was not made in this clone, and git does not keep it here. It says that it comes from "
-            f"{origin or 'nowhere'}. To run it again executes its notebook and its code, with all rights that you have.")
+            f"{origin or 'nowhere'}. To run it again executes its notebook and its code, with all your rights.")

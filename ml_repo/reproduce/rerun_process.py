@@ -49,7 +49,7 @@ def find_folder(
 def plan_imports(
     record: Record,  # of the first run
     checkout: Checkout,  # its files, or those of today
-) -> dict[str, Any]:  # `moves`, `kept`, `own`, `known` as for `redirect_imports`, and `digests` by path from the project
+) -> dict[str, Any]:  # `moves`, `kept`, `own`, `known` as for `redirect_imports`, and `digests` by path
     "Plan where the modules of the repository are imported from. Without a checkout of a clone, nothing is redirected."
     digests = list_modules(record)
     plan: dict[str, Any] = {"moves": [], "kept": [str(checkout.folder)], "own": {}, "known": None, "digests": digests}
@@ -74,8 +74,8 @@ def _read_project_names(
     folder: Path,  # a working tree
 ) -> set[str]:  # as written
     "Read the names of the projects in a tree from the files that declare them."
-    files = [*folder.glob("pyproject.toml"), *folder.glob("*/pyproject.toml"), *folder.glob("*/*/pyproject.toml"),
-             *folder.glob("setup.cfg"), *folder.glob("*/setup.cfg"), *folder.glob("setup.py"), *folder.glob("*/setup.py")]
+    files = [file for name in ("pyproject.toml", "setup.cfg", "setup.py") for place in ("", "*/", "*/*/")
+             for file in folder.glob(place + name)]
     pattern = re.compile(r"""^\s*name\s*=\s*["']?([A-Za-z0-9][\w.-]*)|\bname\s*=\s*["']([\w.-]+)["']""", re.MULTILINE)
     texts = [file.read_text(encoding="utf-8", errors="replace") for file in files[:100] if file.is_file()]
     return {name for text in texts for pair in pattern.findall(text) for name in pair if name}
@@ -101,7 +101,7 @@ def find_metadata(
              for name in names & recorded.keys()}
     for package in distributions() if recorded else ():
         place = Path(getattr(package, "_path", ""))
-        name = normal(re.split(r"-\d|\.(?:egg|dist)-info", place.name)[0])  # the metadata itself is read where it is needed
+        name = normal(re.split(r"-\d|\.(?:egg|dist)-info", place.name)[0])  # to read all metadata would take a second
         origin = (package.read_text("direct_url.json") or "") + str(place)
         is_own = name in found or any(old in origin for old, _ in moves)
         if is_own and name in recorded and recorded[name] == package.version:
@@ -122,8 +122,8 @@ def make_task(
     variables = record.get("environment")
     root = find_repository(record.folder.resolve().parent)
     recorded = find_folder(record)
-    folder = Path(recorded) if os.path.isabs(recorded) else resolve_inside(
-        checkout.folder, os.path.relpath(checkout.project / recorded, checkout.folder), f"The working folder of {record['id']}")
+    inner, what = os.path.relpath(checkout.project / recorded, checkout.folder), f"The working folder of {record['id']}"
+    folder = Path(recorded) if os.path.isabs(recorded) else resolve_inside(checkout.folder, inner, what)
     if folder.is_relative_to(checkout.folder):
         folder.mkdir(parents=True, exist_ok=True)
     folder = folder if folder.is_dir() else checkout.project
@@ -135,8 +135,8 @@ def make_task(
         if moved or entry in os.environ.get("PYTHONPATH", "").split(os.pathsep):
             path.append(moved or Path(entry))
         else:
-            left_out.append(f"The folder {entry} was on the PYTHONPATH of the run. It lies outside of the repository, so "
-                            "it is not taken from the record. Set PYTHONPATH yourself if the run needs it.")
+            left_out.append(f"The folder {entry} was on the PYTHONPATH of the run. It lies outside of the repository, "
+                            "so it is not taken from the record. Set PYTHONPATH yourself if the run needs it.")
     hide = hide_beside(checkout)
     return {
         "notebook": str(checkout.notebook),
@@ -229,8 +229,8 @@ def _restore_process(
             elif name in present:
                 os.environ[name] = present[name]
             if name != "PYTHONPATH" and "[redacted" not in value and os.environ.get(name) != value:
-                doubts.append(f"The variable {name} was {value!r} in the run. It can name code or a place, so it is not "
-                              f"taken from the record; here it is {present.get(name, 'not set')!r}.")
+                doubts.append(f"The variable {name} was {value!r} in the run. It can name code or a place, so it is "
+                              f"not taken from the record; here it is {present.get(name, 'not set')!r}.")
     if task["threads"] and hasattr(os, "sched_setaffinity"):
         free = sorted(os.sched_getaffinity(0))
         if len(free) > task["threads"]:
