@@ -222,7 +222,7 @@ def _restore_modules(
     target: Path,  # the checkout
     project: Path,  # in the checkout
 ) -> tuple[list[str], list[str]]:  # copied, and lost modules; paths from the project
-    "Copy the modules that a run had loaded and that are not in its tree. Raises `ValueError` for a path that leads out."
+    "Copy the loaded modules that are not in the tree of a run. Raises `ValueError` for a path that leads out."
     restored, lost = [], []
     for path, digest in list_modules(record).items():
         if os.path.isabs(path) or os.path.lexists(project / path):
