@@ -93,7 +93,8 @@ def find_edited_packages() -> dict[str, dict[str, str]]:  # SHA-256 by file, by 
     import os
     import sys
 
-    files = {path for module in list(sys.modules.values()) if isinstance(path := getattr(module, "__file__", None), str)}
+    found = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    files = {path for path in found if isinstance(path, str)}
     edited: dict[str, dict[str, str]] = {}
     left_bytes = 200_000_000  # to hash at most, where an image has lost the times of its files
     for folder in dict.fromkeys(path for path in sys.path if path and os.path.isdir(path)):
