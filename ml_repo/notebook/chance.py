@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Chance', 'read_chances']
 
-# %% ../../nbs/notebook/08_chance.ipynb #71f2be04
+# %% ../../nbs/notebook/08_chance.ipynb #831905c2
 import ast
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from .cell_diff import Cell
 from .clocks import find_clock
-from .code_names import full_name, list_aliases, parse_cell
+from .code_names import full_name, list_aliases, parse_source
 
-# %% ../../nbs/notebook/08_chance.ipynb #90653c6b
+# %% ../../nbs/notebook/08_chance.ipynb #a1a0f1f5
 _ESTIMATORS = (r"\w+Forest\w*|\w*Boosting\w*|KMeans|MiniBatchKMeans|MLP\w+|SGD\w+|\w*TruncatedSVD|TSNE|train_test_split"
                r"|shuffle|resample|make_\w+|RandomizedSearchCV|ExtraTree\w*|Bagging\w*|\w*SplitClassifier|RandomizedPCA"
                r"|DecisionTree\w+|GaussianMixture|permutation_importance|AdaBoost\w+|LinearSVC|Perceptron|UMAP|sample")
@@ -31,8 +31,8 @@ _DRAWS = [(re.compile(draws), re.compile(seeds), named) for draws, seeds, named 
     (r"torch\.(?:rand\w*|normal|bernoulli|multinomial|nn\.(?:Linear|Conv\w+|LSTM|GRU|RNN|Embedding|Dropout\w*"
      r"|Transformer\w*|init\.\w+)|utils\.data\.(?:DataLoader|random_split))",
      r"torch\.(?:manual_seed|seed|random\.manual_seed)|(?:.*\.)?(?:seed_everything|set_seed)", "generator"),
-    (r"(?:tensorflow|keras)\.(?:random\.(?!set_seed|Generator|SeedGenerator)\w+|(?:keras\.)?layers\.(?:Dense|Conv\w+|LSTM"
-     r"|GRU|Embedding|Dropout))", r"(?:.*\.)?(?:set_random_seed|set_seed|seed_everything)", ""),
+    (r"(?:tensorflow|keras)\.(?:random\.(?!set_seed|Generator|SeedGenerator)\w+"
+     r"|(?:keras\.)?layers\.(?:Dense|Conv\w+|LSTM|GRU|Embedding|Dropout))", r"(?:.*\.)?(?:set_random_seed|set_seed|seed_everything)", ""),
     (r"(?:lightgbm|catboost)\.\w+|xgboost\.XGB\w+", r"never", "random_state seed random_seed params"),
     (r"faker\.Faker\.\w+|mimesis\..*", r"(?:.*\.)?Faker\.seed", "seed"))]
 _ALWAYS = re.compile(r"os\.urandom|secrets\.\w+|uuid\.uuid[14]|random\.SystemRandom(?:\..*)?")
@@ -58,7 +58,7 @@ def _read_call(
 ) -> Iterator[Chance]:
     "Find what a call leaves to chance."
     name = full_name(call.func, aliases)
-    given = {word.arg for word in call.keywords if not (isinstance(word.value, ast.Constant) and word.value.value is None)}
+    given = {word.arg for word in call.keywords if ast.unparse(word.value) != "None"}
     has_value = bool(given) or any(not isinstance(word, ast.Constant) or word.value is not None for word in call.args)
     text = ast.unparse(call)
     if _ALWAYS.fullmatch(name) or (_NEW.fullmatch(name) and not has_value):
@@ -82,9 +82,9 @@ def _read_chances(
     seeded: set[str],  # functions that set a seed; is changed
 ) -> Iterator[Chance]:
     "Find what code leaves to chance."
-    inside = {part for node in ast.walk(tree) if isinstance(node, ast.Call) and full_name(node.func, aliases) == "sorted"
-              for word in node.args for part in ast.walk(word)}  # sorted, so that no order is left to chance
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    inside = {part for call in calls if full_name(call.func, aliases) == "sorted"
+              for word in call.args for part in ast.walk(word)}  # sorted, so that no order is left to chance
     seeded |= {full_name(call.func, aliases) for call in calls}
     for node in ast.walk(tree):
         is_sorted = node in inside
@@ -97,15 +97,15 @@ def _read_chances(
             if not is_number:
                 yield Chance("set", ast.unparse(node))
 
-# %% ../../nbs/notebook/08_chance.ipynb #8a8c1a44
+# %% ../../nbs/notebook/08_chance.ipynb #4bbbae88
 def read_chances(
     cells: Sequence[Cell],  # of a notebook, in their order
     modules: Mapping[str, str] = {},  # source by name, of the project's modules that it imports
 ) -> dict[int, list[Chance]]:  # by number of the cell; 0 for the modules
     "Find what each cell leaves to chance. A cell that cannot be read is left out."
     aliases = {"np": "numpy", "pd": "pandas"}
-    trees = [(0, parse_cell(source)) for source in modules.values()]
-    trees += [(cell.number, parse_cell(cell.source)) for cell in cells if cell.kind == "code"]
+    trees = [(0, parse_source(source)) for source in modules.values()]
+    trees += [(cell.number, parse_source(cell.source)) for cell in cells if cell.kind == "code"]
     seeded: set[str] = set()
     found: dict[int, list[Chance]] = {}
     for number, tree in trees:

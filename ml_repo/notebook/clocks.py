@@ -46,7 +46,7 @@ def find_clock(
     return next((kinds for pattern, kinds in _FUNCTIONS if pattern.fullmatch(name)),
                 _ATTRIBUTES.get(attribute, frozenset()))
 
-# %% ../../nbs/notebook/05_clocks.ipynb #5a23fedf
+# %% ../../nbs/notebook/05_clocks.ipynb #17b76dc4
 _ANY = r"\w+"
 _PRINT_TIMES = {  # functions by library
     **dict.fromkeys(("tqdm", "alive_progress", "progressbar", "fastprogress", "enlighten", "codetiming", "ml_repo",
@@ -71,11 +71,12 @@ _PRINT_DATES = {
                      "prophet", "gensim", "flair", "autogluon", "flaml", "pycaret", "gurobipy", "tensorflow",
                      "distributed", "great_expectations", "prefect", "dagster", "luigi"), _ANY),
     **dict.fromkeys(("matplotlib", "openpyxl", "xlsxwriter", "docx", "reportlab", "fpdf"), r"save\w*|close")}
+# Values of these libraries are no times, unless a name above says so.
 COMPUTES = {"sklearn", "scipy", "torch", "tensorflow", "keras", "jax", "statsmodels", "xgboost", "lightgbm",
             "catboost", "polars", "matplotlib", "seaborn", "numba", "cupy", "networkx", "PIL", "cv2", "skimage",
             "sympy", "torchvision", "transformers", "datasets", "pyarrow", "h5py", "faker", "plotly", "altair",
             "bokeh", "xarray", "dask", "shapely", "nltk", "gensim", "spacy", "imblearn", "umap", "hdbscan",
-            "prophet", "pymc", "arviz", "optuna", "gymnasium", "simpy"}  # their values are no times, unless a name says so
+            "prophet", "pymc", "arviz", "optuna", "gymnasium", "simpy"}
 
 
 def list_printed(

@@ -10,8 +10,9 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-# %% ../../nbs/notebook/10_library_ids.ipynb #5807464a
+# %% ../../nbs/notebook/10_library_ids.ipynb #a91d69d6
 _HEX = "[0-9a-f]{32}"
+_UUID_END = "-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _UUID = "[0-9a-f]{8}{0}[0-9a-f]{4}{0}[0-9a-f]{4}{0}[0-9a-f]{4}{0}[0-9a-f]{12}"
 
 
@@ -47,12 +48,13 @@ LIBRARY_IDS = (
             '<div class="lime top_div" id="top_divXA1MY3I526JSSED"></div>'),
     DrawnId("py3Dmol", "2.5.5", "3dmolviewer_", r"3dmolviewer_(?P<id>\d{13,20})",
             '<div id="3dmolviewer_17959265470517747"></div>'),
-    DrawnId("mpld3", "0.5.12", "mpld3", rf"\bfig_(?P<id>el\d*{_UUID.replace('{0}', '-').replace('{8}', '+', 1)})",
+    DrawnId("mpld3", "0.5.12", "mpld3", rf"\bfig_(?P<id>el[0-9a-f]+{_UUID_END})",
             '<div id="fig_el32646a23ffb46-9d88-47b0-8de4-4d3f1fc9f3c49717776798"> mpld3'),
-    DrawnId("mpld3", "0.5.12", "mpld3", rf'"(?:fig_)?(?P<id>el\d*{_UUID.replace("{0}", "-").replace("{8}", "+", 1)}\d*)"',
+    DrawnId("mpld3", "0.5.12", "mpld3", rf'"(?:fig_)?(?P<id>el[0-9a-f]+{_UUID_END}\d*)"',
             '"el326465ffe56ee-6e65-4405-ab94-27dcff0f55b9" mpld3'),
     DrawnId("skrub", "0.11.0", "skrub", r"\breport_(?P<id>[0-9a-f]{8})-", '<div id="report_9024a739-wrapper"> skrub'),
-    DrawnId("skrub", "0.11.0", "skrub", r'<t[hd]\s+id="(?P<id>[0-9a-f]{8})"', '<th id="7227f59c" class="table-cell"> skrub'),
+    DrawnId("skrub", "0.11.0", "skrub", r'<t[hd]\s+id="(?P<id>[0-9a-f]{8})"',
+            '<th id="7227f59c" class="table-cell"> skrub'),
     DrawnId("matplotlib", "3.11.2", "<svg", r'id="(?P<id>[mpCh][0-9a-f]{10})"', '<svg><clipPath id="p27b0370bd3">'))
 
 

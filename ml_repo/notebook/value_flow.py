@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Labels', 'take_apart', 'read_clock_use', 'join_uses']
 
-# %% ../../nbs/notebook/07_value_flow.ipynb #b935323b
+# %% ../../nbs/notebook/07_value_flow.ipynb #4f229590
 import ast
 import builtins
 import re
@@ -16,7 +16,7 @@ from functools import lru_cache
 
 from .cell_diff import Cell
 from .clocks import TIMES, find_clock, list_printed
-from .code_names import find_library, full_name, list_aliases, parse_cell
+from .code_names import find_library, full_name, list_aliases, parse_source
 from .templates import ClockUse, Hole, Template, split_lines
 
 Labels = frozenset[str]
@@ -315,7 +315,7 @@ class _Flow:
         for part in node.decorator_list:
             function.touches |= self.follow(part)
 
-# %% ../../nbs/notebook/07_value_flow.ipynb #01a8040d
+# %% ../../nbs/notebook/07_value_flow.ipynb #c8a33ff0
 _ROUNDS = 3
 
 
@@ -353,8 +353,8 @@ def _read_sources(
     modules: tuple[tuple[str, str], ...],  # name and code of each module
 ) -> dict[int, ClockUse | None]:  # by number of the cell
     "Find what cells have to do with clocks; a verdict asks several times."
-    trees = {number: parse_cell(source) for number, source in sources}
-    parsed = [tree for _, source in modules if (tree := parse_cell(source))]
+    trees = {number: parse_source(source) for number, source in sources}
+    parsed = [tree for _, source in modules if (tree := parse_source(source))]
     try:
         return _read_trees(trees, parsed, [name for name, _ in modules])
     except RecursionError:  # code of a machine, with thousands of terms in a sum

@@ -36,7 +36,7 @@ def _judge_folder(
     searched = [path.rstrip("/") for record in records
                 for path in ((record.get("environment") or {}).get("PYTHONPATH") or "").split(":")]
     is_searched = name.rstrip("/") in searched or re.search(r"(?:site|dist)-packages|lib/python3", name)
-    return "modules are looked for in it, and those that were imported are compared by themselves" if is_searched else ""
+    return "modules are looked for in it; those that were imported are compared by themselves" if is_searched else ""
 
 
 def find_data(
@@ -237,7 +237,8 @@ def find_hints(
     return [Cause("not recorded", text, "nothing that was recorded differs", True) for text in texts]
 
 # %% ../../nbs/verify/11_causes.ipynb #bfc01885
-_MISSING = re.compile(r"FileNotFoundError|No such file or directory|unable to open|does not exist|errno = 2\b|not found")
+_MISSING = re.compile(
+    r"FileNotFoundError|No such file or directory|unable to open|does not exist|errno = 2\b|not found")
 
 
 def find_missing(

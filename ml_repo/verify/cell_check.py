@@ -23,7 +23,7 @@ from .image_diff import compare_drawings, compare_figures, is_figure
 from .metric_check import Item, Tolerances
 from .normalize import is_timing
 from .text_context import Origin
-from .text_diff import Aside, Comparison, compare_printed, drop_installing, drop_logs
+from .text_diff import Aside, ComparedTexts, compare_printed, drop_installing, drop_logs
 
 # %% ../../nbs/verify/06_cell_check.ipynb #65d89eba
 _SKIPPED = ("application/vnd.jupyter.widget-view+json",  # a random id
@@ -56,25 +56,25 @@ def _compare_shown(
     second: Any,  # output of its repetition
     tolerances: Tolerances,  # how far results may lie apart
     origins: tuple[Origin, Origin],  # of the two
-) -> Comparison:
+) -> ComparedTexts:
     "Compare two outputs of a kind."
     if first == second:
-        return Comparison("identical", "")
+        return ComparedTexts("identical", "")
     if is_figure(kind):
         from base64 import b64decode
 
         pictures = b64decode(first), b64decode(second)
-        return Comparison(*compare_figures(*pictures, tolerances.pixel_share, tolerances.pixel_step))
+        return ComparedTexts(*compare_figures(*pictures, tolerances.pixel_share, tolerances.pixel_step))
     texts = [value if isinstance(value, str) else json.dumps(value, indent=1, sort_keys=True)
              for value in (first, second)]
     if kind == "stderr" and (plain := [drop_logs(text) for text in texts]) != texts:
         logged = Aside("log lines", *(text if text != rest else "" for text, rest in zip(texts, plain)))
         if plain[0] == plain[1]:
-            return Comparison("identical", "apart from log lines of libraries", (logged,))
+            return ComparedTexts("identical", "apart from log lines of libraries", (logged,))
         verdict, detail, aside = compare_printed(*plain, tolerances.text, origins)
-        return Comparison(verdict, f"{detail}; set aside: log lines of libraries", (logged, *aside))
+        return ComparedTexts(verdict, f"{detail}; set aside: log lines of libraries", (logged, *aside))
     if kind == "image/svg+xml":
-        return Comparison(*compare_drawings(*texts, tolerances.text, origins))
+        return ComparedTexts(*compare_drawings(*texts, tolerances.text, origins))
     return compare_printed(*texts, tolerances.text, origins)
 
 # %% ../../nbs/verify/06_cell_check.ipynb #e1345ef5

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from ..notebook.cell_diff import Cell, align_cells, diff_cells
 from ..records.reader import Record
 from ..results.code_diff import diff_code
-from ..results.module_sources import list_modules, read_module_sources
+from ..results.module_sources import list_loaded_modules, read_module_sources
 from ..results.record_diff import compare_modules, compare_values, read_files, read_notebooks
 from .cause_ranking import Cause, describe_difference, make_cause, shorten
 
@@ -101,7 +101,7 @@ def _judge_file(
     if any(path in _list_read(record) for record in records) or any(
             _is_named(path, _read_code(record)) for record in records):
         return ""
-    modules = [list_modules(record) for record in records]
+    modules = [list_loaded_modules(record) for record in records]
     if None not in modules:
         unread = "neither run had loaded this file"
         unread = unread if _SAYS_NOTHING.fullmatch(path) else "neither run is known to have read this file"
@@ -129,7 +129,7 @@ def find_code(
         is_patch = bool(patched & set(paths))
         text = _say_lines(row) + (", not committed" if is_patch else "")
         causes.append(make_cause("patch" if is_patch else "code line", text, doubts[0] if all(doubts) else ""))
-    modules = [list_modules(record) for record in records]
+    modules = [list_loaded_modules(record) for record in records]
     if None not in modules:
         changed = [row for row in compare_values(*modules) if row["name"] not in named]
         for row in (row for row in changed if len(row) == 3):

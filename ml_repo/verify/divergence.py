@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from ..core.tables import Tabular
 from ..notebook.cell_diff import Cell, align_cells
-from ..notebook.code_names import parse_cell
+from ..notebook.code_names import parse_source
 from ..notebook.value_flow import read_clock_use
 from ..records.reader import Record
 from ..results.module_sources import read_module_sources
@@ -86,7 +86,8 @@ class DifferingCell(NamedTuple):
 
 # %% ../../nbs/verify/08_divergence.ipynb #2f81b9f0
 _FACTS = re.compile(r"sys\.(?:version|executable|path\b|prefix|platform)|platform\.\w|__version__|\bversion\(|rev-parse"
-                    r"|git (?:log|describe|status|diff)|gethostname|getpass|\buname|nvidia-smi|pip3? (?:list|freeze|show)"
+                    r"|git (?:log|describe|status|diff)|gethostname|getpass|\buname|nvidia-smi"
+                    r"|pip3? (?:list|freeze|show)"
                     r"|conda (?:list|info)|watermark|show_versions|print_versions|session_info|getcwd|%pwd|!pwd|whoami"
                     r"|get_device_name|['\"]git['\"]|cpu_count")  # what a record knows anyway
 
@@ -95,7 +96,7 @@ def _only_tells(
     cell: Cell,  # of a notebook
 ) -> bool:
     "Check whether a cell does nothing but print facts about its code, its packages and its machine."
-    tree, told = parse_cell(cell.source), {"print", "display", *dir(builtins)}
+    tree, told = parse_source(cell.source), {"print", "display", *dir(builtins)}
     for node in tree.body if tree else ():
         names = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
         stored = {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}

@@ -139,7 +139,8 @@ def find_zones(
             middle = moment + timedelta(seconds=30)
             return origin.list_zones(middle) if ends_at_minute else frozenset()
         first, last = (time.astimezone(timezone.utc).date() for time in (origin.started, origin.ended))
-        days = [first + timedelta(days=ahead) for ahead in range(-1, (last - first).days + 2)][:40] if has_second else []
+        count = min((last - first).days + 3, 40) if has_second else 0
+        days = [first + timedelta(days=ahead - 1) for ahead in range(count)]
         return frozenset().union(*(origin.list_zones(datetime(day.year, day.month, day.day, *clock)) for day in days))
     return frozenset()
 
