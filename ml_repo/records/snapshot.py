@@ -21,7 +21,7 @@ from ..core.files import read_lines
 from ..core.metrics import summarize_metrics
 from ..core.redaction import Redactor
 from ..core.secret_patterns import is_secret_name
-from ..notebook.variables import find_variables
+from ..notebook.variables import find_read_variables
 from ..provenance.code_origin import name_own_packages
 from ..provenance.git import find_clone_root
 from ..provenance.library_files import LibraryFolders, is_cache, is_library_name
@@ -312,7 +312,7 @@ def _read_variables(
     for file in (Path(path) for path in paths if path.endswith(".py") and Path(path).is_relative_to(inside)):
         with suppress(OSError):
             sources.append(file.read_text(encoding="utf-8", errors="replace"))
-    names = find_variables(sources)
+    names = find_read_variables(sources)
     return sorted(names), read_own_variables(names)
 
 
