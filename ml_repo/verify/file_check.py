@@ -191,13 +191,22 @@ def _compare_tables(
     (table, names), (other, others) = (_drop_columns(text, origins) for text in (first, second))
     if not names or names != others:
         return _compare_lines(first, second, tolerance, origins)
-    aside = (Aside("times", names, names),)
+    rows = zip(first.splitlines(), second.splitlines())
+    aside = (Aside(f"times in {names}, such as", *next((row for row in rows if row[0] != row[1]), ("", ""))),)
     if table == other:
         return Comparison("identical", f"apart from measured times in {names}", aside)
     judged = _compare_lines(table, other, tolerance, origins)
     return judged._replace(detail=f"{judged.detail}; set aside: {names}", aside=judged.aside + aside)
 
-# %% ../../nbs/verify/05_file_check.ipynb #c3f85717
+# %% ../../nbs/verify/05_file_check.ipynb #eea56efb
+def _show(
+    part: Part,  # a measured time
+) -> str:
+    "Write a value for a list of what was set aside."
+    value = part.read()
+    return str(value[()].ravel()[:1].tolist()[0] if part.kind == "array" and value.size else value)
+
+
 def _judge_part(
     name: str,  # of the part
     first: Part | None,  # of a file; None if it has none
@@ -209,7 +218,7 @@ def _judge_part(
     if first is None or second is None:
         return Comparison("differs", f"only in the {'repetition' if first is None else 'run'}")
     if _is_measured(name, origins):
-        return Comparison("identical", "apart from measured times", (Aside("times", name, name),))
+        return Comparison("identical", "apart from measured times", (Aside("times", _show(first), _show(second)),))
     if first.kind != second.kind:
         return Comparison("differs", f"{first.kind} against {second.kind}")
     pair = first.read(), second.read()
@@ -280,6 +289,14 @@ def compare_files(
             return _judge_unreadable(first, second, [f"{type(error).__name__}: {error}"] * 2)
 
 
+def _recognize(
+    path: Path,  # of a file
+) -> Format:
+    "Recognize the format of a file."
+    with open(path, "rb") as file:
+        return find_format(file.read(512), str(path))
+
+
 def _judge_unreadable(
     first: Path,  # a file of a run
     second: Path,  # of its repetition
@@ -288,11 +305,10 @@ def _judge_unreadable(
     "Judge two files of which one cannot be read at least."
     if len(faults) == 1:
         return FileVerdict("differs", f"one of the two cannot be read: {faults[0]}")
-    form = find_format(first.open("rb").read(512), str(first))
+    form, detail = _recognize(first), f"other bytes, and it cannot be read: {faults[0]}"
     if form.set_aside:
-        return FileVerdict("cannot be judged", f"other bytes, and it cannot be read: {faults[0]}. "
-                                               f"{form.name} holds what differs each time: {form.set_aside}")
-    return FileVerdict("differs", f"other bytes, and it cannot be read: {faults[0]}")
+        detail += f". {form.name} holds what differs each time: {form.set_aside}"
+    return FileVerdict("cannot be judged" if form.set_aside else "differs", detail)
 
 # %% ../../nbs/verify/05_file_check.ipynb #b01e950f
 def _measure_weights(
@@ -362,7 +378,7 @@ def _judge_pair(
     if paths[0].endswith(".keras") and weights[0] and weights[0] == weights[1]:
         return FileVerdict("identical", "the same weights; the file itself, which carries dates, is not here")
     present = next(filter(None, files), None)
-    form = find_format(present.open("rb").read(512), paths[0]) if present else guess_format(paths[0])
+    form = _recognize(present) if present else guess_format(paths[0])
     lost = " and ".join(record["id"] for record, file in zip(records, files) if not file)
     gone = f"other bytes, and the file of {lost} is gone or was changed since"
     if form.set_aside:
