@@ -167,9 +167,9 @@ def _remove_dead(
     "Remove the folders of warm processes that have been gone for a day."
     for other in folder.parent.iterdir():
         with suppress(OSError):
-            is_old = time.time() - max(path.stat().st_mtime for path in other.iterdir()) > 86_400
+            last = max(path.stat().st_mtime for path in (other, *other.iterdir()))
             lock = Lock(other / "lock")
-            if other == folder or not is_old or not lock.acquire():
+            if other == folder or time.time() - last < 86_400 or not lock.acquire():
                 continue
             with suppress(OSError):
                 connect(other).close()
