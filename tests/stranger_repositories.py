@@ -1109,7 +1109,7 @@ except ZeroDivisionError as error:
     print("caught:", error)
 # %%
 int("not a number")
-''', edit=lambda content: content["cells"][-1]["metadata"].update(tags=["raises-exception"]))
+''', fails=True, edit=lambda content: content["cells"][-1]["metadata"].update(tags=["raises-exception"]))
 
 stranger("fails", '''
 # %%
