@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -494,7 +495,8 @@ def main() -> int:
         options.json.write_text(json.dumps([vars(row) for row in rows], indent=1))
     for name, value in summarize(rows).items():
         print(f"{name:28} {value}")
-    print(f"{'minutes':28} {(time.monotonic() - began) / 60:.1f}")
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(f"{'minutes':28} {(time.monotonic() - began) / 60:.1f}, of processors {(used.ru_utime + used.ru_stime) / 60:.1f}")
     return int(any(row.faults for row in rows))
 
 
