@@ -55,7 +55,10 @@ LIBRARY_IDS = (
     DrawnId("skrub", "0.11.0", "skrub", r"\breport_(?P<id>[0-9a-f]{8})-", '<div id="report_9024a739-wrapper"> skrub'),
     DrawnId("skrub", "0.11.0", "skrub", r'<t[hd]\s+id="(?P<id>[0-9a-f]{8})"',
             '<th id="7227f59c" class="table-cell"> skrub'),
-    DrawnId("matplotlib", "3.11.2", "<svg", r'id="(?P<id>[mpCh][0-9a-f]{10})"', '<svg><clipPath id="p27b0370bd3">'))
+    DrawnId("matplotlib", "3.11.2", "<svg", r'id="(?P<id>(?:[mpCh]|image)[0-9a-f]{10})"',
+            '<svg><clipPath id="p27b0370bd3">'),
+    DrawnId("matplotlib", "3.11.2", "<svg", r'id="(?P<id>C[0-9a-f]+_[0-9a-f]+_[0-9a-f]{10})"',
+            '<svg><path id="C0_0_a73f053f30" d="M 0 3">'))
 
 
 def find_drawn(
