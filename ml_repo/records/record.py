@@ -184,12 +184,17 @@ _GITIGNORE = """\
 def _make_experiments(
     experiments: Path,  # the folder of all records
 ) -> None:
-    "Make the folder of all records, if there is none."
+    "Make the folder of all records, if there is none; one of an earlier version gets the rules that git lacks there."
+    rules = experiments / ".gitignore"
     with suppress(FileExistsError):
         experiments.mkdir(parents=True)
-        (experiments / ".gitignore").write_text(_GITIGNORE, encoding="utf-8")
+        rules.write_text(_GITIGNORE, encoding="utf-8")
     if not experiments.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(experiments))
+    with suppress(OSError):
+        known = rules.read_text("utf-8")
+        if known.startswith(_GITIGNORE.partition("\n")[0]) and "/.store/*.bin" not in known:
+            rules.write_text(known.rstrip("\n") + "\n/.store/*.bin\n", encoding="utf-8")
 
 # %% ../../nbs/records/01_record.ipynb #0242c2ba
 class Claim:
