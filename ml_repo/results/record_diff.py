@@ -5,23 +5,21 @@
 # %% auto #0
 __all__ = ['Rows', 'MACHINE', 'compare_values', 'read_stored', 'compare_states', 'read_notebooks', 'compare_parameters',
            'compare_modules', 'compare_metrics', 'compare_packages', 'compare_edited', 'compare_machines',
-           'tells_library_files', 'read_files', 'read_library_files', 'compare_data', 'find_output', 'compare_outputs']
+           'tells_library_files', 'read_files', 'read_library_files', 'compare_data', 'compare_outputs']
 
 # %% ../../nbs/results/07_record_diff.ipynb #00f8f1bd
 import json
 import math
 import tempfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from ..core.content_store import read_text
-from ..core.hashing import hash_file
 from ..core.metrics import find_direction, metric_key
 from ..notebook.cell_diff import Cell, read_cells
 from ..formats.file_formats import compare_contents, guess_format, plain_name
 from ..provenance.library_files import is_cache, name_recorded
-from ..provenance.repository import find_repository
+from ..records.output_files import find_output
 from ..records.reader import Record, list_uncertain
 from .run_summary import used_value
 
@@ -341,22 +339,6 @@ def compare_data(
     return compare_values(*fingerprints) + _compare_files(first, second, "inputs")
 
 # %% ../../nbs/results/07_record_diff.ipynb #4eb0677d
-def find_output(
-    record: Record,  # of a run
-    path: str,  # of an output, as the record names it
-    recorded: Any,  # SHA-256, or the size of a large file, as `read_files` gives it
-) -> Path | None:  # None where the file is gone or was changed since
-    "Find a file as a run wrote it: in its record, or in its project."
-    for folder in (record.folder, record.project or find_repository(record.folder.resolve().parent)):
-        file = folder / path
-        try:
-            if file.is_file() and recorded in (f"{file.stat().st_size} bytes", hash_file(file)):
-                return file
-        except OSError:
-            continue
-    return None
-
-
 def _pair_names(
     rows: Rows,  # files that differ, or that only one run has
 ) -> Iterator[tuple[dict[str, Any], str, str]]:  # row, and the path in each run; empty for a file of one run

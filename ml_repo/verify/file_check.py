@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FileVerdict', 'compare_files', 'judge_outputs']
 
-# %% ../../nbs/verify/05_file_check.ipynb #bcb7e0be
+# %% ../../nbs/verify/05_file_check.ipynb #c8eb03b9
 import csv
 import re
 from collections.abc import Iterator
@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 from ..core.hashing import hash_file
 from ..formats.file_formats import Format, find_format, guess_format, open_parts, plain_name
 from ..formats.parts import Part, list_changes
+from ..records.output_files import find_output
 from ..records.reader import Record
 from ..records.verdict import Verdict, find_worst
-from ..results.record_diff import find_output, read_files, tells_library_files
+from ..results.record_diff import read_files, tells_library_files
 from .image_diff import compare_drawings, compare_frames
 from .metric_check import Item, Tolerances, judge_arrays
 from .normalize import is_timing, mask_noise
