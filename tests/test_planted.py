@@ -101,7 +101,7 @@ CHANGES = {
     "memory-mapped array": Change("memory map", "data file", "cache/array.npy", lambda root: np.save(root / "cache" / "array.npy", np.arange(6))),
     "gzip": Change("gzip", "data file", "cache/lines.gz", write("cache/lines.gz", gzip.compress(b"other", mtime=0))),
     "one more file in a folder": Change("listing", "folder", "extra/", write("extra/more.txt", "x")),
-    "shell script": Change("shell", "data file, code line, patch", "scale.sh", write("scale.sh", "echo 3\n"), is_committed=True),
+    "shell script": Change("shell", "code line", "line 1 of scale.sh", write("scale.sh", "echo 3\n"), is_committed=True),
     "shell script of a shell cell": Change("shell cell", "data file, code line, patch", "second.sh", write("second.sh", "echo 9\n")),
     "program of a child": Change("program", "data file, code line, patch", "programs/tool.py", write("programs/tool.py", "print(9)\n"), is_committed=True),
     "module": Change("module", "code line", "tools/scale.py", write("tools/scale.py", "def factor():\n    return 3\n"), is_committed=True),

@@ -272,9 +272,9 @@ def find_causes(
     records = first, second
     parts = (find_missing, find_given, find_data, find_code, find_cells, find_surroundings, find_packages)
     unsorted = [cause for part in parts for cause in part(*records)]
-    added = {name for cause in unsorted if cause.kind in ("patch", "code line") and cause.is_likely
-             for name in re.findall(r"^(.+) was (?:added|removed)", cause.text)}
-    readings = tuple(f"{name} was read by" for name in added)  # said already: the file was added
+    shown = {line or name for cause in unsorted if cause.kind in ("patch", "code line") and cause.is_likely
+             for line, name in re.findall(r"^line \d+ of (.+?): |^(.+) was (?:added|removed)", cause.text)}
+    readings = tuple(f"{name} {change}" for name in shown for change in ("was read by", "has other content"))
     causes = sort_causes(cause for cause in unsorted
                          if not (cause.kind == "data file" and cause.text.startswith(readings)))
     if any(cause.is_likely and cause.kind != "not recorded" for cause in causes):
