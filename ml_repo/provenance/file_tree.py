@@ -57,6 +57,7 @@ def look(
     starts: Iterable[tuple[str, bool]],  # folders, and whether their subfolders count as well
     skipped: Iterable[str] = (),  # folders to leave out
     on_folder: Callable[[str], None] = lambda folder: None,  # called for each folder before its files are read
+    on_link: Callable[[str], None] = lambda path: None,  # called for each link to a file
 ) -> FileTree:
     "Look at all files of some folders."
     tree, skipped, waiting = FileTree(), set(skipped), deque(starts)
@@ -84,6 +85,8 @@ def look(
             if not is_folder:
                 if state := _read_state(entry.path):
                     tree.files[entry.path] = state
+                    if entry.is_symlink():
+                        on_link(entry.path)
             elif is_deep and not is_left_out(entry.name) and entry.path not in skipped:
                 if entry.is_symlink():
                     real = os.path.realpath(entry.path)

@@ -113,7 +113,8 @@ class FileWatch:
         self.before, self.problem = FileTree(), ""
         self._queue: Any = None
         self._paths: dict[int, str] = {}  # folder by number of its watch
-        self._pid = self._since = 0.0
+        self._names: dict[str, str] = {}  # folders and files behind links, as the project names them, by real path
+        self._pid = self._since = self._began = 0.0
         self._scanned_s, self._children, self._lock = 0.0, False, threading.Lock()
         self._end, self._bell = os.pipe()
         self._thread: threading.Thread | None = None
@@ -127,7 +128,7 @@ class FileWatch:
         else:
             self._thread = threading.Thread(target=self._follow, daemon=True)
             self._thread.start()
-        self.before = look(self.starts, self.skipped, self._watch)
+        self.before = look(self.starts, self.skipped, self._watch, self._watch)
 
     def arm(
         self,
@@ -137,6 +138,7 @@ class FileWatch:
         with self._lock:
             self._drain(is_counted=False)
             self._pid, self._since, self._known = pid or 0, time.monotonic(), set(self._paths.values())
+            self._began = time.time()
 
     def stop(self) -> Watched:
         "End the watch, and say what was seen. Only the first call counts the time until now."
@@ -155,6 +157,8 @@ class FileWatch:
     def _watch(self, folder: str) -> None:
         if self._queue is None:
             return
+        if (real := os.path.realpath(folder)) != folder:
+            self._names[real] = folder
         try:
             self._paths[self._queue.add_watch(folder, _MASK)] = folder
         except (FileNotFoundError, NotADirectoryError):
@@ -204,7 +208,7 @@ class FileWatch:
             if is_counted and not event.name and event.mask & _OPEN and self._children and path in self._known:
                 self.listed.add(path)
         elif not is_left_out(event.name) and path not in self.skipped and (str(Path(path).parent), False) not in self.starts:
-            for file in look([(path, True)], self.skipped, self._watch).files:
+            for file in look([(path, True)], self.skipped, self._watch, self._watch).files:
                 if is_counted:
                     self._note(file, _CREATE)
 
@@ -215,6 +219,8 @@ class FileWatch:
             opened, self._children = list_open_files(family), len(family) > 1
             self._scanned_s += time.monotonic() - began
             for path, is_written in opened.items():
+                folder, name = os.path.split(path)
+                path = self._names.get(path) or os.path.join(self._names.get(folder, folder), name)
                 if path in self.sightings:
                     self.sightings[path].is_of_run = True
                 else:
@@ -225,6 +231,9 @@ class FileWatch:
     def _conclude(self) -> Watched:
         "Look again at what was written, and tell reads from writes."
         names = [start for start, _ in self.starts]
+        for path, is_written in self.outside.items():  # SQLite opens a file that it reads for writing
+            with suppress(OSError):
+                self.outside[path] = is_written and os.stat(path).st_mtime >= self._began
         watched = Watched(before=self.before, folders=names, listed=sorted(self.listed), outside=self.outside,
                           by=["snapshots"] if self._queue is None else ["notifications", "snapshots"])
         watched.gaps += [*self.before.gaps, *filter(None, [self.problem])]
