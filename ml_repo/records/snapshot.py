@@ -209,7 +209,8 @@ def _skip_records(
 ) -> list[Path]:  # without this record, the records of runs within it, and what lies beside records
     "Leave out the files of this library. A file behind a link in the repository keeps its path in the repository."
     places = [folder.parent, *(place.resolve() for place in [*find_records_folders(root), root / "experiments"])]
-    opened = {Path(path).resolve(): Path(path) for path in paths}
+    paths = sorted(map(Path, paths), key=lambda path: path.is_relative_to(root))  # its names in the repository last
+    opened = {path.resolve(): path for path in paths}
     return [
         path if path.is_relative_to(root) else real for real, path in opened.items()
         if not _is_ours(real, folder, places, is_read)
