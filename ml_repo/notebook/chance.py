@@ -32,7 +32,8 @@ _DRAWS = [(re.compile(draws), re.compile(seeds), named) for draws, seeds, named 
      r"|Transformer\w*|init\.\w+)|utils\.data\.(?:DataLoader|random_split))",
      r"torch\.(?:manual_seed|seed|random\.manual_seed)|(?:.*\.)?(?:seed_everything|set_seed)", "generator"),
     (r"(?:tensorflow|keras)\.(?:random\.(?!set_seed|Generator|SeedGenerator)\w+"
-     r"|(?:keras\.)?layers\.(?:Dense|Conv\w+|LSTM|GRU|Embedding|Dropout))", r"(?:.*\.)?(?:set_random_seed|set_seed|seed_everything)", ""),
+     r"|(?:keras\.)?layers\.(?:Dense|Conv\w+|LSTM|GRU|Embedding|Dropout))",
+     r"(?:.*\.)?(?:set_random_seed|set_seed|seed_everything)", ""),
     (r"(?:lightgbm|catboost)\.\w+|xgboost\.XGB\w+", r"never", "random_state seed random_seed params"),
     (r"faker\.Faker\.\w+|mimesis\..*", r"(?:.*\.)?Faker\.seed", "seed"))]
 _ALWAYS = re.compile(r"os\.urandom|secrets\.\w+|uuid\.uuid[14]|random\.SystemRandom(?:\..*)?")
