@@ -57,13 +57,15 @@ def note_opened_files(
             return ""
         path = os.path.abspath(os.fsdecode(path))
         is_shared_memory = path.startswith("/dev/shm/")
-        is_left_out = (path + os.sep).startswith(outside) and not is_shared_memory or any(part in path for part in private)
+        is_installed = (path + os.sep).startswith(outside) and not is_shared_memory
+        is_left_out = is_installed or any(part in path for part in private)
         return "" if is_left_out or path.endswith(".pyc") else path
 
     def is_import() -> bool:  # whether Python's import system, or a traceback, is the caller
         frame = sys._getframe(3)
         name = frame.f_code.co_filename
-        finders = ("/pkgutil.py", "/zipimport.py", "/linecache.py", "/pkg_resources/__init__.py")
+        finders = ("/pkgutil.py", "/zipimport.py", "/linecache.py", "/pkg_resources/__init__.py",
+                   "/importlib_metadata/__init__.py")
         if name.startswith("<frozen importlib") or "/importlib/" in name or name.endswith(finders):
             return True
         return name.endswith("/tokenize.py") and frame.f_back.f_code.co_filename.endswith("/linecache.py")
