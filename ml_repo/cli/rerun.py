@@ -214,32 +214,27 @@ def _find_folder(
     return claim.folder if isinstance(claim, Record) else claim
 
 # %% ../../nbs/cli/06_rerun.ipynb #9d7f1746
+_COLORS = {"identical": "green", "within tolerance": "yellow", "differs": "red", "cannot be judged": "magenta"}
+_WIDEST = 100  # characters of a line
+
+
 def _echo_verdict(
     verification: Any,  # a `Verification`
+    is_whole: bool = False,  # everything that was found; otherwise a screen
+    is_brief: bool = False,  # one sentence
 ) -> None:
-    "Print a verdict: one line where all is identical, otherwise the items that are not."
-    color = {"identical": "green", "within tolerance": "yellow", "differs": "red"}.get(
-        verification.verdict, "magenta")
-    seconds = ""
-    if verification.rerun_s:
-        seconds = f" ({verification.rerun_s:.0f} s, with checkout and judging {verification.duration_s:.0f} s)"
-    problem = f": {verification.problem}" if verification.problem else ""
-    click.echo(f"{verification.run}: {click.style(verification.verdict, fg=color)}{seconds}{problem}")
-    if verification.verdict == "identical" or not verification.items:
-        for note in verification.notes:
-            if not note.startswith("Set aside"):
-                click.echo(visible_text(f"  {note}"))
-        return
-    _, rows, caption = verification.table()
-    formatter = click.HelpFormatter(width=terminal_width() or 160)
-    if rows:
-        formatter.write_dl([(f"  {name}  {verdict}", visible_text(detail) or " ") for name, verdict, detail in rows],
-                           col_max=44)
-    click.echo(formatter.getvalue() + visible_text(caption.partition("\n")[2]))
+    "Print a verdict: a sentence, then at most a screen."
+    from ml_repo.verify.summary import format_verdict
+
+    width = terminal_width()
+    lines = format_verdict(verification, width and min(width, _WIDEST), is_whole, is_brief)
+    verdict = click.style(verification.verdict, fg=_COLORS[verification.verdict])
+    click.echo("\n".join([lines[0].replace(verification.verdict, verdict, 1), *lines[1:]]))
 
 # %% ../../nbs/cli/06_rerun.ipynb #e3493bad
 _OPTIONS = (
     click.option("--all", "is_all", is_flag=True, help="All runs that are not archived."),
+    click.option("--full", "is_whole", is_flag=True, help="Print everything that was found, not a screen of it."),
     click.option("--where", "condition", metavar="FILTER", help="All runs that match, as in ls: 'tag = paper'."),
     click.option("--venv", is_flag=True, help="In an environment made from the recorded lock."),
     click.option("--image",
@@ -298,6 +293,7 @@ def _verify_each(
     claims: list[Record | Path],  # records, or folders of those that were not read yet
     pairs: tuple[tuple[str, str], ...],  # secrets
     is_told: bool,  # print each verdict
+    is_whole: bool = False,  # with everything that was found
     is_trusted: bool = False,  # run code that comes from elsewhere
     **options: Any,  # of `verify_run`
 ) -> Iterator[Any]:  # a `Verification` each
@@ -315,7 +311,7 @@ def _verify_each(
         except Exception as error:  # the runs after it are verified all the same
             verification = Verification(folder.name, "cannot be judged", problem=_describe_error(error), when=utc_now())
         if is_told:
-            _echo_verdict(verification)
+            _echo_verdict(verification, is_whole, len(claims) > 1)
         yield verification
 
 # %% ../../nbs/cli/06_rerun.ipynb #ee06ff86
@@ -344,6 +340,7 @@ def _report(
 def verify(
     runs: tuple[str, ...],  # their names
     is_all: bool,  # all runs
+    is_whole: bool,  # print everything that was found
     condition: str | None,  # a filter
     image: str | None,  # "recorded" or a reference
     pairs: tuple[tuple[str, str], ...],  # secrets
@@ -357,7 +354,7 @@ def verify(
 
     In a clean checkout of their code, with their data, packages and variables. Every parameter, metric, curve,
     weight, file and output of a cell is compared, and where something differs, the place and the likely cause are
-    named. The verdict is kept beside the record, which is not changed.
+    named: in one sentence, then on at most a screen. The verdict is kept beside the record, which is not changed.
 
     Exit code: 0 identical, 1 within tolerance, 2 differs, 3 cannot be judged; of several runs the worst, where 2 is
     worse than 3.
@@ -368,6 +365,7 @@ def verify(
     Example:
       ml-repo verify best:val_accuracy
       ml-repo verify 7k3f --venv
+      ml-repo verify 7k3f --full
       ml-repo verify --where 'tag = paper' --junit verify.xml
     """
     from ml_repo.verify.metric_check import Tolerances
@@ -382,7 +380,7 @@ def verify(
     options |= {"image": True if image == "recorded" else image, "quiet": not verbose}
     verifications: list[Any] = []
     try:
-        for verification in _verify_each(claims, pairs, not form, **options):
+        for verification in _verify_each(claims, pairs, not form, is_whole, **options):
             verifications.append(verification)
     finally:
         _report(verifications, junit, form)

@@ -54,6 +54,7 @@ def _name_items(
     return f"{items[0].name.removeprefix('metric ')}{f' ({change})' if change else ''}{rest}"
 
 
+_OPEN = {"not recorded": "though nothing that was recorded differs", "missing file": "most likely for want of a file"}
 _KINDS = {"threads": "number of threads", "gpu": "GPU", "cpu": "processor", "python": "Python"}
 
 
@@ -65,8 +66,8 @@ def _name_cause(
         return ""
     kind, text, why, is_likely = causes[0]
     text = textwrap.shorten(visible_text(text), 120, placeholder=" …").rstrip(".")
-    if kind == "not recorded":
-        return f"; the record holds no cause: {text}"
+    if kind in _OPEN:
+        return f", {_OPEN[kind]}: {text[:1].lower()}{text[1:]}"
     if not is_likely:
         return f"; no cause is likely, nearest is another {_KINDS.get(kind, kind)} ({text})"
     return f", most likely because of another {_KINDS.get(kind, kind)} ({text})"
@@ -83,6 +84,9 @@ def summarize_verdict(
     run, verdict = verification.run, verification.verdict
     if verification.problem:
         problem = visible_text(verification.problem).strip()
+        if verdict == "identical":
+            problem = problem[:1].lower() + problem[1:]
+            return f"{run}: identical, {problem}{'' if problem.endswith('.') else '.'}"
         hint = "" if _HINT.search(problem) else f" {_NEXT}"
         return f"{run}: {verdict}: {problem}{'' if problem.endswith(('.', '!', '?')) else '.'}{hint}"
     counted = [item for item in sort_items(verification.items) if item.counts and item.verdict == verdict]
@@ -129,7 +133,7 @@ def _list_parts(
             ([f"Identical: {count_items(same)}."] if same and is_other else [], 1),
             (["Where they part:", *(f"  {line}" for line in verification.parted)] if verification.parted else [], 3),
             (["What else differs, the most likely cause first:", *causes] if causes else [], 4),
-            ([f"  {note}" for note in verification.notes], 4),
+            ([f"  {note}" for note in sorted(verification.notes, key=lambda note: note.startswith("Set aside"))], 4),
             (kept if verification.kept else [], 1), (times, 1)]
 
 
@@ -150,7 +154,7 @@ def format_verdict(
     if not is_whole and len(lines) + len(rest) > SCREEN - 1:
         rest = rest[:SCREEN - len(lines) - 1]
     if len(rest) < total:
-        rest.append(f"All that was found: ml-repo verify {verification.run} --all")
+        rest.append(f"All that was found: ml-repo verify {verification.run} --full")
     texts = [visible_text(line).replace("\n", " ") for line in rest]
     if is_whole or not width:
         return [*lines, *texts]
