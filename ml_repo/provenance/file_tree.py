@@ -18,7 +18,9 @@ from pathlib import Path
 
 # %% ../../nbs/provenance/08_file_tree.ipynb #e01b2435
 _LEFT_OUT = re.compile(
-    r"\.git|\.hg|\.svn|\.ipynb_checkpoints|node_modules|\.tox|\.nox|\.eggs|site-packages|\.[a-z]+_cache|\.virtual_documents")
+    r"\.git|\.hg|\.svn|\.ipynb_checkpoints|node_modules|\.tox|\.nox|\.eggs|site-packages|\.[a-z]+_cache"
+    r"|\.virtual_documents"
+)
 _ENVIRONMENT = {"pyvenv.cfg", "conda-meta"}  # an environment has one of them
 
 
@@ -135,7 +137,8 @@ def find_starts(
     for path in candidates[:100]:
         path = path.resolve()
         is_system = str(path).startswith(_SYSTEM) and not path.is_relative_to("/dev/shm") or path == Path("/")
-        if path.is_dir() and not is_system and not any(path.is_relative_to(start) for start, deep in starts.items() if deep):
+        if path.is_dir() and not is_system and not any(
+                path.is_relative_to(start) for start, deep in starts.items() if deep):
             starts.setdefault(path, not _is_wide(path) and not root.resolve().is_relative_to(path))
     return [(str(path), is_deep) for path, is_deep in starts.items()]
 

@@ -207,7 +207,8 @@ class FileWatch:
         if not event.mask & (_CREATE | _MOVED_TO):
             if is_counted and not event.name and event.mask & _OPEN and self._children and path in self._known:
                 self.listed.add(path)
-        elif not is_left_out(event.name) and path not in self.skipped and (str(Path(path).parent), False) not in self.starts:
+        elif (not is_left_out(event.name) and path not in self.skipped
+              and (str(Path(path).parent), False) not in self.starts):
             for file in look([(path, True)], self.skipped, self._watch, self._watch).files:
                 if is_counted:
                     self._note(file, _CREATE)

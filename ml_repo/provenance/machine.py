@@ -222,9 +222,10 @@ def read_own_variables(
             for name in sorted(set(names)) if name in environ and not _OF_PROGRAMS.fullmatch(name)}
 
 # %% ../../nbs/provenance/02_machine.ipynb #2e006164
-_PLACE = re.compile(r"^LD_|PATH|HOME|ROOT|DIR(S|ECTORY)?(_|$)|FOLDER|FILE|LIB(S|RAR(Y|IES))?(_|$)|PLUGIN|PRELOAD"
-                    r"|INJECTION|TOOL|CONFIG|(?<!ALLOC_)CONF(_|$)|CACHE|DUMP|OUT(PUT)?(_|$)|EXTENSION|SCRIPT|STARTUP|URL"
-                    r"|PROXY|HOOK")
+_PLACE = re.compile(
+    r"^LD_|PATH|HOME|ROOT|DIR(S|ECTORY)?(_|$)|FOLDER|FILE|LIB(S|RAR(Y|IES))?(_|$)|PLUGIN|PRELOAD"
+    r"|INJECTION|TOOL|CONFIG|(?<!ALLOC_)CONF(_|$)|CACHE|DUMP|OUT(PUT)?(_|$)|EXTENSION|SCRIPT|STARTUP|URL"
+    r"|PROXY|HOOK")
 _ZONE = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*")
 
 

@@ -86,8 +86,10 @@ def join_notes(
                      {**shared.get("kept", {}), **answer.get("kept", {})})
     listed = {**shared.get("listed", {}), **answer.get("listed", {})}
     files.listed = {folder: names for folder, names in listed.items() if names is not None}
-    files.gaps = [f"More than 10,000 files were {kind}, and the rest has no note." for kind in sorted(set(notes["full"]))
-                  if kind in ("read", "written")]
+    files.gaps = [
+        f"More than 10,000 files were {kind}, and the rest has no note." for kind in sorted(set(notes["full"]))
+        if kind in ("read", "written")
+    ]
     if watched is None:
         files.gaps.append("Nobody watched the files from outside, so what C libraries and child processes opened was "
                           "not seen.")
@@ -119,7 +121,8 @@ def _is_inside(path: str, folders: Iterable[str]) -> bool:
 def _is_system(path: str, answer: Mapping[str, Any]) -> bool:
     "Say whether an open file belongs to the system, to Python or to Jupyter."
     folders = ["/usr", "/etc", "/lib", "/lib64", "/var/lib", "/var/cache", "/run", answer.get("prefix", "/usr")]
-    private = ("/site-packages/", "/dist-packages/", "/.ipython/", "/.jupyter/", "/.local/share/jupyter/", "/.git/", "/ipykernel_", "/ml-")
+    private = ("/site-packages/", "/dist-packages/", "/.ipython/", "/.jupyter/", "/.local/share/jupyter/", "/.git/",
+               "/ipykernel_", "/ml-")
     return _is_inside(path, folders) or not os.path.isfile(path) or any(part in path for part in private) or (
         path.endswith((".so", ".pyc")) or ".so." in path)
 
@@ -152,7 +155,7 @@ def _compare_with_start(files: RunFiles, watched: Watched) -> None:
 
 def _list_for_children(files: RunFiles, watched: Watched, searched: Iterable[str]) -> None:
     "Add the folders that a child process listed. Python's own search for modules lists folders of sources."
-    known = {os.path.realpath(path) for path in searched}  # by the kernel, such as a folder src that holds packages only
+    known = {os.path.realpath(path) for path in searched}  # such as a folder src that holds packages only
     for folder in (folder for folder in watched.listed if os.path.realpath(folder) not in known):
         with suppress(OSError):
             with os.scandir(folder) as entries:

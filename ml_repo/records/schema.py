@@ -260,15 +260,17 @@ _EVIDENCE = {
     "code": _CODE,
     "packages": _PACKAGES,
     "outputs": _FILES,
-    "inputs": _FILES | {"description": "files that the run read; a path that ends in a slash is a folder that it listed"},
+    "inputs": _FILES
+    | {"description": "files that the run read; a path that ends in a slash is a folder that it listed"},
     "watched": _object(
-        "how completely the files are known", ["by", "gaps"],
+        "how completely the files are known",
+        ["by", "gaps"],
         by=_list({"type": "string"}, "the means: audit hook, notifications, snapshots"),
         gaps=_list({"type": "string"}, "sentences on what could not be watched; empty where nothing was left out"),
     ),
     "library_files": _FILES | {
         "description": "files that libraries keep for themselves, which are no results: written in their folders, "
-                       "or caches; named from the folder, as in ~/.keras/keras.json"
+        "or caches; named from the folder, as in ~/.keras/keras.json"
     },
     "variables": _TEXTS | {"description": "names of the environment variables that the code of the notebook reads"},
     "weights": {"type": "object", "description": "SHA-256 of trained weights, by name"},

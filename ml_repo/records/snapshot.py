@@ -235,7 +235,8 @@ def _sort_files(
         for is_certain in (True, False):
             paths = [path for path, known in found.items() if known is is_certain]
             if not is_certain and len(paths) > UNCERTAIN:
-                opened.gaps.append(f"{len(paths)} files were opened, perhaps by other programs; {UNCERTAIN} are listed.")
+                opened.gaps.append(
+                    f"{len(paths)} files were opened, perhaps by other programs; {UNCERTAIN} are listed.")
             paths = _skip_records(paths if is_certain else paths[:UNCERTAIN], root, folder.resolve(), field == "inputs")
             for file in list_files(paths, root, libraries.name, states):
                 is_note = is_cache(file["path"]) or (field == "outputs" and is_library_name(file["path"]))

@@ -156,7 +156,8 @@ def _link_listed(
             continue
         for name in names[:10_000]:
             path, plain = Path(folder, name), name.rstrip("/")
-            if plain in ("", ".", "..") or "/" in plain or path.as_posix() in outputs or os.path.lexists(target / plain):
+            if (plain in ("", ".", "..") or "/" in plain or path.as_posix() in outputs
+                    or os.path.lexists(target / plain)):
                 continue
             if name.endswith("/"):
                 (target / plain).mkdir(parents=True)

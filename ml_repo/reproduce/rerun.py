@@ -154,8 +154,9 @@ def rerun_run(
     with open_scratch_folder() as (scratch, lock):
         checkout = _take_today(record) if here else checkout_run(record, keep or scratch / "files", repository)
         if checkout.lost and not anyway:
-            raise ValueError(f"The code is not that of {record['id']}. Git does not hold {', '.join(checkout.lost[:5])}, "
-                             "and it is not here as the run loaded it. Build or bring it back, or go on with --anyway.")
+            raise ValueError(
+                f"The code is not that of {record['id']}. Git does not hold {', '.join(checkout.lost[:5])}, "
+                "and it is not here as the run loaded it. Build or bring it back, or go on with --anyway.")
         doubts = checkout.doubts + _check_data(record, checkout.project, anyway)
         gpu_lock = checkout.project / "docker" / "requirements-cuda.txt"
         others = [gpu_lock] if record.get("gpus") and gpu_lock.is_file() else []

@@ -245,7 +245,8 @@ def find_run(
     if len(matches) != 1 and homes and (tagged := _find_tagged(name, homes)):
         matches = tagged
     if 1 < len(matches) <= _MOST and homes:
-        kept = find_runs(f"run in ({', '.join(matches)}) and verifies != ''", records=homes, archived=True, repetitions=True)
+        kept = find_runs(f"run in ({', '.join(matches)}) and verifies != ''",
+                         records=homes, archived=True, repetitions=True)
         matches = [name for name in matches if name not in {run.run for run in kept}] or matches
     if len(matches) == 1:
         return names[matches[0]] / matches[0]

@@ -23,7 +23,8 @@ from typing import Any
 from ..notebook.imports import is_fixed
 from .forking import (ImportScene, become_kernel, end_process, explain_unsafe_fork, run_kernel,
                                   watch_settings)
-from .staleness import find_changes, forget_modules, read_file_state, read_module_states, watch_reads, watch_variables
+from .staleness import (find_changes, forget_modules, read_file_state, read_module_states, watch_reads,
+                                    watch_variables)
 
 # %% ../../nbs/warm/02_server.ipynb #eec7f2f9
 def read_message(
