@@ -8,6 +8,7 @@ __all__ = ['find_end', 'list_numbers', 'read_defaults', 'read_papermill_run', 'i
 # %% ../../nbs/integrations/07_import_papermill.ipynb #7f19f1a4
 import ast
 import json
+import math
 import shutil
 from contextlib import suppress
 from os import PathLike
@@ -19,27 +20,57 @@ from ..core.metrics import read_metrics
 from .import_base import ForeignRun, read_time, write_imported
 
 # %% ../../nbs/integrations/07_import_papermill.ipynb #1242899d
+_SKIPPED = {"skip", "skip-execution"}  # tags of cells that are left out on purpose
+
+
+def _has_run(
+    cell: dict[str, Any],  # of an executed notebook
+) -> bool:
+    "Say whether a cell left a trace of its execution."
+    execution = (cell.get("metadata") or {}).get("execution") or {}
+    return cell.get("execution_count") is not None or bool(cell.get("outputs")) or "shell.execute_reply" in execution
+
+
+def _find_error(
+    cells: list[tuple[int, dict[str, Any]]],  # numbered code cells
+) -> tuple[int, str, str, bool] | None:  # number of the cell, name, text, whether the cell says that it is meant
+    "Find the first error in the outputs; one that is not meant comes first."
+    found = []
+    for number, cell in cells:
+        is_meant = "raises-exception" in ((cell.get("metadata") or {}).get("tags") or [])
+        for output in cell.get("outputs") or []:
+            name, text = str(output.get("ename", "")), str(output.get("evalue", ""))
+            if output.get("output_type") == "error" and not (name == "SystemExit" and text in ("", "0", "None")):
+                found.append((number, name, text, is_meant))
+    return min(found, key=lambda error: (error[3], error[0]), default=None)
+
+
 def find_end(
     content: dict[str, Any],  # of an executed notebook
 ) -> tuple[str, dict[str, Any] | None]:  # state and cause, as in a record
-    "Derive state and cause of an execution."
+    "Derive state and cause of an execution from errors in outputs and from cells that never ran."
     metadata = content["metadata"]["papermill"]
-    for number, cell in enumerate(content["cells"], 1):
-        for output in cell.get("outputs", []):
-            if output.get("output_type") == "error" and metadata.get("exception"):
-                name, text = output.get("ename", ""), output.get("evalue", "")
-                state = "interrupted" if name == "KeyboardInterrupt" else "failed"
-                return state, {
-                    "kind": "exception", "cell": number, "exception": name,
-                    "text": f"Cell {number} raised {name}: {text}"[:1000]
-                }
-    if metadata.get("exception"):
-        return "failed", {"kind": "unknown", "text": "papermill says that it failed; the error is not in the notebook."}
+    cells = [(number, cell) for number, cell in enumerate(content["cells"], 1)
+             if cell["cell_type"] == "code" and "".join(cell.get("source") or "").strip()
+             and _SKIPPED.isdisjoint((cell.get("metadata") or {}).get("tags") or [])]
+    error = _find_error(cells)
+    is_numbered = any(cell.get("execution_count") is not None for _, cell in cells)  # tools that clean remove that
+    waiting = [number for number, cell in cells if is_numbered and not _has_run(cell)]
+    if metadata.get("exception") or (error and not error[3]):
+        if not error:
+            return "failed", {"kind": "unknown", "text": "papermill says that it failed; the error is not in the notebook."}
+        number, name, text, _ = error
+        cause = {"kind": "exception", "cell": number, "exception": name}
+        if name == "KeyboardInterrupt" and not metadata.get("exception"):
+            return "interrupted", cause | {"text": f"Cell {number} was interrupted, by papermill's time limit or a user."}
+        state = "interrupted" if name == "KeyboardInterrupt" else "failed"
+        return state, cause | {"text": f"Cell {number} raised {name}: {text}"[:1000]}
     if not metadata.get("end_time"):
-        return "killed", {
-            "kind": "unknown",
-            "text": "papermill has not written an end: its process was stopped, or the notebook was copied before."
-        }
+        return "killed", {"kind": "unknown", "text": "papermill has not written an end: its process was stopped, "
+                          "or the notebook was copied before."}
+    if waiting:
+        return "killed", {"kind": "unknown", "cell": waiting[0],
+                          "text": f"Cell {waiting[0]} has not ended: the kernel died, or papermill was stopped."}
     return "completed", None
 
 # %% ../../nbs/integrations/07_import_papermill.ipynb #5ea3c3f2
@@ -88,6 +119,20 @@ def read_defaults(
     return defaults
 
 # %% ../../nbs/integrations/07_import_papermill.ipynb #80fadf98
+def _read_durations(
+    content: dict[str, Any],  # of an executed notebook
+) -> list[float | None]:  # seconds, by cell
+    "Read how long each cell took. Raises `ValueError` for what is no number."
+    durations: list[float | None] = []
+    for number, cell in enumerate(content["cells"], 1):
+        time_s = ((cell.get("metadata") or {}).get("papermill") or {}).get("duration")
+        if time_s is not None and (isinstance(time_s, bool) or not isinstance(time_s, (int, float))):
+            raise ValueError(f"the duration of cell {number} is {time_s!r}, and should be a number of seconds. "
+                             "Another tool has changed it; correct or remove it in the notebook's metadata.")
+        durations.append(max(0.0, round(time_s, 2)) if time_s is not None and math.isfinite(time_s) else None)
+    return durations
+
+
 def read_papermill_run(
     notebook: str | PathLike,  # a notebook file
 ) -> ForeignRun:
@@ -102,6 +147,8 @@ def read_papermill_run(
     if started is None:
         raise ValueError("papermill has not begun to execute it")
     given = metadata.get("parameters") or {}
+    if not isinstance(given, dict) or not isinstance(content.get("cells"), list):
+        raise ValueError("its parameters or its cells are not as papermill writes them")
     defaults = {name: {"default": value} for name, value in read_defaults(content).items()}
     parameters = {
         name: defaults.get(name, {}) | ({"given": given[name]} if name in given else {})
@@ -109,9 +156,8 @@ def read_papermill_run(
     }
     state, cause = find_end(content)
     source = str(metadata.get("input_path") or path.name)
-    times_s = [cell.get("metadata", {}).get("papermill", {}).get("duration") for cell in content["cells"]]
-    durations = [None if time_s is None else max(0.0, round(time_s, 2)) for time_s in times_s]
-    kernel = content["metadata"].get("kernelspec", {})
+    durations = _read_durations(content)
+    kernel = content["metadata"].get("kernelspec") or {}
     return ForeignRun("papermill",
                       hash_file(path),
                       Path(source).name if source.startswith(("/", "-")) else source,

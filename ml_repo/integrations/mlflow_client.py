@@ -14,6 +14,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..core.redaction import Redactor
 from ..execution.mlflow_process import FOLDER, hide_login
 
 if TYPE_CHECKING:  # MLflow takes two seconds
@@ -43,7 +44,7 @@ def connect_mlflow(
         client.search_experiments(max_results=1)
         return client
     except Exception as error:  # each backend raises its own classes
-        raise OSError(f"MLflow at {hide_login(uri)} cannot be reached: {' '.join(str(error).split())[:300]}") from None
+        raise OSError(f"MLflow at {hide_login(uri)} cannot be reached: {Redactor(os.environ).redact(' '.join(str(error).split()))[:300]}") from None
 
 # %% ../../nbs/integrations/01_mlflow_client.ipynb #2c85aa46
 def is_same_file(

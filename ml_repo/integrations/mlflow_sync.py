@@ -21,6 +21,7 @@ from pathlib import Path
 
 from ..core.files import Lock, is_held
 from ..core.programs import command_for
+from ..core.redaction import Redactor
 from ..core.tables import Tabular
 from ..execution.mlflow_process import find_tracking, has_models, hide_login, make_folder
 from .mlflow_models import name_models
@@ -101,8 +102,10 @@ def _is_due(
 # %% ../../nbs/integrations/04_mlflow_sync.ipynb #6cfc3790
 def _write_line(
     text: str,  # event or error
+    most: int | None = None,  # characters
 ) -> None:
-    "Write a line with the time to the log of the mirror."
+    "Write a line with the time to the log of the mirror, without passwords and tokens."
+    text = Redactor(os.environ).redact(text)[:most]
     with suppress(OSError):
         print(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), text, file=sys.stderr, flush=True)
 
@@ -225,7 +228,7 @@ class Mirror:
         times = tries.get(folder.name, (0,))[0] + 1
         tries[folder.name] = times, time.monotonic() + min(most_s, 2 ** times)
         if folder.exists():
-            _write_line(f"{folder.name}: {type(error).__name__}: {' '.join(str(error).split())[:500]}")
+            _write_line(f"{folder.name}: {type(error).__name__}: {' '.join(str(error).split())}", 600)
 
     def _abandon(self) -> None:
         "Mark runs as killed in MLflow whose records were removed."
