@@ -16,8 +16,8 @@ from html import escape
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote
 
-from .secret_patterns import (KEY_BLOCK, SECRET_PATTERNS, SecretPattern, hide_key_block, is_secret_name,
-                                          load_library_patterns)
+from .secret_patterns import (BASE64, KEY_BLOCK, SECRET_PATTERNS, SecretPattern, hide_key_block,
+                                          is_login, is_secret_name, load_library_patterns)
 
 # %% ../../nbs/core/09_redaction.ipynb #5f7c7536
 _WORDS = r"(?:pass|pwd|secret|token|key|auth|credential|contrase|jwt|bearer)"
@@ -33,10 +33,8 @@ _ASSIGNED = re.compile(
     |(?P<sign>["']?(?:\s{0,2}:\s{1,3}|\s{0,2}=\s{0,2}))(?P<bare>[^\s"'`\\(){}\[\],;<>&|]{4,400})(?![\w(\[{.])
     )""", re.VERBOSE | re.IGNORECASE)
 _PLACEHOLDER = re.compile(
-    r"(?i)(?:none|null|nil|true|false|yes|no|default|example|changeme|required|optional|string|str|bytes"
-    r"|[-+.\d_eE]+|0x[0-9a-f]+|[*x.•]+|\$\{?\w+\}?|\$\(.*\)|[{<%].*[}>%]|\[redacted[^\]]*\])\Z")
-
-
+    r"(?i)(?:none|null|nil|true|false|yes|no|default|example|changeme|your[-_ ][\w -]*|required|optional|string|str"
+    r"|bytes|[-+.\d_eE]+|0x[0-9a-f]+|[*x.•]+|\$\{?\w+\}?|\$\(.*\)|[{<%].*[}>%]|\[redacted[^\]]*\])\Z")
 _IN_ENVIRONMENT = re.compile(r"(?:environ\s{0,2}\[|environ\.setdefault\(|putenv\()\s{0,2}[rbuf]?\\*[\"'][\w.-]*\Z")
 
 
@@ -162,20 +160,6 @@ def _redact_base64(
     redacted = redact(text)
     return word if redacted == text else base64.b64encode(redacted.encode()).decode()
 
-# %% ../../nbs/core/09_redaction.ipynb #b91fef8b
-_BASIC = re.compile(r"(?<![\w+/=-])(?=[A-Za-z0-9+/]*[A-Z])(?=[A-Za-z0-9+/]*[a-z0-9])[A-Za-z0-9+/]{12,120}={0,2}(?![\w+/=-])")
-_LOGIN = re.compile(rb"[\w.@+-]{2,40}:[\x21-\x7e]{5,60}")
-
-
-def _is_login(
-    word: str,  # that may be base64
-) -> bool:
-    "Say whether a word is a name and a password in base64."
-    try:
-        return len(word) % 4 == 0 and bool(_LOGIN.fullmatch(base64.b64decode(word, validate=True)))
-    except ValueError:
-        return False
-
 # %% ../../nbs/core/09_redaction.ipynb #44deeea2
 _COLUMN = re.compile(r"(?i)pass|pwd|secret|token|key|credential|jwt|auth")
 _CELL = re.compile(r"(?is)(<t([hd])\b[^>]*>)(.*?)(?=</t\2>)")
@@ -189,8 +173,8 @@ def _hide_cell(
 ) -> str:
     "Hide a cell of a column with a secret name."
     word = value.strip().strip("\"'")
-    is_secret = _looks_random(word) or (len(word) > 3 and " " not in word and _SURE.search(name))
-    if not is_secret or "[redacted" in word or _PLACEHOLDER.match(word) or "<" in word:
+    is_secret = _looks_random(word) or (len(word) > 3 and _SURE.search(name))
+    if not is_secret or " " in word or "[redacted" in word or _PLACEHOLDER.match(word) or "<" in word:
         return value
     counts[name] = counts.get(name, 0) + 1
     return value.replace(word, _mark(name))
@@ -215,13 +199,35 @@ def _redact_html_table(
     return "".join(rows)
 
 
+_SIGNS = (r"[|│┆┃║]", r"\t", ",", ";")  # between the cells of a line; otherwise two blanks or more
+
+
 def _split_row(
     line: str,  # of a table
-    sign: str,  # between its cells; empty for blanks
+    sign: str,  # one of `_SIGNS`; empty for blanks
 ) -> list[tuple[int, int]]:  # start and end of each cell
     "Find the cells of a line."
-    pattern = r"\S+" if not sign else rf"[^{re.escape(sign)}\n]+"
-    return [match.span() for match in re.finditer(pattern, line)]
+    if not sign:
+        return [match.span() for match in re.finditer(r"\S+(?: \S+)*", line)]
+    borders = [match.span() for match in re.finditer(sign, line)]
+    return list(zip([0, *(end for _, end in borders)], [*(start for start, _ in borders), len(line)]))
+
+
+def _read_header(
+    line: str,  # that may be the first one of a table
+) -> tuple[str, list[tuple[int, int]], dict[int, str]]:  # the sign, the cells, and the secret names by their place
+    "Find columns with a secret name. Prose and code are no header: blanks inside of names need two between columns."
+    sign = next((sign for sign in _SIGNS if re.search(sign, line)), "")
+    header = _split_row(line, sign)
+    names = [line[slice(*cell)].strip().strip("\"'") for cell in header]
+    is_header = len(names) > 1 and all(re.fullmatch(r"[\w .%/()-]{1,40}", name) for name in names if name)
+    if sign == _SIGNS[0]:
+        is_header = is_header and line.strip()[0] in "|│┃║"
+    elif sign:
+        is_header = is_header and " " not in line
+    secret = {place: name for place, name in enumerate(names)
+              if name.replace("_", "").replace("-", "").isalnum() and is_secret_name(name)}
+    return sign, header, secret if is_header else {}
 
 
 def _find_cell(
@@ -231,10 +237,11 @@ def _find_cell(
     sign: str,  # between cells; empty for blanks, where cells stand below each other
 ) -> tuple[int, int] | None:
     "Find the cell of a column."
-    if sign or len(cells) - len(header) not in (0, 1):
+    if sign:
         return cells[place] if len(cells) == len(header) else None
     start, end = header[place]
-    return next((cell for cell in cells if cell[1] == end or cell[0] == start), None)
+    is_row = len(cells) - len(header) in (0, 1)
+    return next((cell for cell in cells if is_row and (cell[1] == end or cell[0] == start)), None)
 
 
 def redact_columns(
@@ -248,20 +255,12 @@ def redact_columns(
     for number, line in enumerate(lines):
         if not line.strip():
             secret = {}
-            continue
         for place in secret:
-            cells = _split_row(line, sign)
-            if cell := _find_cell(cells, header, place, sign):
+            if cell := _find_cell(_split_row(line, sign), header, place, sign):
                 hidden = _hide_cell(secret[place], line[slice(*cell)], counts)
                 lines[number] = line = line[:cell[0]] + hidden + line[cell[1]:]
-                break  # the places behind it have moved; another pass finds them
         if not secret and len(line) < 1000 and _COLUMN.search(line):
-            sign = next((sign for sign in "|\t,;" if sign in line), "")
-            header = _split_row(line, sign)
-            names = [line[slice(*cell)].strip().strip("\"'") for cell in header]
-            if len(names) > 1 and all(re.fullmatch(r"[\w .%/()-]{1,40}", name) for name in names if name):
-                secret = {place: name for place, name in enumerate(names)
-                          if name.replace("_", "").replace("-", "").isalnum() and is_secret_name(name)}
+            sign, header, secret = _read_header(line)
     return "\n".join(lines)
 
 # %% ../../nbs/core/09_redaction.ipynb #79c824b9
@@ -368,7 +367,7 @@ class Redactor:
         for pattern in SECRET_PATTERNS + load_library_patterns():
             if pattern.is_possible(lower):
                 text = pattern.pattern.sub(lambda match: self._hide_pattern(pattern, match), text)
-        text = _BASIC.sub(self._hide_basic, text)
+        text = BASE64.sub(self._hide_login, text)
         if _COLUMN.search(text):
             text = redact_columns(text, self.counts)
         return _ASSIGNED.sub(self._hide_assigned, text)
@@ -384,8 +383,8 @@ class Redactor:
         self.counts[pattern.kind] += 1
         return match[0][:secret.start] + _mark(pattern.kind) + match[0][secret.stop:]
 
-    def _hide_basic(self, match: re.Match) -> str:
-        if not _is_login(match[0]):
+    def _hide_login(self, match: re.Match) -> str:
+        if not is_login(match[0]):
             return match[0]
         self.counts["authorization"] += 1
         return _mark("authorization")

@@ -58,11 +58,13 @@ def find_end(
     waiting = [number for number, cell in cells if is_numbered and not _has_run(cell)]
     if metadata.get("exception") or (error and not error[3]):
         if not error:
-            return "failed", {"kind": "unknown", "text": "papermill says that it failed; the error is not in the notebook."}
+            text = "papermill says that it failed; the error is not in the notebook."
+            return "failed", {"kind": "unknown", "text": text}
         number, name, text, _ = error
         cause = {"kind": "exception", "cell": number, "exception": name}
         if name == "KeyboardInterrupt" and not metadata.get("exception"):
-            return "interrupted", cause | {"text": f"Cell {number} was interrupted, by papermill's time limit or a user."}
+            text = f"Cell {number} was interrupted, by papermill's time limit or a user."
+            return "interrupted", cause | {"text": text}
         state = "interrupted" if name == "KeyboardInterrupt" else "failed"
         return state, cause | {"text": f"Cell {number} raised {name}: {text}"[:1000]}
     if not metadata.get("end_time"):

@@ -44,7 +44,8 @@ def connect_mlflow(
         client.search_experiments(max_results=1)
         return client
     except Exception as error:  # each backend raises its own classes
-        raise OSError(f"MLflow at {hide_login(uri)} cannot be reached: {Redactor(os.environ).redact(' '.join(str(error).split()))[:300]}") from None
+        reason = Redactor(os.environ).redact(" ".join(str(error).split()))[:300]
+        raise OSError(f"MLflow at {hide_login(uri)} cannot be reached: {reason}") from None
 
 # %% ../../nbs/integrations/01_mlflow_client.ipynb #2c85aa46
 def is_same_file(
