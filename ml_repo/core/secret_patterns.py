@@ -183,7 +183,7 @@ SECRET_PATTERNS = [
          r"(?i:\bset-cookie)\\*[\"']?\s?[:=,]\s?\\*[\"']?[\w.-]{1,60}=([^\s;,\"'\\]{8,})",
          "Set-Cookie: theme={}; Path=/", _LETTERS[:20]),
     _row("cookie", "cookie",
-         r"(?i:(?<![\w-])cookie)\\*[\"']?\s?:\s?\\*[\"']?([\w.-]{1,60}=[^\n\"'\\]{8,})",
+         r"(?i:(?<![\w-])cookie)\\*[\"']?\s?:\s?\\*[\"']?([\w.-]{1,60}=(?![{$<%])[^\n\"'\\]{8,})",
          "-H 'Cookie: {}'", "sid=" + _LETTERS[:20]),
     _row("cookie", "<cookie", r"<Cookie [\w.-]+=([^\s>]{6,}) for", "<Cookie sid={} for host.org/>", _LETTERS[:20]),
     _row("cookie", "sessid sessionid connect.sid",

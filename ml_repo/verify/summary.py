@@ -78,7 +78,7 @@ _HINT = re.compile(r"`ml-repo|--\w|\b(Bring|Verify|Give|Take|Run|Fetch|Install|C
 
 
 def summarize_verdict(
-    verification: Verification,
+    verification: Verification,  # of a run
 ) -> str:  # one sentence; where it cannot be judged, with the next step
     "Say what a verdict means: what is not the same, how far, and most likely why."
     run, verdict = verification.run, verification.verdict
@@ -114,14 +114,15 @@ def _cut(
 
 
 def _list_parts(
-    verification: Verification,
+    verification: Verification,  # of a run
 ) -> list[tuple[list[str], int]]:  # lines of each part, and how many of them fit on a screen
     "List what stands behind the sentence."
     shown = [item for item in sort_items(verification.items) if item.verdict != "identical"]
     same = [item for item in verification.items if item.verdict == "identical"]
     rows = [f"  {item.name}: {item.verdict if item.counts else f'({item.verdict})'}: {item.detail}".rstrip(": ")
             for item in shown]
-    causes = [f"  {rank}. {cause.kind}: {cause.text} ({cause.why})" for rank, cause in enumerate(verification.causes, 1)]
+    causes = [f"  {rank}. {cause.kind}: {cause.text} ({cause.why})"
+              for rank, cause in enumerate(verification.causes, 1)]
     times = []
     if verification.rerun_s:
         recorded = f", recorded {verification.recorded_s:.0f} s" if verification.recorded_s else ""
@@ -138,7 +139,7 @@ def _list_parts(
 
 
 def format_verdict(
-    verification: Verification,
+    verification: Verification,  # of a run
     width: int | None = None,  # characters of a line; None for whole lines
     is_whole: bool = False,  # everything that was found; otherwise a screen
     is_brief: bool = False,  # the sentence alone, and what could not be compared
