@@ -44,6 +44,11 @@ def connect_mlflow(
         client.search_experiments(max_results=1)
         return client
     except Exception as error:  # each backend raises its own classes
+        folder = uri.removeprefix("file://")
+        if "migrate-filestore" in str(error) and os.path.isdir(folder):
+            raise OSError(f"{folder} is a folder of MLflow's file store, which this MLflow does not open. Copy it to a "
+                          f"database, which leaves the folder as it is: mlflow migrate-filestore --source {folder} "
+                          "--target sqlite:///mlflow.db. Then name sqlite:///mlflow.db in its place.") from None
         reason = Redactor(os.environ).redact(" ".join(str(error).split()))[:300]
         raise OSError(f"MLflow at {hide_login(uri)} cannot be reached: {reason}") from None
 
