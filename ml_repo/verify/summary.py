@@ -21,14 +21,14 @@ def shorten_change(
     detail: str,  # of an item, such as "0.5 against 0.51, 0.02 of its size"
 ) -> str:  # such as "0.5 → 0.51"
     "Say briefly how a result differs."
-    if not (match := re.search(r"(\S+) against ([^\s,;]+)", detail)):
+    if not (match := re.search(r"(`[^`]+`|\S+) against (`[^`]+`|[^\s,;]+)", detail)):
         brief = re.split(r"[;\n]|, and ", detail)[0]
         return textwrap.shorten(visible_text(brief), 60, placeholder=" …")
-    sides = match.groups()
+    sides = [side.strip("`") for side in match.groups()]
     try:
         numbers = [float(side) for side in sides]
     except ValueError:
-        return " → ".join(textwrap.shorten(visible_text(side), 28, placeholder="…") for side in sides)
+        return " → ".join(textwrap.shorten(visible_text(side), 32, placeholder="…") for side in sides)
     texts = ([f"{number:.{digits}g}" for number in numbers] for digits in range(2, 18))
     return " → ".join(next((pair for pair in texts if pair[0] != pair[1]), sides))
 
@@ -115,9 +115,11 @@ def _cut(
 
 def _list_parts(
     verification: Verification,  # of a run
+    is_whole: bool,  # also what was not compared and does not count
 ) -> list[tuple[list[str], int]]:  # lines of each part, and how many of them fit on a screen
     "List what stands behind the sentence."
-    shown = [item for item in sort_items(verification.items) if item.verdict != "identical"]
+    shown = [item for item in sort_items(verification.items) if item.verdict != "identical"
+             and (is_whole or item.counts or item.verdict != "cannot be judged")]
     same = [item for item in verification.items if item.verdict == "identical"]
     rows = [f"  {item.name}: {item.verdict if item.counts else f'({item.verdict})'}: {item.detail}".rstrip(": ")
             for item in shown]
@@ -149,7 +151,7 @@ def format_verdict(
     lines = textwrap.wrap(sentence, max(40, width), subsequent_indent="  ") if width else [sentence]
     if is_brief and not is_whole:
         return lines
-    parts = _list_parts(verification)
+    parts = _list_parts(verification, is_whole)
     rest = [line for part, most in parts for line in _cut(part, 0 if is_whole else most)]
     total = sum(len(part) for part, _ in parts)
     if not is_whole and len(lines) + len(rest) > SCREEN - 1:
