@@ -60,14 +60,26 @@ def _is_certain(path: str, evidence: int, text: str, is_written: bool = False) -
     return evidence > (1 if is_written and path.endswith(_EDITED) else 0) or is_named(path, text)
 
 # %% ../../nbs/provenance/10_run_files.ipynb #94c27f72
+def _find_import_folder(
+    name: str,  # of a module, such as a.b
+    path: str,  # of its file
+) -> Path:  # that Python found the topmost package in
+    "Find the folder of the import path that a module came from."
+    top = name.partition(".")[0]
+    return next((parent.parent for parent in Path(path).parents if parent.name == top), Path(path).parent)
+
+
 def list_foreign(
     origins: Mapping[str, str],  # file by module, without those of installed packages
     root: Path,  # of the repository
 ) -> list[str]:  # paths
     "List the files of imported modules that are neither sources of the repository nor installed."
     inside = f"{root.resolve()}{os.sep}"
-    return sorted({path for name, path in origins.items() if name.partition(".")[0] != "ml_repo"
-                   and not (path.startswith(inside) and path.endswith(".py")) and not path.startswith("/usr/lib")})
+    foreign = {path: _find_import_folder(name, path) for name, path in origins.items()
+               if name.partition(".")[0] != "ml_repo" and not path.startswith("/usr/lib")
+               and not (path.startswith(inside) and path.endswith(".py"))}
+    installed = {folder for folder in set(foreign.values()) if next(folder.glob("*.dist-info"), None) is not None}
+    return sorted(path for path, folder in foreign.items() if folder not in installed)
 
 # %% ../../nbs/provenance/10_run_files.ipynb #af7f6de0
 def join_notes(
