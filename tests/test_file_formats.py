@@ -122,6 +122,7 @@ def test_a_damaged_file_is_never_identical(tmp_path):
     (written, _, again), origins = write_three(tmp_path, ("numpy", "h5py", "archives", "sqlite", "joblib", "scipy"))
     for name, path in written.items():
         data = path.read_bytes()
+        data = data.rstrip(bytes(1)) if name.endswith(".tar") else data  # without its end, which is padding, it is whole
         if len(data) < 40:
             continue
         cut = tmp_path / f"cut{Path(name).suffix}"

@@ -351,7 +351,7 @@ def test_a_record_is_complete_without_a_call_in_the_notebook(full):
     record, code = full.record, full.record["code"]
     needed = {name: record.get(name) for name in ("schema", "id", "experiment", "notebook", "state", "started", "ended", "duration_s", "command", "launched_by",
                                                   "source_sha256", "packages", "inputs", "outputs", "usage", "cells", "host")}
-    assert not find_empty(needed)
+    assert set(find_empty(needed)) <= {".packages.edited"}  # empty where no installed package was edited
     assert (record["state"], record["launched_by"], record["experiment"]) == ("completed", "papermill", "train")
     assert (code["commit"], code["branch"]) == (git(full.folder, "rev-parse", "HEAD"), "main")
     assert (code["remote"], code["is_dirty"], code["patch"]) == ("git@host.org:anna/digits.git", True, "code.patch")
