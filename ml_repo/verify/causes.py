@@ -213,6 +213,7 @@ def _read_code_hints(
     return list(hints.values())
 
 
+_IN_THE_CODE = "the code leaves it to chance, so a repetition may give something else"
 _DEVICES = ("torch", "tensorflow", "jax", "cupy", "keras", "mxnet", "paddle")
 
 
@@ -221,8 +222,10 @@ def find_hints(
     number: int | None = None,  # of the first cell that differs; None if unknown
 ) -> list[Cause]:  # of the kind not recorded
     "List the unrecorded causes that the code could be touched by, the most likely first."
-    determinism, texts = record.get("determinism") or {}, _read_code_hints(record, number)
-    if texts is None:
+    determinism, in_code = record.get("determinism") or {}, _read_code_hints(record, number)
+    texts = list(in_code or [])
+    if in_code is None:
+        in_code = []
         has_seed = any("seed" in name for name in [*record["parameters"], *determinism])
         texts = [] if has_seed else ["No parameter and no library tells of a seed, and the code is not at hand."]
     if record.get("gpus") and any(name in _DEVICES for name in record.get("libraries") or {}):
@@ -234,7 +237,8 @@ def find_hints(
     if record.get("launched_by") == "interactive":
         texts.append("The cells were run by hand, perhaps in another order or more than once.")
     texts.append("What no record holds: the time, the network, and chance in the hardware or between threads.")
-    return [Cause("not recorded", text, "nothing that was recorded differs", True) for text in texts]
+    return [Cause("not recorded", text, _IN_THE_CODE if text in in_code else "nothing that was recorded differs")
+            for text in texts]
 
 # %% ../../nbs/verify/11_causes.ipynb #bfc01885
 _MISSING = re.compile(
@@ -285,4 +289,8 @@ def find_causes(
                    key=lambda hint: hint.text.startswith("What no record holds"))
     harmless = [cause for cause in causes if cause.why in _HARMLESS]
     others = [cause for cause in causes if cause not in harmless]
-    return Causes([*others, *hints, *harmless] if parting else [*harmless, *others, *hints])
+    if not parting:
+        return Causes([*harmless, *others, *hints])
+    chances = [hint for hint in hints if hint.why == _IN_THE_CODE]
+    guesses = [hint for hint in hints if hint.why != _IN_THE_CODE]
+    return Causes([*chances, *others, *guesses, *harmless])

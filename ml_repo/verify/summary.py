@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from ..core.tables import visible_text
 from ..records.verdict import WORST_FIRST
-from .cause_ranking import Cause
+from .cause_ranking import Cause, make_cause
 from .metric_check import Item
 from .verify import Verification, count_items
 
@@ -54,7 +54,7 @@ def _name_items(
     return f"{items[0].name.removeprefix('metric ')}{f' ({change})' if change else ''}{rest}"
 
 
-_OPEN = {"not recorded": "though nothing that was recorded differs", "missing file": "most likely for want of a file"}
+_OPEN = {"not recorded": "most likely because", "missing file": "most likely for want of a file:"}
 _KINDS = {"threads": "number of threads", "gpu": "GPU", "cpu": "processor", "python": "Python"}
 
 
@@ -66,8 +66,12 @@ def _name_cause(
         return ""
     kind, text, why, is_likely = causes[0]
     text = textwrap.shorten(visible_text(text), 120, placeholder=" …").rstrip(".")
+    if text.startswith("What no record holds"):
+        return f", though nothing that was recorded differs: {text[:1].lower()}{text[1:]}"
+    if why == make_cause("not recorded", "").why:
+        return f", though not all could be compared: {text}"
     if kind in _OPEN:
-        return f", {_OPEN[kind]}: {text[:1].lower()}{text[1:]}"
+        return f", {_OPEN[kind]} {text if text.startswith('PYTHON') else text[:1].lower() + text[1:]}"
     if not is_likely:
         return f"; no cause is likely, nearest is another {_KINDS.get(kind, kind)} ({text})"
     return f", most likely because of another {_KINDS.get(kind, kind)} ({text})"
