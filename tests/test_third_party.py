@@ -2,7 +2,6 @@
 import hashlib
 import shutil
 import sys
-import tarfile
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from conftest import checked, run
 from test_record import commit, make_repository
 
+from ml_repo.core.files import unpack_tar
 from ml_repo.records.reader import find_records, read_record
 from ml_repo.verify.verify import verify_run
 
@@ -55,8 +55,7 @@ def fetch(package: str, folder: Path) -> Path:
     if not files:
         pytest.skip(f"NOT TESTED: {package} {version} cannot be downloaded, so no notebook of it was run. pip says: {done.stdout.strip()[-300:]}")
     assert hashlib.sha256(files[0].read_bytes()).hexdigest() == digest, f"{files[0].name} is not the file that was chosen"
-    with tarfile.open(files[0]) as archive:
-        archive.extractall(folder, filter="data")
+    unpack_tar(files[0].read_bytes(), folder)
     return folder / f"{package}-{version}" / inside
 
 

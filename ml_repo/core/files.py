@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['write_atomic', 'dump_json', 'LineFile', 'read_lines', 'Lock', 'is_held', 'hand_over', 'write_changed',
-           'remove_others', 'resolve_inside']
+           'remove_others', 'resolve_inside', 'unpack_tar']
 
 # %% ../../nbs/core/06_files.ipynb #2f1bf704
 import fcntl
+import io
 import json
 import math
 import os
+import tarfile
 from collections.abc import Callable, Container
 from contextlib import suppress
 from os import PathLike
@@ -239,3 +241,32 @@ def resolve_inside(
     if any(part.lower() == ".git" for part in path.relative_to(folder).parts):
         raise ValueError(f"{what} is {name}, which lies in the folder of git. Nothing was written there.")
     return path
+
+# %% ../../nbs/core/06_files.ipynb #4378c362
+def _check_member(
+    folder: Path,  # where the archive is unpacked
+    member: tarfile.TarInfo,  # of the archive
+) -> None:
+    "Check that a member stays in the folder. Raises `tarfile.ExtractError`."
+    try:
+        path = resolve_inside(folder, member.name, "A member of an archive")
+        if member.issym():
+            resolve_inside(folder, path.parent / member.linkname, "The target of a link in an archive")
+    except ValueError as error:
+        raise tarfile.ExtractError(str(error)) from None
+    if not (member.isreg() or member.isdir() or member.issym()):
+        raise tarfile.ExtractError(f"{member.name} is neither a file, a folder nor a symbolic link.")
+
+
+def unpack_tar(
+    packed: bytes,  # a tar archive
+    folder: str | PathLike,  # that exists
+) -> None:
+    "Unpack an archive. Raises `tarfile.TarError` where it is damaged, or a member would leave the folder."
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        if hasattr(tarfile, "data_filter"):
+            archive.extractall(folder, filter="data")
+            return
+        for member in archive:  # one after the other: a link counts for those behind it
+            _check_member(Path(folder), member)
+            archive.extract(member, folder)

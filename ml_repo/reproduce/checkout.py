@@ -6,7 +6,6 @@
 __all__ = ['find_clone', 'locate_project', 'Checkout', 'hide_beside', 'remove_checkout', 'list_modules', 'checkout_run']
 
 # %% ../../nbs/reproduce/02_checkout.ipynb #e680fb02
-import io
 import os
 import re
 import shutil
@@ -18,7 +17,7 @@ from os import PathLike
 from pathlib import Path
 
 from ..core.content_store import read_text
-from ..core.files import resolve_inside
+from ..core.files import resolve_inside, unpack_tar
 from ..core.hashing import hash_file
 from ..provenance.git import ask_git, find_clone_root
 from ..provenance.code_state import restore_code
@@ -122,8 +121,7 @@ def _fill_submodules(
             if (find_clone_root(clone / path) or clone) == clone:
                 raise FileNotFoundError
             packed = ask_git(clone / path, "archive", "--format=tar", commit)
-            with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-                archive.extractall(target / path, filter="data")
+            unpack_tar(packed, target / path)
         except (OSError, subprocess.CalledProcessError, tarfile.TarError):
             doubts.append(f"The submodule {path} is not here with the commit {commit[:12]}. "
                           "Fetch it first: git submodule update --init")

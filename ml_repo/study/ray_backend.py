@@ -26,6 +26,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from ..core.files import unpack_tar
 from ..core.hashing import hash_source
 from ..records.reader import find_records
 from .scheduler import Driver
@@ -54,8 +55,7 @@ def unpack_records(
     "Unpack records, each in one step. Raises `OSError` where the disk is full."
     home, new = Path(home), []
     with tempfile.TemporaryDirectory(dir=home, prefix=".parcel-") as unpacked:
-        with tarfile.open(fileobj=io.BytesIO(parcel)) as archive:
-            archive.extractall(unpacked, filter="data")
+        unpack_tar(parcel, unpacked)
         (home / ".store").mkdir(exist_ok=True)
         for text in Path(unpacked, ".store").glob("*"):
             os.replace(text, home / ".store" / text.name)  # equal names mean equal content
