@@ -159,7 +159,7 @@ def test_the_children_of_a_kernel_end_with_its_supervisor(notebook, warm, tmp_pa
 def test_code_that_changed_on_disk_is_used(notebook, warm):
     module = notebook.parent / "mine.py"
     for number in range(3):
-        module.write_text(f"answer = {number}")
+        module.write_text(f"answer = {number}" + "\n" * number)  # Python takes a compiled file for fresh by size and second
         record = execute(notebook, warm, "import mine; print('answer', mine.answer)", folder=module.parent)
         assert is_warm(record) and f"answer {number}" in outputs(record)
 

@@ -20,6 +20,7 @@ from ml_repo.records.reader import find_records, read_record
 from ml_repo.reproduce.input_files import list_inputs, list_listings
 
 PARAMETERS = "n: int = 4  # how many, at least 1"
+EXTENSION = next(name for name in ("_heapq", "_lsprof", "_queue", "_json") if os.path.isfile(getattr(find_spec(name), "origin", None) or ""))
 WRITERS = {  # the cell that writes a file, by its name; each time with other bytes
     "frame.csv": "import pandas as pd; frame = pd.DataFrame({'x': np.random.rand(4)}); frame.to_csv('frame.csv')",
     "frame.parquet": "frame.to_parquet('frame.parquet')",
@@ -69,7 +70,7 @@ READERS = {  # the cell that reads a file of data/, by its name
     "library.txt": "import ctypes\nlibc = ctypes.CDLL(None); libc.fopen.restype = ctypes.c_void_p\nfile = libc.fopen(b'data/library.txt', b'r'); buffer = ctypes.create_string_buffer(9)\nlibc.fread(buffer, 1, 8, ctypes.c_void_p(file)); libc.fclose(ctypes.c_void_p(file)); print(buffer.value)",
     "pool-1.txt": "import multiprocessing\ndef read(number):\n    with open(f'data/pool-{number}.txt') as file:\n        return file.read()\nwith multiprocessing.get_context('fork').Pool(2) as pool:\n    print(pool.map(read, range(2)))",
     "loky-1.npy": "import joblib; print(joblib.Parallel(2)(joblib.delayed(np.load)(f'data/loky-{number}.npy') for number in range(2)))",
-    "_heapq" + EXTENSION_SUFFIXES[0]: f"from importlib.util import module_from_spec, spec_from_file_location\nspec = spec_from_file_location('_heapq', 'data/_heapq{EXTENSION_SUFFIXES[0]}'); module = module_from_spec(spec); sys.modules['_heapq'] = module; spec.loader.exec_module(module); print(module.__name__)",
+    f"{EXTENSION}{EXTENSION_SUFFIXES[0]}": f"from importlib.util import module_from_spec, spec_from_file_location\nspec = spec_from_file_location('{EXTENSION}', 'data/{EXTENSION}{EXTENSION_SUFFIXES[0]}'); module = module_from_spec(spec); sys.modules['{EXTENSION}'] = module; spec.loader.exec_module(module); print(module.__name__)",
     "ran.py": "%run data/ran.py",
     "linked/far.txt": "print(open('data/linked/far.txt').read())",
 }
@@ -160,8 +161,7 @@ def fill_data(data: Path) -> None:
     (data / "script.py").write_text("import imported\nprint(imported.FACTOR)\n")
     (data / "imported.py").write_text("FACTOR = 2\n")
     (data / "ran.py").write_text("print('ran')\n")
-    if origin := find_spec("_heapq").origin:
-        shutil.copy(origin, data / f"_heapq{EXTENSION_SUFFIXES[0]}")
+    shutil.copy(find_spec(EXTENSION).origin, data / f"{EXTENSION}{EXTENSION_SUFFIXES[0]}")
 
 
 @pytest.fixture(scope="module")

@@ -128,6 +128,9 @@ def read_tar(
     "Read the members of a tar archive. Raises `tarfile.TarError` for a damaged one."
     archive = tarfile.open(fileobj=file, mode="r:")
     members = sorted(archive.getmembers(), key=lambda member: member.name)
+    file.seek(archive.offset)
+    if file.read(512) != bytes(512):  # Python before 3.11.4 takes a cut header for the end
+        raise tarfile.ReadError(f"{name} ends before the two blocks of zeros that end a tar archive.")
     parts: Parts = {}
     for label, member in zip(number_names(member.name for member in members), members):
         if member.isfile():

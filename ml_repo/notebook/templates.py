@@ -7,8 +7,8 @@ __all__ = ['Evidence', 'Hole', 'Template', 'split_lines', 'ClockUse']
 
 # %% ../../nbs/notebook/06_templates.ipynb #a906c05b
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, NamedTuple
 
@@ -82,6 +82,7 @@ class ClockUse:
     templates: tuple[Template, ...] = ()  # of the cell
     others: tuple[Template, ...] = ()  # of other cells and of functions
     words: frozenset[str] = frozenset()  # of literal texts in the project's code, in small letters
+    named: Mapping[str, Hole] = field(default_factory=dict)  # values by the name that they are kept or logged under
 
     def judge(
         self,
@@ -91,7 +92,9 @@ class ClockUse:
         kind: str,  # "times" or "dates"
         words: int | None = None,  # where the words before it begin
     ) -> Evidence:  # measured, a result, printed by a library, or unknown
-        "Judge whether a part of a printed text comes from a clock."
+        "Judge whether a part of a printed text, or the value of a name, comes from a clock."
+        if text in self.named and end - start == len(text):
+            return _ask_hole(self.named[text], kind)
         first, last = text.rfind("\n", 0, start) + 1, text.find("\n", end)
         line = text[first:last if last >= 0 else len(text)]
         numbers = [(start - first + found.start(), start - first + found.end())

@@ -117,6 +117,7 @@ class _Flow:
         self.seen: set[str] = set()  # labels of all that was read since the set was emptied
         self.templates: dict[Template, None] = {}
         self.words: set[str] = set()
+        self.named: dict[str, Hole] = {}  # values by the literal name that they are kept or logged under
 
     # expressions
 
@@ -133,6 +134,8 @@ class _Flow:
                 self.bind(generator.target, self.follow(generator.iter))
         if isinstance(node, (ast.JoinedStr, ast.BinOp)):
             self.keep(node)
+        if isinstance(node, ast.Dict):
+            self.name(zip(node.keys, node.values))
         if isinstance(node, ast.Name):
             found = self.follow_name(node.id)
         elif isinstance(node, ast.Attribute):
@@ -173,6 +176,7 @@ class _Flow:
         given = [self.follow(word) for word in call.args]
         named = {word.arg or "": self.follow(word.value) for word in call.keywords}
         everything = _NONE.union(*given, *named.values())
+        self.name([*zip(call.args[:1], call.args[1:2]), *((word.arg, word.value) for word in call.keywords)])
         if kinds := find_clock(name, call.args):
             return kinds | self.follow(call.func) | everything
         self.keep(call)
@@ -212,6 +216,15 @@ class _Flow:
             is_silent = re.match(r"(?:matplotlib|load_ext|autoreload|config|env|cd|pylab)\b", texts)
             self.seen |= set() if is_silent else {"library ?"}
 
+    def name(self, pairs: Iterable[tuple[ast.expr | str | None, ast.expr | Labels]]) -> None:
+        "Note the values that stand beside a literal name."
+        for key, value in pairs:
+            key = getattr(key, "value", key)
+            if isinstance(key, str):
+                labels = self.follow(value) if isinstance(value, ast.AST) else value
+                key = key.rpartition("/")[2]
+                self.named[key] = Hole(labels | self.named.get(key, Hole(_NONE)).labels)
+
     def keep(self, node: ast.expr) -> None:
         "Keep the lines of a text as templates."
         parts = take_apart(node)
@@ -233,7 +246,8 @@ class _Flow:
                     self.anywhere[name] = self.anywhere.get(name, _NONE) | labels
             case ast.Attribute(attr=name):
                 self.attributes[name] = self.attributes.get(name, _NONE) | labels
-            case ast.Subscript(value=value):
+            case ast.Subscript(value=value, slice=key):
+                self.name([(key, labels)])
                 self.bind(value, labels, is_new=False)
             case ast.Starred(value=value):
                 self.bind(value, labels, is_new)
@@ -341,7 +355,7 @@ def _read_trees(
         kinds = frozenset(kind for kind in ("times", "dates") if seen & {kind, f"prints {kind}"})
         has_libraries = any(label.startswith("library ") for label in seen)
         others = tuple(template for template in shared if template not in templates)
-        uses[number] = ClockUse(kinds, has_libraries, tuple(templates), others, frozenset(flow.words))
+        uses[number] = ClockUse(kinds, has_libraries, tuple(templates), others, frozenset(flow.words), flow.named)
         if trees[number] is None:
             uses[number] = None
     return uses
@@ -382,4 +396,5 @@ def join_uses(
         any(use.has_libraries for use in known),
         tuple(dict.fromkeys(template for use in known for template in use.templates)),
         tuple(dict.fromkeys(template for use in known for template in use.others)),
-        frozenset().union(*(use.words for use in known)))
+        frozenset().union(*(use.words for use in known)),
+        {name: hole for use in known for name, hole in use.named.items()})

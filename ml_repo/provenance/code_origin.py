@@ -45,12 +45,13 @@ def list_imported() -> dict[str, Any]:  # `modules`: files; `origins`: file by n
         path = os.path.join(folders[folder], name)
         return os.path.realpath(path) if os.path.islink(path) else path
 
-    outside = list_library_folders()
+    outside, library = list_library_folders(), os.path.dirname(os.__file__)
     origins = {}
     for name, module in list(sys.modules.items()):
         path = getattr(module, "__file__", None)
         if isinstance(path, str) and path.endswith((".py", ".pyc", ".so", ".pyd")) and name[:2] != "__":
-            if not (file := resolve(path)).startswith(outside) and len(origins) < 2000:
+            is_python = os.path.dirname(path) == library  # Debian links its sitecustomize.py to /etc
+            if not is_python and not (file := resolve(path)).startswith(outside) and len(origins) < 2000:
                 origins[name] = file
     names = {name.partition(".")[0] for name in sys.modules if name[:2] != "__"}
     names -= set(getattr(sys, "stdlib_module_names", ()))

@@ -22,7 +22,7 @@ from ..records.reader import Record
 from ..results.module_sources import read_module_sources
 from ..results.record_diff import read_notebooks
 from .cell_check import find_origin, judge_cell
-from .metric_check import Logged, read_curves
+from .metric_check import Logged, find_clock_use, read_curves
 from .text_context import Origin, tell_apart
 
 # %% ../../nbs/verify/08_divergence.ipynb #3485cc8a
@@ -63,7 +63,8 @@ def _list_partings(
     is_timed: bool = False,  # metrics that measure time, instead of results
 ) -> list[Value]:  # the first differing value of each metric
     "Compare the curves of two runs."
-    curves, others = read_curves(first, is_timed), read_curves(second, is_timed)
+    use = find_clock_use(first)
+    curves, others = read_curves(first, is_timed, use), read_curves(second, is_timed, use)
     values = (_compare_curves(name, curves.get(name, []), others.get(name, [])) for name in curves | others)
     return [value for value in values if value]
 

@@ -11,15 +11,14 @@ from typing import Any
 
 from ..core.metrics import metric_key
 from ..core.tables import Tabular
-from ..notebook.value_flow import join_uses, read_clock_use
 from ..records.reader import Record
 from ..records.verdict import EXIT_CODES, Verdict, find_worst
-from ..results.module_sources import read_module_sources
-from ..results.record_diff import compare_data, compare_parameters, compare_states, read_notebooks
+from ..results.record_diff import compare_data, compare_parameters, compare_states
 from .cell_check import find_origin, judge_notebook
 from .file_check import judge_outputs
-from .metric_check import Item, Tolerances, is_set_aside, judge_curves, judge_facts, judge_metrics
-from .text_context import Origin, tell_apart
+from .metric_check import (Item, Tolerances, find_clock_use, is_set_aside, judge_curves, judge_facts,
+                                          judge_metrics)
+from .text_context import tell_apart
 from .text_diff import compare_texts
 
 # %% ../../nbs/verify/07_report.ipynb #17ff37a9
@@ -57,16 +56,6 @@ class Judgement(Tabular):
         return ("item", "verdict", ""), rows, "\n".join(caption)
 
 # %% ../../nbs/verify/07_report.ipynb #36a6e356
-def _name_writers(
-    origins: tuple[Origin, Origin],  # of two runs
-    record: Record,  # of the first run
-) -> tuple[Origin, Origin]:
-    "Tell what the code of a run has to do with clocks; any of its cells may have written a file."
-    notebooks, faults = read_notebooks(record, record)
-    use = None if faults else join_uses(read_clock_use(notebooks[0], read_module_sources(record)).values())
-    return replace(origins[0], clock_use=use), replace(origins[1], clock_use=use)
-
-
 def _list_aside(
     item: Item,  # of a judgement
 ) -> str:  # a sentence
@@ -90,11 +79,13 @@ def judge_runs(
     without_inputs = (Record(record.folder, record | {"inputs": {}}) for record in records)
     data = [row for row in compare_data(*without_inputs) if "note" not in row]
     items.append(judge_facts("data", data, is_known=bool(first.get("data"))))
-    items += [*judge_metrics(*records, tolerances), *judge_curves(*records, tolerances)]
-    items += [*judge_outputs(*records, tolerances, _name_writers(origins, first))]
+    use = find_clock_use(first)
+    items += [*judge_metrics(*records, tolerances, use), *judge_curves(*records, tolerances, use)]
+    writers = replace(origins[0], clock_use=use), replace(origins[1], clock_use=use)  # any cell may have written a file
+    items += [*judge_outputs(*records, tolerances, writers)]
     items += [*judge_notebook(*records, tolerances, origins)]
     timings = sorted({metric_key(metric["split"], metric["name"]) for metric in first["metrics"] + second["metrics"]
-                    if is_set_aside(metric["name"], metric.get("direction", ""))})
+                    if is_set_aside(metric["name"], metric.get("direction", ""), use)})
     notes = [f"Set aside, since they measure time: {', '.join(timings)}."] if timings else []
     notes += [_list_aside(item) for item in items if item.aside]
     return Judgement(first["id"], second["id"], items, notes)
