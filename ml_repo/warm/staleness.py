@@ -50,10 +50,11 @@ def forget_modules(
 ) -> list[str]:  # names of the dropped modules
     "Drop the modules that may change on disk from `sys.modules`."
     installed, forgotten, own = find_installed_folders(), [], set(own)
+    kept = ("__main__", "sitecustomize", "usercustomize")  # Python runs them once, at the start of a process
     for name, module in list(sys.modules.items()):
         files = [module.__file__] if getattr(module, "__file__", None) else list(getattr(module, "__path__", []))
         is_installed = all(os.path.realpath(file).startswith(installed) for file in files)
-        if (name.partition(".")[0] in own or not is_installed) and name != "__main__":
+        if (name.partition(".")[0] in own or not is_installed) and name not in kept:
             forgotten.append(name)
             del sys.modules[name]
     return forgotten
