@@ -148,9 +148,15 @@ def test_a_kernel_whose_two_parents_are_gone_dies_too(notebook, warm, tmp_path):
     assert read_record(next((notebook.parent / "experiments").glob("line-*")))["state"] == "killed"
 
 
-def test_the_children_of_a_kernel_end_with_its_supervisor(notebook, warm, tmp_path):
+@pytest.mark.parametrize("is_first", [False, True], ids=["supervisor first", "kernel first"])
+def test_the_children_of_a_kernel_end_with_its_supervisor(notebook, warm, tmp_path, is_first):
     supervisor, number = supervise(notebook, warm, "import subprocess; number = subprocess.Popen(['sleep', '1000']).pidSAY", tmp_path)
-    child = psutil.Process(number)
+    child, kernel = psutil.Process(number), psutil.Process(psutil.Process(number).ppid())
+    if is_first:  # as it happens when the supervisor is killed, and its connection outlives the kernel for a moment
+        supervisor.send_signal(signal.SIGSTOP)
+        kernel.kill()
+        until(lambda: is_gone(kernel))
+        time.sleep(0.2)
     supervisor.kill()
     supervisor.wait()
     until(lambda: is_gone(child))

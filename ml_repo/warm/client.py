@@ -85,6 +85,7 @@ class ForkedProcess:
         "Return the exit status of the process."
         if self.returncode is None and (self._watch is None or select.select([self._watch], [], [], 0)[0]):
             try:
+                self._connection.sendall(b"ended\n")
                 end = read_message(self._connection) or {}
             except (OSError, ValueError):
                 end = {}

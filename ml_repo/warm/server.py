@@ -10,7 +10,6 @@ import importlib
 import io
 import json
 import os
-import select
 import selectors
 import signal
 import socket
@@ -72,7 +71,7 @@ class WarmServer:
         folder: Path,  # private, for the socket
         order: dict[str, Any],  # `modules`, `variables`, `own`, `idle_s`, `owner`
     ):
-        self.folder, self.order, self.kernels = folder, order, {}  # connection by process
+        self.folder, self.order, self.kernels = folder, order, set()
         self.selector, self.idle_since = selectors.DefaultSelector(), time.monotonic()
         self.facts, self.before, self.set_by_imports = {}, {}, {}
         self.scene, self.early = ImportScene(), set()
@@ -175,10 +174,8 @@ class WarmServer:
             return letter
         for file in files:
             os.close(file)
-        watch = os.pidfd_open(kernel)
-        self.kernels[kernel] = connection
-        self.selector.modify(connection, selectors.EVENT_READ, lambda: self._kill(kernel))
-        self.selector.register(watch, selectors.EVENT_READ, lambda: self._bury(kernel, watch))
+        self.kernels.add(kernel)
+        self.selector.modify(connection, selectors.EVENT_READ, lambda: self._hear(kernel, connection))
         return None
 
     def carry_over(self) -> None:
@@ -197,27 +194,35 @@ class WarmServer:
                 os.close(key.fileobj)
         self.selector.close()
 
-    def _kill(self, kernel: int) -> None:
-        "Kill a kernel and all of its group, since its supervisor has disconnected."
-        for kill in (os.killpg, os.kill):
+    def _hear(self, kernel: int, connection: socket.socket) -> None:
+        "Send a supervisor that has seen the end of a kernel its exit status. If it has disconnected, end the group."
+        try:
+            is_asked = bool(connection.recv(64))
+        except OSError:
+            is_asked = False
+        if is_asked:
+            end = self._bury(kernel)
             with suppress(OSError):
-                kill(kernel, signal.SIGKILL)
-        self._disconnect(self.kernels[kernel])
+                connection.sendall(json.dumps(end).encode() + b"\n")
+        else:
+            for kill in (os.killpg, os.kill):
+                with suppress(OSError):
+                    kill(kernel, signal.SIGKILL)
+            watch = os.pidfd_open(kernel)
 
-    def _bury(self, kernel: int, watch: int) -> None:
-        "Send the supervisor the exit status of a kernel; without a supervisor, end the group of the kernel."
-        connection = self.kernels[kernel]
-        if _is_gone(connection):  # both may end at once, and the kernel be noticed first
-            with suppress(OSError):
-                os.killpg(kernel, signal.SIGKILL)
-        _, status, usage = os.wait4(kernel, 0)
-        self.selector.unregister(watch)
-        os.close(watch)
-        del self.kernels[kernel]
-        end = {"status": os.waitstatus_to_exitcode(status), "peak_memory_gb": usage.ru_maxrss * 1024 / 1e9}
-        with suppress(OSError):
-            connection.sendall(json.dumps(end).encode() + b"\n")
+            def bury() -> None:
+                self.selector.unregister(watch)
+                os.close(watch)
+                self._bury(kernel)
+
+            self.selector.register(watch, selectors.EVENT_READ, bury)
         self._disconnect(connection)
+
+    def _bury(self, kernel: int) -> dict[str, Any]:
+        "Take the exit status of a kernel; until then, its number is nobody else's, and neither is that of its group."
+        _, status, usage = os.wait4(kernel, 0)
+        self.kernels.remove(kernel)
+        return {"status": os.waitstatus_to_exitcode(status), "peak_memory_gb": usage.ru_maxrss * 1024 / 1e9}
 
     def _disconnect(self, connection: socket.socket) -> None:
         "Close a connection, and wait for it no longer."
@@ -225,15 +230,6 @@ class WarmServer:
             self.selector.unregister(connection)
         connection.close()
 
-
-def _is_gone(
-    connection: socket.socket,  # to a supervisor
-) -> bool:
-    "Say whether a supervisor has disconnected."
-    try:
-        return bool(select.select([connection], [], [], 0)[0]) and not connection.recv(1, socket.MSG_PEEK)
-    except (OSError, ValueError):
-        return True
 
 # %% ../../nbs/warm/02_server.ipynb #3c9b4cba
 def main() -> None:
