@@ -82,6 +82,7 @@ def main() -> None:
     """Supervise a run that another process has claimed.
 
     Arguments are its folder and the descriptor of its lock; notebook, values and options come through stdin."""
+    sys.modules.setdefault("rfc3987_syntax", None)  # a grammar of internet addresses that slows nbformat down
     folder, lock = Path(sys.argv[1]), Lock(Path(sys.argv[1], ".lock"), int(sys.argv[2]))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if not (data := sys.stdin.buffer.read()):

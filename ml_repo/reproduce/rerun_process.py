@@ -301,6 +301,7 @@ def supervise_task() -> None:
     """Run the task from standard input, and answer on standard output; the main function of a process of its own.
 
     Each answer is a line of JSON: `record` when the run has begun, then `stopped` or `problem` if it ended early."""
+    sys.modules.setdefault("rfc3987_syntax", None)  # a grammar of internet addresses that slows nbformat down
     task = json.load(sys.stdin)
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: end in order when the parent is killed
