@@ -31,13 +31,16 @@ train: $(VENV) ## Train and keep the record: make train PARAMS="-p lr 0.01 -p ep
 params: $(VENV) ## List the parameters of the training notebook
 	@ml-repo params nbs/train.ipynb
 
+# What the notebooks leave in the temporary folder goes with it.
+TEST_NOTEBOOKS = folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && TMPDIR=$$folder nbdev_test --n_workers 2
+
 test: $(VENV) ## Run all tests: the notebooks, then the whole-program checks
-	nbdev_test --n_workers 2
+	$(TEST_NOTEBOOKS)
 	pytest tests -n 2 --dist loadfile -q -rs -p no:cacheprovider --durations=8
 
 test-all: $(VENV) ## Run the slow tests as well: the whole kill matrix, papermill's own tests, a Ray cluster (more than an hour)
 	@$(MAKE) --no-print-directory RAY=1 params > /dev/null
-	nbdev_test --n_workers 2
+	$(TEST_NOTEBOOKS)
 	pytest tests -q -rs -p no:cacheprovider --durations=8 --slow
 
 verify: $(VENV) ## Run all recorded runs again and say whether they give the same (a quarter of a minute each)
