@@ -268,8 +268,9 @@ def _step_back() -> None:
     "Lower the priority of this process for processor and disk."
     with suppress(OSError):
         os.nice(NICENESS)
-    with suppress(OSError):
-        Path("/proc/self/autogroup").write_text(str(NICENESS))
+    if os.getsid(0) == os.getpid():  # else it is the priority of somebody's terminal
+        with suppress(OSError):
+            Path("/proc/self/autogroup").write_text(str(NICENESS))
     with suppress(Exception):
         import psutil
 
