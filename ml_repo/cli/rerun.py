@@ -272,6 +272,8 @@ _OPTIONS = (
                  help="Give a secret again, which the record does not hold."),
     click.option("--keep/--no-keep", default=None,
                  help="Keep the record of the repetition. Default: where it differs."),
+    click.option("--strict", "is_strict", is_flag=True,
+                 help="Count what cells show of their environment, such as the version of Python."),
     click.option("--trust", "is_trusted", is_flag=True, help=_TRUST),
     click.option("--verbose", is_flag=True, help="Show what the notebook prints."),
     click.option("--junit",
@@ -357,7 +359,8 @@ def verify(
     named: in one sentence, then on at most a screen. The verdict is kept beside the record, which is not changed.
 
     Exit code: 0 identical, 1 within tolerance, 2 differs, 3 cannot be judged; of several runs the worst, where 2 is
-    worse than 3.
+    worse than 3. The same results in another environment are identical: what a cell shows of versions, machine and
+    folders is set aside and named. --strict counts it.
 
     RUN is an id, its beginning or its end, latest, best:METRIC, a tag, the folder of a record or an executed notebook.
 
@@ -376,7 +379,7 @@ def verify(
     claims = _choose_runs(runs, "" if is_all else condition, records)
     options["tolerances"] = Tolerances(metric=options.pop("metric_tolerance"),
                                        weight=options.pop("weight_tolerance"),
-                                       noise_share=options.pop("noise"))
+                                       noise_share=options.pop("noise"), is_strict=options.pop("is_strict"))
     options |= {"image": True if image == "recorded" else image, "quiet": not verbose}
     verifications: list[Any] = []
     try:

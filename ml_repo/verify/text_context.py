@@ -23,6 +23,7 @@ class Origin:
     names: tuple[str, ...] = ()  # of this run alone: its id, its folder, its machine
     host: str = ""  # name of its machine
     clock_use: ClockUse | None = None  # of the code that printed the text; None if unknown
+    facts: tuple[tuple[str, str], ...] = ()  # name and pattern of each fact about the environment that the other lacks
 
     @property
     def duration_s(self) -> float:  # seconds; infinite if unknown
