@@ -18,7 +18,7 @@ from ..records.reader import Record
 from ..results.record_diff import read_stored
 
 # %% ../../nbs/verify/01_circumstances.ipynb #e040f0a4
-_FIELDS = ("machine", "kernel", "libraries", "image", "environment", "code", "packages")
+_FIELDS = ("machine", "kernel", "libraries", "image", "environment")
 _TITLES = {"machine.python": "Python", "kernel.python": "Python", "machine.cpu": "processor", "machine.hostname": "machine",
            "machine.system": "system", "machine.cpu_count": "processors"}
 
@@ -27,7 +27,8 @@ def read_facts(
     record: Record,  # of a run
 ) -> dict[str, str]:  # as text, by name
     "Read what a record knows about the environment of its run."
-    facts = {}
+    facts = {name: value for field, name in (("code", "commit"), ("packages", "lock"))
+             if (value := (record.get(field) or {}).get(name))}
     for field in _FIELDS:
         for name, value in (record.get(field) or {}).items():
             if isinstance(value, (str, int, float)) and not isinstance(value, bool) and value != "":
