@@ -117,7 +117,7 @@ def join_notes(
         if is_certain or _is_inside(path, roots):
             files.written.setdefault(path, is_certain)
     for path, is_written in watched.outside.items():
-        if not _is_system(path, answer):
+        if not _is_system(path, answer) and os.path.realpath(path) not in modules:
             (files.written if is_written else files.read).setdefault(path, True)
     _compare_with_start(files, watched)
     _list_for_children(files, watched, answer.get("searched", []))

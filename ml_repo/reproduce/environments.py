@@ -72,7 +72,7 @@ def read_recorded_packages(
 def read_imported_packages(
     record: Record,  # of a run
 ) -> set[str] | None:  # names as PyPI writes them; None where the record does not say
-    "Read which packages a run had imported. A package that is not installed any more is known by the name of its module."
+    "Read which packages a run had imported. One that is not installed any more is known by the name of its module."
     try:
         modules = read_text(record.folder.parent, record["packages"]["loaded"]).splitlines()
     except (KeyError, TypeError, OSError, ValueError):

@@ -19,8 +19,8 @@ from ..results.record_diff import read_stored
 
 # %% ../../nbs/verify/01_circumstances.ipynb #e040f0a4
 _FIELDS = ("machine", "kernel", "libraries", "image", "environment")
-_TITLES = {"machine.python": "Python", "kernel.python": "Python", "machine.cpu": "processor", "machine.hostname": "machine",
-           "machine.system": "system", "machine.cpu_count": "processors"}
+_TITLES = {"machine.python": "Python", "kernel.python": "Python", "machine.cpu": "processor",
+           "machine.hostname": "machine", "machine.system": "system", "machine.cpu_count": "processors"}
 
 
 def read_facts(
@@ -64,7 +64,8 @@ class Fact(NamedTuple):
         if self.name == "Python":
             major, minor, *micro = self.value.split(".")
             parts = rf"major={major}, minor={minor}, micro={(micro or ['0'])[0]}\b"
-            short = rf"(?<=[Pp]ython ){major}\.{minor}(?![.\d])|(?<=[Pp]ython){major}\.{minor}(?!\d)|\bc(?:p|python-){major}{minor}\b"
+            short = (rf"(?<=[Pp]ython ){major}\.{minor}(?![.\d])|(?<=[Pp]ython){major}\.{minor}(?!\d)"
+                     rf"|\bc(?:p|python-){major}{minor}\b")
             return rf"{alone}{_BUILD}|{parts}|{short}"
         is_telling = len(self.value) > 7 and not self.value.replace(".", "").isdigit() or self.value.count(".") > 1
         if re.fullmatch(r"[0-9a-f]{40}", self.value):
@@ -84,22 +85,29 @@ def pair_facts(
 
 # %% ../../nbs/verify/01_circumstances.ipynb #7f2e6b02
 _ASKS = re.compile(
-    r"sys\.(?:version(?:_info)?|executable|prefix|base_prefix|path|platform|implementation|flags|byteorder|maxsize)(?:\..*)?"
-    r"|platform\.\w+|.*\.__version__|.*\.version(?:\.(?:VERSION|cuda|full_version|GIT_VERSION|git_version|hip))?|.*\.show_versions"
+    r"sys\.(?:version(?:_info)?|executable|prefix|base_prefix|path|platform|implementation|flags|byteorder|maxsize)"
+    r"(?:\..*)?|platform\.\w+|.*\.__version__|.*\.show_versions"
+    r"|.*\.version(?:\.(?:VERSION|cuda|full_version|GIT_VERSION|git_version|hip))?"
     r"|(?:importlib\.metadata|importlib_metadata)\.(?:version|distributions?|metadata)|pkg_resources\..*"
-    r"|os\.(?:getcwd|cpu_count|uname|getlogin|sched_getaffinity|environ|getenv|path\.\w+|getpid|process_cpu_count)(?:\..*)?"
+    r"|os\.(?:getcwd|cpu_count|uname|getlogin|sched_getaffinity|environ|getenv|path\.\w+|getpid|process_cpu_count)"
+    r"(?:\..*)?"
     r"|socket\.(?:gethostname|getfqdn)|getpass\.getuser|pathlib\.Path(?:\.cwd|\.home)?|shutil\.(?:which|disk_usage)"
     r"|multiprocessing\.cpu_count|psutil\.(?:cpu_count|cpu_freq|virtual_memory|swap_memory|disk_usage)(?:\..*)?"
-    r"|torch\.(?:cuda|backends|mps|get_num_threads|__config__)(?:\..*)?|jax\.(?:devices|local_devices|device_count|default_backend|print_environment_info)"
+    r"|torch\.(?:cuda|backends|mps|get_num_threads|__config__)(?:\..*)?"
+    r"|jax\.(?:devices|local_devices|device_count|default_backend|print_environment_info)"
     r"|(?:tensorflow|tf)\.(?:config\.\w+|test\.\w+|sysconfig\.\w+|version.*)|keras\.(?:backend\.backend|config\.\w+)"
-    r"|numpy\.(?:show_config|show_runtime|__config__)(?:\..*)?|threadpoolctl\.threadpool_info|locale\.\w+|session_info\..*"
+    r"|numpy\.(?:show_config|show_runtime|__config__)(?:\..*)?|threadpoolctl\.threadpool_info|locale\.\w+"
+    r"|session_info\..*"
     r"|ml_repo\.provenance\..*|watermark\..*")
 _SHELL = re.compile(
-    r"\s*(?:pip3?|conda|mamba|uv pip|python3? -m pip) (?:list|freeze|show|info)\b.*|\s*(?:nvidia-smi|lscpu|uname|hostname|whoami|pwd"
-    r"|free|df|nproc|which|python3? -?-V(?:ersion)?|python3? --version|git (?:log|describe|status|rev-parse|branch)|cat /etc/\S*release"
-    r"|cat /proc/(?:cpuinfo|meminfo)|conda info|gcc --version|nvcc --version)\b.*")
+    r"\s*(?:pip3?|conda|mamba|uv pip|python3? -m pip) (?:list|freeze|show|info)\b.*"
+    r"|\s*(?:nvidia-smi|lscpu|uname|hostname|whoami|pwd|free|df|nproc|which|python3? -V|python3? --version"
+    r"|git (?:log|describe|status|rev-parse|branch)|cat /etc/\S*release|cat /proc/(?:cpuinfo|meminfo)|conda info"
+    r"|gcc --version|nvcc --version)\b.*")
 _MAGICS = {"watermark", "pwd", "version_information", "conda", "pip", "load_ext", "matplotlib", "config"}
-_DEFAULTS = {"np": "numpy", "pd": "pandas", "tf": "tensorflow", "Path": "pathlib.Path", "version": "importlib.metadata.version"}
+_DEFAULTS = {"np": "numpy", "pd": "pandas", "tf": "tensorflow", "Path": "pathlib.Path",
+             "version": "importlib.metadata.version"}
+_UNTOLD = {"open", "eval", "exec", "input", "id", "hash", "__import__"}  # functions of Python that can show anything
 
 
 def _is_asked(
@@ -122,8 +130,8 @@ def _is_asked(
         case ast.Attribute(value=value):
             is_of_module = isinstance(value, ast.Name) and value.id in aliases
             return not is_of_module and _is_asked(value, told, aliases)
-    inner = (part for part in ast.iter_child_nodes(node) if isinstance(part, (ast.expr, ast.keyword, ast.comprehension, ast.stmt)))
-    return all(_is_asked(part, told, aliases) for part in inner)
+    kinds = (ast.expr, ast.keyword, ast.comprehension, ast.stmt)
+    return all(_is_asked(part, told, aliases) for part in ast.iter_child_nodes(node) if isinstance(part, kinds))
 
 
 def tells_circumstances(
@@ -134,8 +142,7 @@ def tells_circumstances(
     if (tree := parse_source(source)) is None or not tree.body:
         return False
     aliases = _DEFAULTS | dict(names) | list_aliases(tree)
-    told = {name for name in dir(builtins) if name not in ("open", "eval", "exec", "input", "id", "hash", "__import__")} | {"display"}
-    asked = False
+    told, asked = {*dir(builtins), "display"} - _UNTOLD, False
     for node in tree.body:
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             continue

@@ -56,7 +56,7 @@ class Verification(Tabular):
     items: list[Item] = field(default_factory=list)  # in the order of a record
     notes: list[str] = field(default_factory=list)  # sentences on what was set aside, and on warnings
     problem: str = ""  # the reason why it could not be run again
-    circumstances: list[str] = field(default_factory=list)  # differences between the environments, if results are the same
+    circumstances: list[str] = field(default_factory=list)  # how the environments differ, if the results are the same
     causes: list[Cause] = field(default_factory=list)  # inputs that differ, the most likely cause first
     parted: list[str] = field(default_factory=list)  # the first value and the first cell that differ
     when: str = ""  # start, UTC
@@ -325,8 +325,8 @@ def verify_run(
             verification.problem = f"{lost[0]} is not as the run had it{rest}. Bring it back, or go on with --anyway."
         elif verification.verdict == "differs" and not anyway and (module := _find_module(record, repeated)):
             verification.verdict = "cannot be judged"
-            verification.problem = (f"The module {module} is not installed here. Install its package, make the environment "
-                                    "of the run with --venv, or go on with --anyway.")
+            verification.problem = (f"The module {module} is not installed here. Install its package, make the "
+                                    "environment of the run with --venv, or go on with --anyway.")
         elif verification.exit_code < 2 and (gaps := list_gaps(record, repeated)):
             verification.problem = f"But not all files could be watched. {gaps[0]}"
             verification.notes += gaps[1:]
