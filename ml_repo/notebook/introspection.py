@@ -189,9 +189,9 @@ def read_determinism(
 def hash_models(
     namespace: Mapping[str, Any],  # the names of the notebook
     model_class: type,  # `keras.Model`
-    hash_weights: Callable[[Iterable[Any]], str],  # returns a fingerprint of the weights of a model
-) -> dict[str, str]:  # fingerprint, or the reason for none, by the name of the model
-    "Hash the weights of the models among the names of a notebook."
+    hash_weights: Callable[[Iterable[Any]], Any],  # returns a fingerprint of the weights of a model, or sums
+) -> dict[str, Any]:  # what it returned, or the reason for nothing, by the name of the model
+    "Hash or sum up the weights of the models among the names of a notebook."
     import math
 
     fingerprints = {}
@@ -281,6 +281,9 @@ def describe_kernel(
     hashing, run = find_module(module_names["hashing"]), find_module(module_names["run"])
     if "keras" in loaded and hashing is not None:
         facts["weights"] = hash_models(namespace, loaded["keras"].Model, hashing.hash_weights)
+        if hasattr(hashing, "summarize_weights"):
+            summaries = hash_models(namespace, loaded["keras"].Model, hashing.summarize_weights)
+            facts["weight_sums"] = {name: rows for name, rows in summaries.items() if isinstance(rows, list)}
     if hasattr(run, "settle_lines"):
         facts["waiting"] = run.settle_lines()[:10_000]
     with suppress(ImportError):

@@ -353,6 +353,9 @@ def gather_results(
         "kernel": dict(facts.get("kernel", {})) | ({"python": answer["python"]} if "python" in answer else {}),
     }
     results |= told
+    if answer.get("weight_sums"):
+        sums = json.dumps(answer["weight_sums"], sort_keys=True)
+        _attempt("weight_sums", lambda: store_text(folder.parent, sums), results)
     try:
         opened = join_notes(answer, read_shared_notes(folder / SHARED_NOTES), watched, root, source)
         (folder / SHARED_NOTES).unlink(missing_ok=True)

@@ -92,7 +92,8 @@ def _compare_packages(
     changed = [name for name in names if before.get(name) != packages.get(name)]
     imported = read_imported_packages(record) if changed else None
     return [EnvironmentDifference(name, before.get(name), packages.get(name), "packages",
-                                  name in before if imported is None else name.lower() in imported) for name in changed]
+                                  name in before and (imported is None or name.lower() in imported))
+            for name in changed]
 
 
 def _compare_machines(
