@@ -238,7 +238,7 @@ def test_another_environment_is_refused(first):
     fields = json.loads((first.folder / "record.json").read_text())
     other = first.folder.parent / "other-1"
     shutil.copytree(first.folder, other)
-    fields["packages"]["list"] = store_text(first.folder.parent, "numpy==1.0\n")
+    fields["packages"] |= {"list": store_text(first.folder.parent, "numpy==1.0\n"), "loaded": store_text(first.folder.parent, "numpy\n")}
     (other / "record.json").write_text(json.dumps(fields | {"id": "other-1"}))
     with pytest.raises(EnvironmentDiffers, match="numpy: 1.0 in the run"):
         rerun_run(other)

@@ -274,8 +274,8 @@ _EVIDENCE = {
     },
     "variables": _TEXTS | {"description": "names of the environment variables that the code of the notebook reads"},
     "weights": {"type": "object", "description": "SHA-256 of trained weights, by name"},
-    "weight_sums": _text("SHA-256 of a JSON text in the store: count, sum, sum of squares and largest magnitude of each "
-                         "array of weights, by name"),
+    "weight_sums": _text("SHA-256 of a JSON text in the store: count, sum, sum of squares and largest magnitude of "
+                         "each array of weights, by name"),
     "data": {"type": "object", "description": "fingerprints of data, by name"},
     "determinism": {"type": "object"},
     "machine": {"type": "object"},
