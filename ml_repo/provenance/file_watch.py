@@ -71,6 +71,7 @@ class Sighting:
     is_written: bool = False  # or created, or renamed into place
     is_of_run: bool = False  # a process of the run had it open
     is_near_child: bool = False  # a child process of the run was alive at that time
+    scans: int = 0  # looks at the processes while it was opened or closed
 
 
 @dataclass
@@ -90,7 +91,8 @@ class Watched:
 _OPEN, _CLOSE_WRITE, _CLOSE_READ, _MOVED_TO, _CREATE = 0x20, 0x8, 0x10, 0x80, 0x100
 _FOLDER, _OVERFLOW, _IGNORED = 0x40000000, 0x4000, 0x8000
 _MASK = _OPEN | _CLOSE_WRITE | _CLOSE_READ | _MOVED_TO | _CREATE
-_SHARE, _GRACE_S = 0.01, 0.1  # of the time that scans may take, and seconds in any case
+_SHARE, _GRACE_S = 0.005, 0.06  # of the time that scans may take, and seconds in any case
+_SCANS = 6  # for one file; a run that opens it again and again is seen with it sooner
 
 
 class FileWatch:
@@ -188,8 +190,11 @@ class FileWatch:
                 path = f"{folder}{os.sep}{event.name}" if event.name else folder
                 if event.mask & _FOLDER:
                     self._note_folder(path, event, is_counted)
-                elif is_counted and path not in self.skipped and not self._note(path, event.mask).is_of_run:
-                    unknown.append(path)
+                elif is_counted and path not in self.skipped:
+                    sighting = self._note(path, event.mask)
+                    if not sighting.is_of_run and sighting.scans < _SCANS:
+                        sighting.scans += 1
+                        unknown.append(path)
         if unknown:
             self._scan(unknown)
 
