@@ -87,7 +87,8 @@ def pair_facts(
 _ASKS = re.compile(
     r"sys\.(?:version(?:_info)?|executable|prefix|base_prefix|path|platform|implementation|flags|byteorder|maxsize)"
     r"(?:\..*)?|platform\.\w+|.*\.__version__|.*\.show_versions"
-    r"|.*\.version(?:\.(?:VERSION|cuda|full_version|GIT_VERSION|git_version|hip))?"
+    r"|(?:torch|tensorflow|tf|numpy|scipy|jax|jaxlib|keras|sklearn|pandas|matplotlib)"
+    r"\.version(?:\.(?:VERSION|cuda|full_version|GIT_VERSION|git_version|hip))?"
     r"|(?:importlib\.metadata|importlib_metadata)\.(?:version|distributions?|metadata)|pkg_resources\..*"
     r"|os\.(?:getcwd|cpu_count|uname|getlogin|sched_getaffinity|environ|getenv|path\.\w+|getpid|process_cpu_count)"
     r"(?:\..*)?"
@@ -107,7 +108,14 @@ _SHELL = re.compile(
 _MAGICS = {"watermark", "pwd", "version_information", "conda", "pip", "load_ext", "matplotlib", "config"}
 _DEFAULTS = {"np": "numpy", "pd": "pandas", "tf": "tensorflow", "Path": "pathlib.Path",
              "version": "importlib.metadata.version"}
-_UNTOLD = {"open", "eval", "exec", "input", "id", "hash", "__import__"}  # functions of Python that can show anything
+_PLAIN = set("""
+    split rsplit strip lstrip rstrip splitlines format join upper lower title replace decode ljust rjust center
+    startswith endswith items keys values get append extend update sort copy _asdict as_posix parent stem name stdout
+    total available free percent major minor micro releaselevel node system release machine processor device_type physical_device_desc
+    device_kind platform current max min multi_processor_count total_memory
+""".split())  # attributes of facts that are facts
+_UNTOLD = {"open", "eval", "exec", "input", "id", "hash", "__import__", "globals", "locals", "vars", "getattr", "dir",
+           "breakpoint", "memoryview"}  # functions of Python that can show anything
 
 
 def _is_asked(
@@ -127,9 +135,9 @@ def _is_asked(
             return bool(name)
         case ast.Name(id=name):
             return name in told or isinstance(node.ctx, ast.Store)
-        case ast.Attribute(value=value):
+        case ast.Attribute(value=value, attr=attribute):
             is_of_module = isinstance(value, ast.Name) and value.id in aliases
-            return not is_of_module and _is_asked(value, told, aliases)
+            return not is_of_module and attribute in _PLAIN and _is_asked(value, told, aliases)
     kinds = (ast.expr, ast.keyword, ast.comprehension, ast.stmt)
     return all(_is_asked(part, told, aliases) for part in ast.iter_child_nodes(node) if isinstance(part, kinds))
 
