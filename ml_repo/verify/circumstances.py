@@ -111,7 +111,8 @@ _DEFAULTS = {"np": "numpy", "pd": "pandas", "tf": "tensorflow", "Path": "pathlib
 _PLAIN = set("""
     split rsplit strip lstrip rstrip splitlines format join upper lower title replace decode ljust rjust center
     startswith endswith items keys values get append extend update sort copy _asdict as_posix parent stem name stdout
-    total available free percent major minor micro releaselevel node system release machine processor device_type physical_device_desc
+    total available free percent major minor micro releaselevel node system release machine processor device_type
+    physical_device_desc
     device_kind platform current max min multi_processor_count total_memory
 """.split())  # attributes of facts that are facts
 _UNTOLD = {"open", "eval", "exec", "input", "id", "hash", "__import__", "globals", "locals", "vars", "getattr", "dir",
