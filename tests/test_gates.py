@@ -285,6 +285,7 @@ def test_no_class_is_put_together_from_several_cells():
     assert pieces == [], "methods stand in the cell of their class"
 
 
+@pytest.mark.slow
 def test_pre_commit_hooks_run(tree):
     (tree / ".venv").symlink_to(BIN.parent)
     checked("pre-commit", "run", "--all-files", cwd=tree)

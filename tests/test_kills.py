@@ -508,9 +508,9 @@ def test_prints_wait_for_a_supervisor_that_stands_still(tmp_path):
         time.sleep(3)
         os.kill(pid, signal.SIGCONT)
 
-    code, record, marks, _ = odd(tmp_path, f"{STARTED}import time; time.sleep(0.6)\nfor number in range(20_000): print(number, 'x' * 200, flush=True)", act=pause)
+    code, record, marks, _ = odd(tmp_path, f"{STARTED}import time; time.sleep(0.6)\nfor number in range(6_000): print(number, 'x' * 700, flush=True)", act=pause)
     assert (code, record["state"], marks) == (0, "completed", ["completed"] * 2)
-    assert (record.folder / "log.txt").read_text() == "".join(f"{number} {'x' * 200}\n" for number in range(20_000))
+    assert (record.folder / "log.txt").read_text() == "".join(f"{number} {'x' * 700}\n" for number in range(6_000))
 
 
 @pytest.mark.slow

@@ -130,7 +130,7 @@ def test_a_values_error_is_told(first):
         rerun_run(first.folder, {"lrr": 1})
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_removes_the_worktree_and_is_in_the_record(first, number, tmp_path):
     known = set(find_records(first.folder.parent))
     code = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from ml_repo.reproduce.rerun import rerun_run; rerun_run({str(first.folder)!r}, {{'wait_s': 600.0}})"
