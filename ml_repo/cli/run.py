@@ -6,6 +6,7 @@
 __all__ = ['EXIT_CODES', 'params', 'run', 'schema', 'readme']
 
 # %% ../../nbs/cli/02_run.ipynb #e254dab0
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,8 @@ def _repeat(
     words = [context.command.name]
     for parameter in context.command.params:
         value = context.params[parameter.name]
+        if value is False and parameter.name not in left_out and parameter.secondary_opts:
+            words.append(parameter.secondary_opts[0])
         if parameter.name in left_out or value in (None, "", (), False):
             continue
         if isinstance(parameter, click.Argument):
@@ -174,6 +177,13 @@ _HOW = (
         help="Fork the kernel from a process that has the libraries imported, and waits ten minutes for the next run. "
         "Default: cold; warm with --grid or --seeds."
     ),
+    click.option(
+        "--portable/--no-portable",
+        "is_portable",
+        default=None,
+        help="Compute with the code for AVX2, so that the bits are the same on any processor of the level x86-64-v3. "
+        "Default: as settings.ini says (portable = yes), else not."
+    ),
     click.option("--quiet", is_flag=True, help="Show a progress bar instead of what the notebook prints."),
     click.option("--require-gpu",
                  is_flag=True,
@@ -217,9 +227,12 @@ def _find_warm(
     notebook: Path,  # to execute
 ) -> dict[str, str]:  # the option of `run_notebook`
     "Find the warm process that is to fork the kernel, or start it."
+    from ml_repo.execution.preflight import find_recording_repository
+    from ml_repo.provenance.portability import limited
     from ml_repo.warm.provisioner import find_warm_process
 
-    return {"warm": find_warm_process(notebook)}
+    with limited(find_recording_repository(notebook)):
+        return {"warm": find_warm_process(notebook)}
 
 # %% ../../nbs/cli/02_run.ipynb #35ba471b
 @click.command()
@@ -234,6 +247,7 @@ def run(
     detach: bool,  # do not wait for it
     image: str | None,  # "default" or a reference
     has_gpu: bool | None,  # of the container
+    is_portable: bool | None,  # as settings.ini says without it
     **options: Any,  # of `run_notebook`, and of a batch
 ) -> None:
     """Run a NOTEBOOK and keep its record.
@@ -251,8 +265,11 @@ def run(
       ml-repo run nbs/train.ipynb --grid lr=0.1,0.01 --seeds 5 --workers 2
       ml-repo run nbs/train.ipynb --detach
       ml-repo run nbs/train.ipynb -p seed 1 --warm
+      ml-repo run nbs/train.ipynb --portable
       ml-repo run nbs/train.ipynb -p lr 0.01 --image
     """
+    if is_portable is not None:
+        os.environ["ML_REPO_PORTABLE"] = str(int(is_portable))
     if image:
         sys.exit(_run_inside(context, "" if image == "default" else image, notebook, file, has_gpu))
     from ml_repo.execution.launch import find_cell, read_values, run_notebook

@@ -36,6 +36,7 @@ from .supervisor import Outcome, Supervisor, catch_signals
 from ..notebook.parameters import ParametersCell
 from ..provenance.file_watch import FileWatch
 from ..provenance.gpu import check_gpu
+from ..provenance.portability import is_portable, limited
 from ..provenance.repository import find_records_folders
 from ..records.record import OpenRecord, name_folder, open_record
 from ..records.signature import sign_record
@@ -341,7 +342,8 @@ def execute_recorded(
     try:
         is_python = check_kernel(kernel_name) == "python"
         papermill_engines.get_engine(engine)
-    except (KernelError, PapermillException) as error:
+        is_portable(root)
+    except (KernelError, PapermillException, ValueError) as error:
         raise RefusedRun(f"{name}: {error}") from None
     check_value_files(click.get_current_context(silent=True), base)
     given = nb.metadata.papermill.get("parameters", {})
@@ -349,7 +351,7 @@ def execute_recorded(
     output = keep_whole(output_path, check_output(output_path, base, input_path))
     manager = NotebookExecutionManager(nb, progress_bar=progress_bar and not engine, log_output=log_output)
     stopped: list[int] = []  # signals outside of the execution, so that the record is opened and closed whole
-    with nullcontext() if engine else catch_signals(stopped.append):
+    with limited(root), nullcontext() if engine else catch_signals(stopped.append):
         job = _open(nb, root, name, contract, output, request, kernel_name, is_python, options)
         request.on_start(job.record.folder)
         options |= {"log_output": log_output}

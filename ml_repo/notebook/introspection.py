@@ -18,6 +18,7 @@ from typing import Any
 from ..core.programs import expression_of
 from ..provenance.code_origin import find_edited_packages, list_imported, list_library_folders
 from ..provenance.opened_files import note_opened_files
+from ..provenance.portability import fix_operations
 
 # %% ../../nbs/notebook/01_introspection.ipynb #0123bfa2
 def prepare_for_end() -> None:
@@ -90,12 +91,16 @@ def watch_kernel(
     shared: str = "",  # path of a file for the notes of forked processes; without it they are not noted
 ) -> None:
     "Prepare a kernel for a run, before its first cell."
+    import os
+
     prepare_for_end()
     note_opened_files(shared)
     complete_prints()
+    if os.environ.get("ML_REPO_PORTABLE") == "1":
+        fix_operations()
 
 
-_WATCH = expression_of(note_opened_files, prepare_for_end, complete_prints, watch_kernel)
+_WATCH = expression_of(note_opened_files, prepare_for_end, complete_prints, fix_operations, watch_kernel)
 
 
 def watch_files(

@@ -18,7 +18,8 @@ import keras
 import numpy as np
 
 from ..core.metrics import Metric, Metrics
-from ..provenance.repository import Facts
+from ..provenance.portability import choose_limits, fix_operations, is_portable
+from ..provenance.repository import Facts, find_repository
 from ..tracking.run import note_facts
 
 # %% ../../nbs/project/03_training.ipynb #fe2cd450
@@ -49,14 +50,29 @@ def _list_devices() -> list[str]:  # such as ["cpu:0"] or ["gpu:0", "gpu:1"]
 
     return [f"gpu:{number}" for number in range(torch.cuda.device_count())] or ["cpu:0"]
 
+# %% ../../nbs/project/03_training.ipynb #810514e6
+def _limit_code() -> bool:  # whether all libraries obey; False where some had chosen their code already
+    "Take the code for AVX2 in this process, as far as its libraries still ask."
+    fix_operations()
+    if late := choose_limits(os.environ):
+        os.environ |= late
+        warnings.warn(
+            "This kernel was not started for a portable run: TensorFlow takes the code that all processors have, but NumPy "
+            "has chosen that of this one. Start it by: ml-repo run NOTEBOOK --portable", stacklevel=3)
+    return not late
+
 # %% ../../nbs/project/03_training.ipynb #1b278d38
 def prepare_keras(
     seed: int,  # decides first weights, dropout and augmentation; at least 0
     deterministic: bool = True,  # the same bits on the same machine; holds until the process ends
     mixed_precision: bool = False,  # compute in 16 bits, keep weights in 32
     jit_compile: bool = False,  # compile with XLA
-) -> Facts:  # what was set: backend, devices, seed, deterministic, precision, jit_compile
-    "Seed Python, NumPy and Keras, and fix everything in this process that decides the bits of a training."
+    portable: bool | None = None,  # the same bits on any processor of the level x86-64-v3; None: as the run was asked
+) -> Facts:  # what was set: backend, devices, seed, deterministic, precision, jit_compile, portable
+    """Seed Python, NumPy and Keras, and fix everything in this process that decides the bits of a training.
+
+    Warns where the process was not started for a portable run, so that NumPy has chosen its code already."""
+    is_limited = _limit_code() if is_portable(find_repository()) or portable else False
     keras.utils.set_random_seed(seed)
     if deterministic:
         _make_deterministic()
@@ -67,7 +83,7 @@ def prepare_keras(
         "float32" if not mixed_precision else "mixed_float16" if on_gpu else "mixed_bfloat16")
     with_xla = backend == "jax" or (jit_compile and not (deterministic and backend == "tensorflow"))
     facts = Facts(backend=backend, devices=", ".join(devices), seed=seed, deterministic=deterministic,
-                  precision=keras.mixed_precision.global_policy().name, jit_compile=with_xla)
+                  precision=keras.mixed_precision.global_policy().name, jit_compile=with_xla, portable=is_limited)
     note_facts("determinism", **facts)
     return facts
 

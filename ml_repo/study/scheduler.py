@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..execution.supervisor import catch_signals
+from ..provenance.portability import limited
 from .pruners import NO_METRIC
 from .samplers import LEARNING, count_grid, draw_values, select_past
 from .storage import StudyStorage, set_aside
@@ -348,7 +349,7 @@ def run_study(
     if cluster is None and hasattr(os, "sched_getaffinity") and wanted * study.threads > len(os.sched_getaffinity(0)):
         viewer.say(f"{wanted} workers with {study.threads} thread(s) each share {len(os.sched_getaffinity(0))} "
                    "processors, so they will wait for each other.")
-    with _keep_warm(root / study.notebook, [] if is_cold else shares) as warm:
+    with limited(root), _keep_warm(root / study.notebook, [] if is_cold else shares) as warm:
         from optuna.exceptions import StorageInternalError
 
         folder, storage = _open(study, root, address, viewer)
