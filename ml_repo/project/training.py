@@ -57,8 +57,8 @@ def _limit_code() -> bool:  # whether all libraries obey; False where some had c
     if late := choose_limits(os.environ):
         os.environ |= late
         warnings.warn(
-            "This kernel was not started for a portable run: TensorFlow takes the code that all processors have, but NumPy "
-            "has chosen that of this one. Start it by: ml-repo run NOTEBOOK --portable", stacklevel=3)
+            "This kernel was not started for a portable run: TensorFlow takes the code that all processors have, but "
+            "NumPy has chosen that of this one. Start it by: ml-repo run NOTEBOOK --portable", stacklevel=3)
     return not late
 
 # %% ../../nbs/project/03_training.ipynb #1b278d38

@@ -31,7 +31,7 @@ def _list_numpy_sets() -> str:  # names with spaces between them; empty where th
 PORTABLE = "ML_REPO_PORTABLE"  # the variable that asks for it: 1 or 0
 LIMITS = {  # value by variable
     "ONEDNN_MAX_CPU_ISA": "AVX2",  # TensorFlow, PyTorch
-    "TF_ENABLE_ONEDNN_OPTS": "1",  # otherwise on where the processor has instructions for neural networks, and off elsewhere
+    "TF_ENABLE_ONEDNN_OPTS": "1",  # else on where the processor has instructions for neural networks, and off elsewhere
     "OPENBLAS_CORETYPE": "Haswell",  # NumPy, SciPy
     "MKL_CBWR": "AVX2",  # PyTorch; NumPy of conda
     "ATEN_CPU_CAPABILITY": "avx2",  # PyTorch
@@ -60,7 +60,7 @@ def choose_limits(
     return chosen
 
 # %% ../../nbs/provenance/06_portability.ipynb #6f1b57ff
-_WORDS = {"1": True, "yes": True, "true": True, "on": True, "": False, "0": False, "no": False, "false": False, "off": False}
+_WORDS = dict.fromkeys(("1", "yes", "true", "on"), True) | dict.fromkeys(("", "0", "no", "false", "off"), False)
 
 
 def is_portable(
@@ -72,7 +72,8 @@ def is_portable(
     if (word := environ.get(PORTABLE)) is not None:
         place = f"The environment variable {PORTABLE}"
     else:
-        word, place = read_settings(root).get("portable", "") if root is not None else "", f"{root}/settings.ini, portable,"
+        settings = read_settings(root) if root is not None else {}
+        word, place = settings.get("portable", ""), f"{root}/settings.ini, portable,"
     if word.strip().lower() not in _WORDS:
         raise ValueError(f"{place} is {word!r}. It is yes or no.")
     return _WORDS[word.strip().lower()]
