@@ -192,8 +192,9 @@ def read_image(
 VARIABLES = (
     "ATEN_*", "BLIS_*", "CUBLAS_*", "CUDA_*", "CUDNN_*", "DNNL_*", "GOMP_*", "GOTO_*", "HIP_*", "JAX_*", "KERAS_*",
     "KMP_*", "LANG", "LC_*", "LD_LIBRARY_PATH", "LD_PRELOAD", "MALLOC_*", "MIOPEN_*", "MKL_*", "ML_REPO_PORTABLE",
-    "NCCL_*", "NPY_*", "NUMEXPR_*", "NVIDIA_*", "OMP_*", "ONEDNN_*", "OPENBLAS_*",
-    "PYTHONHASHSEED", "PYTHONOPTIMIZE", "PYTHONPATH", "PYTHONUTF8", "PYTORCH_*", "TF2_*", "TF_*", "TORCH*", "TZ", "VECLIB_*", "XLA_*")  # a star stands for any ending
+    "NCCL_*", "NPY_*", "NUMEXPR_*", "NVIDIA_*", "OMP_*", "ONEDNN_*", "OPENBLAS_*", "PYTHONHASHSEED",
+    "PYTHONOPTIMIZE", "PYTHONPATH", "PYTHONUTF8", "PYTORCH_*", "TF2_*", "TF_*", "TORCH*", "TZ", "VECLIB_*",
+    "XLA_*")  # a star stands for any ending
 _VARIABLE = re.compile("|".join(name.replace("*", r"\w*") for name in VARIABLES))
 
 
