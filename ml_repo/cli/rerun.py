@@ -214,7 +214,8 @@ def _find_folder(
     return claim.folder if isinstance(claim, Record) else claim
 
 # %% ../../nbs/cli/06_rerun.ipynb #9d7f1746
-_COLORS = {"identical": "green", "within tolerance": "yellow", "differs": "red", "cannot be judged": "magenta"}
+_COLORS = {"identical": "green", "within tolerance": "yellow", "within rounding": "yellow",
+           "differs": "red", "cannot be judged": "magenta"}
 _WIDEST = 100  # characters of a line
 
 
@@ -263,6 +264,11 @@ _OPTIONS = (
                  default=0.0,
                  metavar="SHARE",
                  help="Metrics may also differ by this share of their standard deviation over seeds. Default: 0."),
+    click.option("--copies", type=click.IntRange(0, 20), default=3, metavar="N",
+                 help="Where bits differ: copies moved by their last bit, to tell rounding from change. Default: 3; "
+                 "0 for none."),
+    click.option("--copied-steps", type=click.IntRange(min=0), metavar="N",
+                 help="Steps of a copy; 0 for all. Default: all of a run of up to two minutes, a tenth of a longer one."),
     click.option("-p",
                  "--parameter",
                  "pairs",
@@ -323,7 +329,7 @@ def _report(
     form: str | None,  # "json"
 ) -> None:
     "Write the verdicts for other programs, and their number for a reader."
-    from ml_repo.verify.verify import write_junit
+    from ml_repo.verify.junit import write_junit
 
     if junit:
         write_junit(junit, verifications)
@@ -358,8 +364,8 @@ def verify(
     weight, file and output of a cell is compared, and where something differs, the place and the likely cause are
     named: in one sentence, then on at most a screen. The verdict is kept beside the record, which is not changed.
 
-    Exit code: 0 identical, 1 within tolerance, 2 differs, 3 cannot be judged; of several runs the worst, where 2 is
-    worse than 3. The same results in another environment are identical: what a cell shows of versions, machine and
+    Exit code: 0 identical, 1 within tolerance or rounding, 2 differs, 3 cannot be judged; of several runs the worst,
+    where 2 is worse than 3. The same results in another environment are identical: what a cell shows of versions, machine and
     folders is set aside and named. --strict counts it.
 
     RUN is an id, its beginning or its end, latest, best:METRIC, a tag, the folder of a record or an executed notebook.
@@ -380,7 +386,8 @@ def verify(
     options["tolerances"] = Tolerances(metric=options.pop("metric_tolerance"),
                                        weight=options.pop("weight_tolerance"),
                                        noise_share=options.pop("noise"), is_strict=options.pop("is_strict"))
-    options |= {"image": True if image == "recorded" else image, "quiet": not verbose}
+    options |= {"image": True if image == "recorded" else image, "quiet": not verbose,
+                "tell": lambda line: click.echo(line, err=True)}
     verifications: list[Any] = []
     try:
         for verification in _verify_each(claims, pairs, not form, is_whole, **options):

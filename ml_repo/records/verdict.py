@@ -16,9 +16,10 @@ from typing import Any, Literal
 from ..core.files import dump_json, write_atomic
 
 # %% ../../nbs/records/06_verdict.ipynb #4569d06a
-Verdict = Literal["identical", "within tolerance", "differs", "cannot be judged"]
-EXIT_CODES: dict[Verdict, int] = {"identical": 0, "within tolerance": 1, "differs": 2, "cannot be judged": 3}
-WORST_FIRST = ("differs", "cannot be judged", "within tolerance", "identical")
+Verdict = Literal["identical", "within tolerance", "within rounding", "differs", "cannot be judged"]
+EXIT_CODES: dict[Verdict, int] = {
+    "identical": 0, "within tolerance": 1, "within rounding": 1, "differs": 2, "cannot be judged": 3}
+WORST_FIRST = ("differs", "cannot be judged", "within rounding", "within tolerance", "identical")
 FILE = "verdict.json"
 SCHEMA = "ml_repo/verdict/1"
 
