@@ -264,8 +264,8 @@ _OPTIONS = (
                  default=0.0,
                  metavar="SHARE",
                  help="Metrics may also differ by this share of their standard deviation over seeds. Default: 0."),
-    click.option("--copies", type=click.IntRange(0, 20), default=3, metavar="N",
-                 help="Where bits differ: copies moved by their last bit, to tell rounding from change. Default: 3; "
+    click.option("--copies", type=click.IntRange(0, 20), default=5, metavar="N",
+                 help="Where bits differ: copies moved by their last bit, to tell rounding from change. Default: up to 5; "
                  "0 for none."),
     click.option("--copied-steps", type=click.IntRange(min=0), metavar="N",
                  help="Steps of a copy; 0 for all. Default: all of a run of up to two minutes, a tenth of a longer one."),

@@ -6,12 +6,13 @@
 __all__ = ['MOST', 'Observed', 'observe_text', 'observe_part', 'observe_cell', 'Observer', 'Judged', 'weigh_parts',
            'weigh_metrics']
 
-# %% ../../nbs/verify/14_observations.ipynb #58cedac1
+# %% ../../nbs/verify/14_observations.ipynb #edca88f4
 import json
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from statistics import median
 from typing import Any, NamedTuple
 
 from ..core.hashing import hash_bytes
@@ -28,11 +29,11 @@ from .cell_check import find_origin, read_shown
 from .file_check import list_outputs, read_sums
 from .image_diff import is_figure
 from .metric_check import read_curves
-from .rounding import Weighed, find_decisive, weigh_curve, weigh_each, weigh_numbers
+from .rounding import Weighed, find_decisive, measure_shares, weigh_curve, weigh_each, weigh_numbers
 from .text_context import Origin
 from .text_diff import drop_fetching, drop_logs, mask_text, show_text, split_numbers
 
-# %% ../../nbs/verify/14_observations.ipynb #76e0d0b1
+# %% ../../nbs/verify/14_observations.ipynb #774ac8a9
 class Observed(NamedTuple):
     "A part of a result, taken apart."
     words: str = ""  # of a text, with a mark for each number; the type and shape of an array
@@ -60,7 +61,7 @@ def observe_text(
     numbers = tuple(float(number.replace(",", "")) for number in digits)
     return Observed(words, numbers, tuple(_find_unit(number) for number in digits))
 
-# %% ../../nbs/verify/14_observations.ipynb #be6eb1d3
+# %% ../../nbs/verify/14_observations.ipynb #b1688cf6
 MOST = 5_000  # numbers of an array that are weighed
 
 
@@ -86,17 +87,18 @@ def observe_cell(
     origin: Origin,  # of the run, with what the cell has to do with clocks
 ) -> dict[str, Observed]:  # by kind and number
     "Take the outputs of a cell apart."
-    found = {}
-    for kind, outputs in read_shown(cell).items():
+    found, outputs_by_kind = {}, read_shown(cell)
+    has_figure = any(map(is_figure, outputs_by_kind))
+    for kind, outputs in outputs_by_kind.items():
         for number, value in enumerate(outputs, 1):
             if is_figure(kind) or kind == "image/svg+xml":
                 found[f"{kind} {number}"] = Observed("figure", shown=hash_bytes(str(value).encode()))
-            else:
+            elif not (has_figure and str(value).startswith("<Figure size")):  # the picture itself is compared
                 text = value if isinstance(value, str) else json.dumps(value, indent=1, sort_keys=True)
                 found[f"{kind} {number}"] = observe_text(drop_logs(text) if kind == "stderr" else text, origin)
     return found
 
-# %% ../../nbs/verify/14_observations.ipynb #b9f53f6b
+# %% ../../nbs/verify/14_observations.ipynb #cd3e16e8
 class Observer:
     "Takes the results of a run apart, each when it is asked for."
 
@@ -153,7 +155,7 @@ class Observer:
             except Exception:  # readers raise many classes for damaged files
                 return {"": Observed("bytes", shown=str(found[1]))}
 
-# %% ../../nbs/verify/14_observations.ipynb #46f3d359
+# %% ../../nbs/verify/14_observations.ipynb #361ef647
 class Judged(NamedTuple):
     "Whether a result lies within rounding."
     is_within: bool
@@ -170,7 +172,10 @@ def weigh_parts(
     copies: Sequence[Mapping[str, Observed]],  # at least one
 ) -> Judged:
     "Weigh a result by its parts."
-    found, followed = [], []
+    if any(part.words == "gone" for part in own.values()):
+        is_within = any(copy != repeated for copy in copies)
+        return Judged(is_within, f"it is gone, and copies {'differ from each other' if is_within else 'are all the same'}")
+    found = []
     for part in own | repeated:
         first, second = own.get(part, _GONE), repeated.get(part, _GONE)
         others = [copy.get(part, _GONE) for copy in copies]
@@ -189,13 +194,12 @@ def weigh_parts(
         if all((one.words, one.shown) == (second.words, second.shown) for one in others):
             what = "the picture or the bytes" if first.words == second.words else "the words"
             return Judged(False, f"{what} are others, and the same in all copies")
-        followed.append(part)
     if found:
         worst = find_decisive(found)
         return Judged(True, str(worst), worst)
     return Judged(True, "it follows from the numbers: copies differ here, too")
 
-# %% ../../nbs/verify/14_observations.ipynb #5531b39c
+# %% ../../nbs/verify/14_observations.ipynb #80d6815e
 def weigh_metrics(
     own: Observer,  # of the original
     repeated: Observer,  # of the repetition
@@ -203,7 +207,11 @@ def weigh_metrics(
     is_whole: bool = True,  # False for copies that were ended early
 ) -> dict[str, Judged]:  # by name, such as "val_loss"
     "Weigh all metrics."
-    judged, single = {}, []
+    judged, single, shares = {}, [], []
+    for name, curve in repeated.curves.items():
+        if len(curve) > 1:
+            shares.append(measure_shares(curve, [one for copy in copies if (one := copy.curves.get(name))]))
+    usual = [median(values) for values in zip(*shares)]
     for name in own.curves | repeated.curves | own.metrics | repeated.metrics:
         curve, other = own.curves.get(name, []), repeated.curves.get(name, [])
         others = [copy.curves.get(name, []) for copy in copies]
@@ -212,7 +220,7 @@ def weigh_metrics(
             continue
         if len(curve) != len(other) and (not is_whole or all(len(one) == len(other) for one in others)):
             judged[name] = Judged(False, f"{len(curve)} values against {len(other)}")
-        elif weighed := weigh_curve(curve, other, [one for one in others if one]):
+        elif weighed := weigh_curve(curve, other, [one for one in others if one], usual):
             judged[name] = Judged(weighed.is_within, f"value {weighed.place + 1} of {weighed.count}: {weighed}", weighed)
     values = [[side.metrics.get(name, math.nan) for name in single] for side in (own, repeated, *copies)]
     is_there = is_whole and single

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SHORT_S', 'find_hindrance', 'Floor', 'weigh_items', 'choose_steps', 'measure_floor', 'describe_floor']
 
-# %% ../../nbs/verify/15_rounding_floor.ipynb #072cd823
+# %% ../../nbs/verify/15_rounding_floor.ipynb #ab73c5c1
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from .metric_check import Item
 from .observations import Judged, Observer, weigh_metrics, weigh_parts
 from .report import judge_runs
 
-# %% ../../nbs/verify/15_rounding_floor.ipynb #77e4bf11
+# %% ../../nbs/verify/15_rounding_floor.ipynb #cea31676
 _WEIGHED = ("metric", "curve", "weights", "file", "cell")
 _ROUNDS = CAUSE_KINDS[CAUSE_KINDS.index("determinism flag"):]  # kinds of causes that change how numbers are rounded
 
@@ -35,16 +35,17 @@ def find_hindrance(
     cause = next((cause for cause in causes if cause.is_likely and cause.kind not in _ROUNDS), None)
     return f"What differs is known and more than rounding: {cause.text}" if cause else ""
 
-# %% ../../nbs/verify/15_rounding_floor.ipynb #f72afb41
+# %% ../../nbs/verify/15_rounding_floor.ipynb #a8edf9c1
 class Floor(NamedTuple):
     "What copies of a repetition say about its difference from the original."
     items: list[Item]  # of the verdict, weighed where they differed
     facts: dict[str, Any]  # for JSON
     is_measured: bool = False  # whether the items were weighed at all
     is_far: bool = False  # whether one lies so far out that more copies would not help
+    is_clear: bool = False  # whether all lie within half of what is allowed
 
 
-_FAR = 10  # times the allowed distance
+_FAR, _CLEAR = 10, 0.5  # times the allowed distance
 
 
 def _rename(
@@ -66,7 +67,7 @@ def weigh_items(
 ) -> Floor:
     "Weigh the items that are not identical."
     metrics = weigh_metrics(own, repeated, copies, steps is None)
-    weighed, series, is_far = [], [], False
+    weighed, series, shares = [], [], [0.0]
     for item in items:
         kind, _, name = item.name.partition(" ")
         if not item.counts or item.verdict not in ("differs", "cannot be judged"):
@@ -81,11 +82,12 @@ def weigh_items(
         weighed.append(_rename(item, judged))
         if one := judged.weighed:
             series.append({"item": item.name, **one._asdict(), "is_within": one.is_within})
-            is_far = is_far or one.apart > _FAR * one.limit
+            shares.append(one.apart / one.limit if one.limit else float(one.apart > 0) * 2 * _FAR)
     is_measured = any(one["spread"] > 0 for one in series)
-    return Floor(weighed, {"copies": len(copies), "steps": steps, "weighed": series}, is_measured, is_far)
+    return Floor(weighed, {"copies": len(copies), "steps": steps, "weighed": series}, is_measured,
+                 max(shares) > _FAR, max(shares) <= _CLEAR and all(item.verdict != "differs" for item in weighed))
 
-# %% ../../nbs/verify/15_rounding_floor.ipynb #c8758b4b
+# %% ../../nbs/verify/15_rounding_floor.ipynb #121f45a9
 SHORT_S = 120.0  # the longest run that is copied whole, seconds
 
 
@@ -118,7 +120,7 @@ def measure_floor(
     repeated: Record,  # of its repetition
     items: Sequence[Item],  # of the verdict
     repeat: Callable[[int | None, int | None], Record],  # makes a copy from a seed and a number of steps
-    copies: int = 3,  # moved ones, at least 2
+    copies: int = 5,  # moved ones at most, at least 2
     steps: int | None = None,  # of a copy; 0 for all, None to choose
     tell: Callable[[str], None] = lambda line: None,  # shows what goes on
 ) -> Floor:
@@ -128,7 +130,7 @@ def measure_floor(
 
     end, made, moved = choose_steps(repeated, steps), [], {}
     seconds = repeated["duration_s"] or 0.0
-    tell(f"Other bits. Is it rounding? A control and {copies} copies follow, about {seconds:.0f} s each at most.")
+    tell(f"Other bits. Is it rounding? A control and up to {copies} copies follow, about {seconds:.0f} s each at most.")
     own, observed = Observer(record, record), Observer(repeated, record)
     for number in range(copies + 1):
         tell(f"  {f'copy {number} of {copies}, moved by its last bits' if number else 'control, as it was'} ...")
@@ -150,14 +152,14 @@ def measure_floor(
             return give_up(f"Nothing was moved in the copy: {failures[0]}.")
         if number >= 2:
             floor = weigh_items(items, own, observed, made, end)
-            if floor.is_far or number == copies:
+            if floor.is_far or floor.is_clear and number >= 3 or number == copies:
                 break
     floor = floor._replace(facts=floor.facts | {"moved": moved})
     if not floor.is_measured:
         return give_up("The copies, moved by their last bits, gave the same numbers as the repetition.", moved=moved)
     return floor
 
-# %% ../../nbs/verify/15_rounding_floor.ipynb #df337269
+# %% ../../nbs/verify/15_rounding_floor.ipynb #a1646412
 def describe_floor(
     facts: dict[str, Any],  # of a `Floor`
 ) -> str:  # a sentence; empty without facts
