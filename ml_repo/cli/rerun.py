@@ -265,10 +265,10 @@ _OPTIONS = (
                  metavar="SHARE",
                  help="Metrics may also differ by this share of their standard deviation over seeds. Default: 0."),
     click.option("--copies", type=click.IntRange(0, 20), default=5, metavar="N",
-                 help="Where bits differ: copies moved by their last bit, to tell rounding from change. Default: up to 5; "
-                 "0 for none."),
+                 help="Where bits differ: copies moved by their last bit, to tell rounding from change. 0 for none. "
+                 "Default: 2 to 5, as many as it takes."),
     click.option("--copied-steps", type=click.IntRange(min=0), metavar="N",
-                 help="Steps of a copy; 0 for all. Default: all of a run of up to two minutes, a tenth of a longer one."),
+                 help="Steps of a copy; 0 for all. Default: all of a run of two minutes, a tenth of a longer one."),
     click.option("-p",
                  "--parameter",
                  "pairs",
@@ -365,8 +365,8 @@ def verify(
     named: in one sentence, then on at most a screen. The verdict is kept beside the record, which is not changed.
 
     Exit code: 0 identical, 1 within tolerance or rounding, 2 differs, 3 cannot be judged; of several runs the worst,
-    where 2 is worse than 3. The same results in another environment are identical: what a cell shows of versions, machine and
-    folders is set aside and named. --strict counts it.
+    where 2 is worse than 3. The same results in another environment are identical: what a cell shows of versions,
+    machine and folders is set aside and named. --strict counts it.
 
     RUN is an id, its beginning or its end, latest, best:METRIC, a tag, the folder of a record or an executed notebook.
 

@@ -6,14 +6,14 @@
 __all__ = ['ULPS', 'NEAR', 'FAR', 'SMALL', 'resolve', 'find_quantum', 'Weighed', 'allow', 'measure_spread', 'measure_apart',
            'find_decisive', 'measure_shares', 'weigh_curve', 'weigh_each', 'weigh_numbers']
 
-# %% ../../nbs/verify/13_rounding.ipynb #9a94b576
+# %% ../../nbs/verify/13_rounding.ipynb #edb084c8
 import math
 import struct
 from collections.abc import Sequence
 from statistics import median
 from typing import NamedTuple
 
-# %% ../../nbs/verify/13_rounding.ipynb #e16ce504
+# %% ../../nbs/verify/13_rounding.ipynb #673b4fca
 ULPS = 32  # units in the last place that sums in another order may differ by
 
 
@@ -29,7 +29,7 @@ def resolve(
         is_single = False
     return ULPS * abs(value) * (2.0**-23 if is_single else 2.0**-52)
 
-# %% ../../nbs/verify/13_rounding.ipynb #3fee1a9d
+# %% ../../nbs/verify/13_rounding.ipynb #b753c74f
 def find_quantum(
     values: Sequence[float],  # of a metric: those of all steps of all copies
 ) -> float:  # such as 1/143; 0 for values that are not counted
@@ -45,7 +45,7 @@ def find_quantum(
             return 1 / count
     return 0.0
 
-# %% ../../nbs/verify/13_rounding.ipynb #6a911519
+# %% ../../nbs/verify/13_rounding.ipynb #3a5eef9c
 class Weighed(NamedTuple):
     "How far a result lies apart, and how far copies do."
     apart: float  # original and repetition
@@ -102,7 +102,7 @@ def find_decisive(
     worst = max(places, key=lambda one: one.apart / one.limit if one.limit else one.apart)
     return next((one for one in places if not one.is_within), worst)._replace(count=len(places))
 
-# %% ../../nbs/verify/13_rounding.ipynb #aa3fd456
+# %% ../../nbs/verify/13_rounding.ipynb #8743069c
 def measure_shares(
     repeated: Sequence[float],  # of the repetition, in the order of the steps
     copies: Sequence[Sequence[float]],  # perhaps shorter
@@ -131,11 +131,12 @@ def weigh_curve(
         value = repeated[place]
         spread = measure_spread([value, *(curve[place] for curve in copies)])
         largest = max(largest, spread)
-        usual = max(spread, min(largest, share * abs(value)), *(abs(value) * other for other in shares[place:place + 1]))
+        others = max(shares[place:place + 1], default=0.0) * abs(value)
+        usual = max(spread, min(largest, share * abs(value)), others)
         places.append(Weighed(measure_apart(own[place], value), spread, allow(usual, value, quantum), place))
     return find_decisive(places) if places else None
 
-# %% ../../nbs/verify/13_rounding.ipynb #f1b08718
+# %% ../../nbs/verify/13_rounding.ipynb #5d9c9fd1
 def weigh_each(
     own: Sequence[float],  # of the original
     repeated: Sequence[float],  # of the repetition, as many
@@ -159,10 +160,10 @@ def weigh_each(
 
 
 def weigh_numbers(
-    own: Sequence[float],  # as for `weigh_each`
-    repeated: Sequence[float],
-    copies: Sequence[Sequence[float]],
-    units: Sequence[float] | None = None,
+    own: Sequence[float],  # of the original
+    repeated: Sequence[float],  # of the repetition, as many
+    copies: Sequence[Sequence[float]],  # as many each, of at least one copy
+    units: Sequence[float] | None = None,  # as for `weigh_each`
 ) -> Weighed:  # the number that decides
     "Weigh the numbers of one text or array, at least one."
     places = weigh_each(own, repeated, copies, units)

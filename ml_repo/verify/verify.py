@@ -59,7 +59,7 @@ class Verification(Tabular):
     circumstances: list[str] = field(default_factory=list)  # how the environments differ, if the results are the same
     causes: list[Cause] = field(default_factory=list)  # inputs that differ, the most likely cause first
     parted: list[str] = field(default_factory=list)  # the first value and the first cell that differ
-    rounding: dict[str, Any] = field(default_factory=dict)  # what copies moved by their last bit showed, if any were made
+    rounding: dict[str, Any] = field(default_factory=dict)  # what copies moved by their last bit showed; empty without
     when: str = ""  # start, UTC
     where: str = ""  # machine and processor of the repetition
     environment: str = ""  # this one, venv, image or anyway
