@@ -181,6 +181,46 @@ def judge_all(folder: Path, name: str, tell: Callable[[str], None]) -> tuple[lis
     return found
 
 
+CHAOS = """
+import numpy as np
+values = np.random.default_rng(plant.get("seed", 0)).uniform(0.2, 0.4, size=8)
+values += plant.get("ulp", 0) * np.spacing(values)
+for step in range(80):
+    values = 1 - 1.9 * plant.get("rate", 1) * values**2
+    run.log(step=step, loss=float(values.mean()) + 2)
+print("end", values.mean())"""
+
+
+def hide(record: Path) -> Path:
+    """Take the planted setting out of a record, as if the run had been made like this on another machine."""
+    facts = json.loads((record / "record.json").read_text())
+    for name in ("environment", "variables"):
+        if isinstance(facts.get(name), dict):
+            facts[name].pop("PLANT", None)
+        elif facts.get(name):
+            facts[name] = [one for one in facts[name] if one != "PLANT"]
+    (record / "record.json").write_text(json.dumps(facts))
+    return record
+
+
+@pytest.mark.parametrize(("setting", "code", "says"), [
+    ({"ulp": 4}, 1, "within rounding. Same results within rounding: loss apart by"),
+    ({"rate": 1.0001}, 2, "outside of rounding"),
+    ({"seed": None}, 2, "the run leaves something to chance")])
+def test_verify_tells_rounding_from_change(tmp_path, setting, code, says):
+    project = make_repository(tmp_path / "project")
+    source = CHAOS.replace('plant.get("seed", 0)', "") if "seed" in setting else CHAOS
+    write_notebook(project / "chaos.ipynb", PARAMETERS, PLANT, source)
+    commit(project)
+    record = hide(make_run(project, "chaos", PLANT=json.dumps(setting)).folder)
+    result = run("ml-repo", "verify", record.name, "--no-keep", "--full", cwd=project)
+    assert result.returncode == code and says in result.stdout, result.stdout
+    found = json.loads((record / "verdict.json").read_text())["rounding"]
+    assert found.get("reason") or found["moved"] == {"numpy draws": 8} and found["copies"] in (2, 3, 4, 5)
+    assert [folder.name for folder in find_records(project / "experiments")] == [record.name]
+    assert code != 1 or run("ml-repo", "verify", record.name, "--no-keep", "--copies", "0", cwd=project).returncode == 2
+
+
 @pytest.mark.slow
 def test_small_changes_differ_and_roundings_do_not(tmp_path, capsys):
     """24 and more small changes, of which at least 22 of 24 differ; and as many roundings, of which 22 of 24 are within rounding."""

@@ -6,7 +6,7 @@
 __all__ = ['MOST', 'Observed', 'observe_text', 'observe_part', 'observe_cell', 'Observer', 'Judged', 'weigh_parts',
            'weigh_metrics']
 
-# %% ../../nbs/verify/14_observations.ipynb #184fd1fb
+# %% ../../nbs/verify/14_observations.ipynb #708e3adb
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ from .rounding import Weighed, find_decisive, measure_shares, weigh_curve, weigh
 from .text_context import Origin
 from .text_diff import drop_fetching, drop_logs, mask_text, show_text, split_numbers
 
-# %% ../../nbs/verify/14_observations.ipynb #37cc8983
+# %% ../../nbs/verify/14_observations.ipynb #66fd97b8
 class Observed(NamedTuple):
     "A part of a result, taken apart."
     words: str = ""  # of a text, with a mark for each number; the type and shape of an array
@@ -61,7 +61,7 @@ def observe_text(
     numbers = tuple(float(number.replace(",", "")) for number in digits)
     return Observed(words, numbers, tuple(_find_unit(number) for number in digits))
 
-# %% ../../nbs/verify/14_observations.ipynb #a0d1e005
+# %% ../../nbs/verify/14_observations.ipynb #d1883e64
 MOST = 5_000  # numbers of an array that are weighed
 
 
@@ -98,7 +98,7 @@ def observe_cell(
                 found[f"{kind} {number}"] = observe_text(drop_logs(text) if kind == "stderr" else text, origin)
     return found
 
-# %% ../../nbs/verify/14_observations.ipynb #badddcf5
+# %% ../../nbs/verify/14_observations.ipynb #6b769a7e
 class Observer:
     "Takes the results of a run apart, each when it is asked for."
 
@@ -155,7 +155,7 @@ class Observer:
             except Exception:  # readers raise many classes for damaged files
                 return {"": Observed("bytes", shown=str(found[1]))}
 
-# %% ../../nbs/verify/14_observations.ipynb #7ca77179
+# %% ../../nbs/verify/14_observations.ipynb #b3380390
 class Judged(NamedTuple):
     "Whether a result lies within rounding."
     is_within: bool
@@ -199,7 +199,7 @@ def weigh_parts(
         return Judged(True, str(worst), worst)
     return Judged(True, "it follows from the numbers: copies differ here, too")
 
-# %% ../../nbs/verify/14_observations.ipynb #b8b958de
+# %% ../../nbs/verify/14_observations.ipynb #12a3c79c
 def weigh_metrics(
     own: Observer,  # of the original
     repeated: Observer,  # of the repetition
@@ -226,5 +226,5 @@ def weigh_metrics(
     values = [[side.metrics.get(name, math.nan) for name in single] for side in (own, repeated, *copies)]
     is_there = is_whole and single
     for name, weighed in zip(single, weigh_each(*values[:2], values[2:])) if is_there else ():
-        judged[name] = Judged(weighed.is_within, str(weighed), weighed)
+        judged[name] = Judged(weighed.is_within, str(weighed), find_decisive([weighed]))
     return judged

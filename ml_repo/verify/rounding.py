@@ -6,14 +6,14 @@
 __all__ = ['ULPS', 'NEAR', 'FAR', 'SMALL', 'resolve', 'find_quantum', 'Weighed', 'allow', 'measure_spread', 'measure_apart',
            'find_decisive', 'measure_shares', 'weigh_curve', 'weigh_each', 'weigh_numbers']
 
-# %% ../../nbs/verify/13_rounding.ipynb #edb084c8
+# %% ../../nbs/verify/13_rounding.ipynb #88f296e0
 import math
 import struct
 from collections.abc import Sequence
 from statistics import median
 from typing import NamedTuple
 
-# %% ../../nbs/verify/13_rounding.ipynb #673b4fca
+# %% ../../nbs/verify/13_rounding.ipynb #93f32379
 ULPS = 32  # units in the last place that sums in another order may differ by
 
 
@@ -29,7 +29,7 @@ def resolve(
         is_single = False
     return ULPS * abs(value) * (2.0**-23 if is_single else 2.0**-52)
 
-# %% ../../nbs/verify/13_rounding.ipynb #b753c74f
+# %% ../../nbs/verify/13_rounding.ipynb #cfa297eb
 def find_quantum(
     values: Sequence[float],  # of a metric: those of all steps of all copies
 ) -> float:  # such as 1/143; 0 for values that are not counted
@@ -45,7 +45,7 @@ def find_quantum(
             return 1 / count
     return 0.0
 
-# %% ../../nbs/verify/13_rounding.ipynb #3a5eef9c
+# %% ../../nbs/verify/13_rounding.ipynb #b20d5e72
 class Weighed(NamedTuple):
     "How far a result lies apart, and how far copies do."
     apart: float  # original and repetition
@@ -53,6 +53,7 @@ class Weighed(NamedTuple):
     limit: float  # that is allowed; at least 0
     place: int  # of the number that lies furthest out, from 0
     count: int = 1  # numbers that were weighed
+    widest: float = 0.0  # the largest spread of them
 
     @property
     def is_within(self) -> bool:
@@ -100,9 +101,10 @@ def find_decisive(
 ) -> Weighed:  # with the number of all
     "Choose the first number outside of rounding, or the one that comes nearest to it."
     worst = max(places, key=lambda one: one.apart / one.limit if one.limit else one.apart)
-    return next((one for one in places if not one.is_within), worst)._replace(count=len(places))
+    return next((one for one in places if not one.is_within), worst)._replace(
+        count=len(places), widest=max(max(one.spread, one.widest) for one in places))
 
-# %% ../../nbs/verify/13_rounding.ipynb #8743069c
+# %% ../../nbs/verify/13_rounding.ipynb #f58f9daa
 def measure_shares(
     repeated: Sequence[float],  # of the repetition, in the order of the steps
     copies: Sequence[Sequence[float]],  # perhaps shorter
@@ -136,7 +138,7 @@ def weigh_curve(
         places.append(Weighed(measure_apart(own[place], value), spread, allow(usual, value, quantum), place))
     return find_decisive(places) if places else None
 
-# %% ../../nbs/verify/13_rounding.ipynb #5d9c9fd1
+# %% ../../nbs/verify/13_rounding.ipynb #8c1fa99e
 def weigh_each(
     own: Sequence[float],  # of the original
     repeated: Sequence[float],  # of the repetition, as many
@@ -171,5 +173,5 @@ def weigh_numbers(
     outside = [one for one in places if not one.is_within]
     most = max(len(places) // 50, len(places) >= (8 if units is None else 20))
     if 0 < len(outside) <= most and all(one.apart <= NEAR * one.limit for one in outside):
-        return find_decisive([one for one in places if one.is_within])._replace(count=len(places))
+        return find_decisive([one for one in places if one.is_within])._replace(count=len(places), widest=worst.widest)
     return worst
