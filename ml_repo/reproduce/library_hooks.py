@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['hook_numpy', 'hook_pandas', 'hook_sklearn_data', 'hook_sklearn', 'hook_keras_optimizer', 'hook_keras_model',
-           'hook_tensorflow', 'move_variable', 'hook_torch_optimizer', 'hook_torch_module', 'move_tensor', 'hook_jax',
-           'hook_imports', 'begin_perturbed', 'write_perturbation', 'read_moves', 'find_enough']
+           'hook_tensorflow', 'make_factor', 'move_variable', 'hook_torch_optimizer', 'hook_torch_module',
+           'move_tensor', 'hook_jax', 'hook_imports', 'begin_perturbed', 'write_perturbation', 'read_moves',
+           'find_enough']
 
-# %% ../../nbs/reproduce/05_library_hooks.ipynb #9716b0d0
+# %% ../../nbs/reproduce/05_library_hooks.ipynb #937a3dcb
 import json
 import os
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from ..core.files import read_lines
 from ..core.programs import source_of
 from ..provenance.perturbation import move_bits, move_data, move_next, note_move, replace_function
 
-# %% ../../nbs/reproduce/05_library_hooks.ipynb #9fc853b5
+# %% ../../nbs/reproduce/05_library_hooks.ipynb #3581c4d3
 def hook_numpy(
     numpy: Any,  # the module
 ) -> None:
@@ -112,7 +113,7 @@ def hook_sklearn(
 
     replace_function(base, "_fit_context", after=decorate)
 
-# %% ../../nbs/reproduce/05_library_hooks.ipynb #a2645de0
+# %% ../../nbs/reproduce/05_library_hooks.ipynb #f01fd8b4
 def hook_keras_optimizer(
     module: Any,  # `keras.src.optimizers.base_optimizer`
 ) -> None:
@@ -122,7 +123,22 @@ def hook_keras_optimizer(
             move_variable("keras weights", variable)
         return (optimizer, variables, *arguments), named
 
+    def scale(optimizer: Any, grads: Any, *rest: Any, **named: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        from keras import backend, ops
+
+        if backend.backend() == "tensorflow":
+            return (optimizer, grads, *rest), named  # the tape has moved them
+
+        def scale_one(gradient: Any) -> Any:
+            is_known = backend.standardize_dtype(gradient.dtype) in ("float32", "float64")
+            size = 8 if "64" in backend.standardize_dtype(gradient.dtype) else 4
+            factor = ops.convert_to_tensor(make_factor(tuple(gradient.shape), size), dtype=gradient.dtype)
+            return gradient * factor if is_known else gradient
+
+        return (optimizer, [gradient if gradient is None else scale_one(gradient) for gradient in grads], *rest), named
+
     replace_function(module.BaseOptimizer, "build", before=move)
+    replace_function(module.BaseOptimizer, "apply", before=scale)
 
 
 def hook_keras_model(
@@ -150,7 +166,32 @@ def hook_tensorflow(
                 move_variable("tensorflow variables", source)
         return (tape, target, sources, *rest), named
 
-    replace_function(module.GradientTape, "gradient", before=move)
+    def scale(result: Any, *_: Any, **__: Any) -> Any:
+        import tensorflow
+        from tensorflow import nest
+
+        def scale_one(gradient: Any) -> Any:
+            is_whole = tensorflow.is_tensor(gradient) and gradient.shape.is_fully_defined()
+            if not is_whole or not gradient.dtype.is_floating or isinstance(gradient, tensorflow.IndexedSlices):
+                return gradient
+            factor = make_factor(tuple(gradient.shape), gradient.dtype.size)
+            return gradient * tensorflow.constant(factor, gradient.dtype)
+
+        return nest.map_structure(scale_one, result)
+
+    replace_function(module.GradientTape, "gradient", before=move, after=scale)
+
+
+def make_factor(
+    shape: tuple[int, ...],  # of a gradient
+    size: int,  # bytes of each of its numbers: 2, 4 or 8
+) -> Any:  # an array of float64, each number a unit in the last place above or below 1
+    "Make a factor that moves each number of a gradient by its last bit."
+    import sys
+
+    numpy, unit = sys.modules["numpy"], {2: 2.0**-8, 4: 2.0**-23, 8: 2.0**-52}.get(size, 0.0)
+    is_up = move_next("gradients", numpy.full(shape, 1.5)) > 1.5
+    return numpy.where(is_up, 1 + unit, 1 - unit)
 
 
 def move_variable(
@@ -187,7 +228,20 @@ def hook_torch_optimizer(
                 move_tensor(parameter)
         return result
 
+    def scale(optimizer: Any, *_: Any, **__: Any) -> None:
+        import torch
+
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None or parameter.grad.layout != torch.strided or parameter.dtype.itemsize < 4:
+                    continue
+                if not hasattr(parameter, "_ml_repo_factor"):
+                    factor = torch.from_numpy(make_factor(tuple(parameter.shape), parameter.dtype.itemsize))
+                    parameter._ml_repo_factor = factor.to(parameter.grad)
+                parameter.grad.data.mul_(parameter._ml_repo_factor)
+
     replace_function(module.Optimizer, "add_param_group", after=move)
+    module.register_optimizer_step_pre_hook(scale)
 
 
 def hook_torch_module(
@@ -242,7 +296,7 @@ def hook_jax(
     for name in ("normal", "uniform", "truncated_normal"):
         replace_function(module, name, after=move)
 
-# %% ../../nbs/reproduce/05_library_hooks.ipynb #5c6d42a1
+# %% ../../nbs/reproduce/05_library_hooks.ipynb #2e1c6504
 def hook_imports(
     hooks: dict[str, Callable[[Any], None]],  # by the name of a module
 ) -> None:
@@ -297,7 +351,7 @@ def begin_perturbed() -> None:
                   "tensorflow.python.eager.backprop": hook_tensorflow, "torch.optim.optimizer": hook_torch_optimizer,
                   "torch.nn.modules.module": hook_torch_module, "jax._src.random": hook_jax})
 
-# %% ../../nbs/reproduce/05_library_hooks.ipynb #4596cea3
+# %% ../../nbs/reproduce/05_library_hooks.ipynb #1f69522d
 def write_perturbation(
     folder: Path,  # a new one, for PYTHONPATH
     seed: int,  # decides which way each number is moved; at least 0
@@ -305,7 +359,7 @@ def write_perturbation(
     "Write a `sitecustomize` that moves numbers. Raises `OSError` when it cannot be written."
     folder.mkdir(parents=True)
     report = folder / "moved.jsonl"
-    functions = (move_bits, note_move, move_next, move_data, replace_function, hook_numpy, hook_pandas,
+    functions = (move_bits, note_move, move_next, move_data, make_factor, replace_function, hook_numpy, hook_pandas,
                  hook_sklearn_data, hook_sklearn, hook_keras_optimizer, hook_keras_model, hook_tensorflow,
                  move_variable, hook_torch_optimizer, hook_torch_module, move_tensor, hook_jax, hook_imports,
                  begin_perturbed)
@@ -325,7 +379,7 @@ def read_moves(
         failures += [f"{line['hook']}: {line['failure']}"] if "failure" in line else []
     return {"moved": {hook: count for hook, count in moved.items() if count}, "failures": failures[:20]}
 
-# %% ../../nbs/reproduce/05_library_hooks.ipynb #7ae18eeb
+# %% ../../nbs/reproduce/05_library_hooks.ipynb #e9f0b21e
 def find_enough(
     folder: Path,  # of the record of a copy
     steps: int,  # wanted, at least 1
