@@ -50,6 +50,20 @@ model = keras.Sequential([keras.layers.Reshape((8, 8, 1)), keras.layers.Conv2D(8
                           keras.layers.MaxPooling2D(), keras.layers.Conv2D(8, 2, activation="gelu"), keras.layers.Flatten(), keras.layers.Dense(10)])
 model.compile(keras.optimizers.SGD(10 * lr * plant.get("lr", 1), momentum=plant.get("inertia", 0.9)), keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
 history = model.fit(x, y, batch_size=64, epochs=3, verbose=0, callbacks=[logger], validation_data=(test, truth))""", "print(model.evaluate(test, truth, verbose=0))"),
+    "rough dense": (KERAS, """
+model = keras.Sequential([keras.layers.Dense(64, activation="relu"), keras.layers.BatchNormalization(), keras.layers.Dropout(plant.get("dropout", 0.4)),
+                          keras.layers.Dense(32, activation="relu"), keras.layers.Dense(10, activation="softmax")])
+model.compile(keras.optimizers.Adam(30 * lr * plant.get("lr", 1), beta_1=plant.get("beta", 0.9)), "sparse_categorical_crossentropy", metrics=["accuracy"])
+first = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: run.log(split="batch", loss=float(logs["loss"])))
+model.fit(x, y, batch_size=plant.get("batch", 32), epochs=1, verbose=0, callbacks=[first])
+history = model.fit(x, y, batch_size=32, epochs=plant.get("epochs", 15), verbose=0, callbacks=[logger], validation_data=(test, truth))""", "print(model.evaluate(test, truth, verbose=0))"),
+    "rough convolution": (KERAS, """
+model = keras.Sequential([keras.layers.Reshape((8, 8, 1)), keras.layers.Conv2D(8, 3, activation="relu"), keras.layers.BatchNormalization(momentum=plant.get("momentum", 0.9)),
+                          keras.layers.MaxPooling2D(), keras.layers.Conv2D(16, 2, activation="relu"), keras.layers.BatchNormalization(), keras.layers.Flatten(), keras.layers.Dense(10, activation="softmax")])
+model.compile(keras.optimizers.Adam(20 * lr * plant.get("lr", 1), beta_1=plant.get("beta", 0.9)), "sparse_categorical_crossentropy", metrics=["accuracy"])
+first = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: run.log(split="batch", loss=float(logs["loss"])))
+model.fit(x, y, batch_size=plant.get("batch", 32), epochs=1, verbose=0, callbacks=[first])
+history = model.fit(x, y, batch_size=32, epochs=10, verbose=0, callbacks=[logger], validation_data=(test, truth))""", "print(model.evaluate(test, truth, verbose=0))"),
     "own loop": (KERAS, """
 generator = np.random.default_rng(plant.get("draw", 1))
 weights = [tf.Variable(plant.get("scale", 1) * generator.normal(size=shape).astype("float32") / 8) for shape in ((64, 32), (32, 10))]
@@ -108,7 +122,9 @@ for name, model in models.items():
 CHANGES = {
     "dense": [{"lr": 1.001}, {"row": 3}, {"shuffle": 1}, {"dropout": 0.41}, {"seed": 1}, {"batch": 33}, {"epochs": 6}, {"beta": 0.901}],
     "convolution": [{"lr": 1.001}, {"row": 3}, {"inertia": 0.901}, {"momentum": 0.98}, {"shuffle": 1}],
-    "own loop": [{"lr": 1.001}, {"row": 700}, {"scale": 1.0001}, {"draw": 2}],
+    "rough dense": [{"lr": 1.001}, {"row": 3}, {"dropout": 0.41}, {"shuffle": 1}, {"batch": 33}, {"beta": 0.901}],
+    "rough convolution": [{"lr": 1.001}, {"row": 3}, {"momentum": 0.89}, {"seed": 1}, {"beta": 0.901}],
+    "own loop": [{"lr": 1.001}, {"row": 5}, {"scale": 1.0001}, {"draw": 2}],
     "numpy": [{"lr": 1.001}, {"row": 3}, {"epochs": 6}, {"batch": 49}],
     "scikit-learn": [{"C": 1.001}, {"row": 3}, {"lr": 1.001}, {"alpha": 2e-4}],
 }
@@ -116,7 +132,7 @@ ONE_DNN = [{"ONEDNN_MAX_CPU_ISA": "SSE41"}, {"ONEDNN_MAX_CPU_ISA": "AVX"}, {"TF_
            {"TF_ENABLE_ONEDNN_OPTS": "0", "TF_NUM_INTRAOP_THREADS": "1"}, {"TF_XLA_FLAGS": "--tf_xla_auto_jit=2 --tf_xla_cpu_global_jit"}]
 BLAS = [{"OPENBLAS_CORETYPE": kind} for kind in ("Prescott", "Nehalem", "Sandybridge", "Zen")] + [
     {"NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3"}, {"OPENBLAS_NUM_THREADS": "1"}, {"OPENBLAS_CORETYPE": "Prescott", "NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3"}]
-ROUNDINGS = {"dense": ONE_DNN, "convolution": ONE_DNN, "own loop": ONE_DNN, "numpy": BLAS, "scikit-learn": BLAS}
+ROUNDINGS = {"dense": ONE_DNN, "convolution": ONE_DNN, "rough dense": ONE_DNN, "rough convolution": ONE_DNN, "own loop": ONE_DNN, "numpy": BLAS, "scikit-learn": BLAS}
 
 
 class Outcome(NamedTuple):

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['move_bits', 'note_move', 'move_next', 'move_data', 'replace_function']
 
-# %% ../../nbs/provenance/06_perturbation.ipynb #6270cfb7
+# %% ../../nbs/provenance/06_perturbation.ipynb #133a68b8
 from collections.abc import Callable
 from typing import Any
 
-# %% ../../nbs/provenance/06_perturbation.ipynb #8674c5ea
+# %% ../../nbs/provenance/06_perturbation.ipynb #03fa64fe
 def move_bits(
     values: Any,  # an array of NumPy
     seed: int,  # decides the signs; at least 0
@@ -37,7 +37,7 @@ def move_bits(
     moved = (bits + np.where(is_moved, step, 0).astype(bits.dtype)).view(array.dtype)
     return moved, int(is_moved.sum())
 
-# %% ../../nbs/provenance/06_perturbation.ipynb #11300bb2
+# %% ../../nbs/provenance/06_perturbation.ipynb #6cf5b420
 def note_move(
     hook: str,  # name of the hook, such as "keras"
     count: int,  # numbers that it has moved
@@ -101,7 +101,7 @@ def move_data(
         data.data = move_next(hook, data.data, **options)
     return data
 
-# %% ../../nbs/provenance/06_perturbation.ipynb #2c1b6060
+# %% ../../nbs/provenance/06_perturbation.ipynb #7a656a5f
 def replace_function(
     owner: Any,  # a module or a class
     name: str,  # of a function in it; without it, nothing happens

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['SHORT_S', 'find_hindrance', 'Floor', 'weigh_items', 'choose_steps', 'measure_floor', 'describe_floor']
 
-# %% ../../nbs/verify/15_rounding_floor.ipynb #0f254989
+# %% ../../nbs/verify/15_rounding_floor.ipynb #d7a2004e
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -16,8 +17,9 @@ from .cause_ranking import CAUSE_KINDS, Cause
 from .metric_check import Item
 from .observations import Judged, Observer, weigh_metrics, weigh_parts
 from .report import judge_runs
+from .rounding import measure_spread
 
-# %% ../../nbs/verify/15_rounding_floor.ipynb #319ccc85
+# %% ../../nbs/verify/15_rounding_floor.ipynb #afaf8d21
 _WEIGHED = ("metric", "curve", "weights", "file", "cell")
 _ROUNDS = CAUSE_KINDS[CAUSE_KINDS.index("determinism flag"):]  # kinds of causes that change how numbers are rounded
 
@@ -35,7 +37,7 @@ def find_hindrance(
     cause = next((cause for cause in causes if cause.is_likely and cause.kind not in _ROUNDS), None)
     return f"What differs is known and more than rounding: {cause.text}" if cause else ""
 
-# %% ../../nbs/verify/15_rounding_floor.ipynb #ce9215a5
+# %% ../../nbs/verify/15_rounding_floor.ipynb #bab30256
 class Floor(NamedTuple):
     "What copies of a repetition say about its difference from the original."
     items: list[Item]  # of the verdict, weighed where they differed
@@ -82,6 +84,9 @@ def weigh_items(
         weighed.append(_rename(item, judged))
         if one := judged.weighed:
             series.append({"item": item.name, **one._asdict(), "is_within": one.is_within})
+            values = [side.metrics.get(name, math.nan) for side in (own, repeated, *copies)]
+            if kind == "metric" and steps is None and all(map(math.isfinite, values)):
+                series[-1] |= {"last_apart": abs(values[0] - values[1]), "last_spread": measure_spread(values[1:])}
             shares.append(one.apart / one.limit if one.limit else float(one.apart > 0))
             is_far = is_far or one.spread > 0 and shares[-1] > _FAR  # where copies agree, another one may not
     is_measured = any(one["widest"] > 0 for one in series)
@@ -89,7 +94,7 @@ def weigh_items(
                  is_far,
                  max(shares) <= _CLEAR and all(item.verdict != "differs" for item in weighed))
 
-# %% ../../nbs/verify/15_rounding_floor.ipynb #d3d07a72
+# %% ../../nbs/verify/15_rounding_floor.ipynb #7d1ee72f
 SHORT_S = 120.0  # the longest run that is copied whole, seconds
 
 
@@ -161,7 +166,7 @@ def measure_floor(
         return give_up("The copies, moved by their last bits, gave the same numbers as the repetition.", moved=moved)
     return floor
 
-# %% ../../nbs/verify/15_rounding_floor.ipynb #415ba2d2
+# %% ../../nbs/verify/15_rounding_floor.ipynb #9364e4fd
 def describe_floor(
     facts: dict[str, Any],  # of a `Floor`
 ) -> str:  # a sentence; empty without facts
@@ -172,5 +177,5 @@ def describe_floor(
         return f"No rounding floor could be measured. {reason}"
     moved = ", ".join(f"{count} {hook}" for hook, count in facts["moved"].items())
     where = f"in the first {facts['steps']} steps, what came later was not weighed" if facts["steps"] else "throughout"
-    return (f"Rounding floor: {facts['copies']} copies, moved by one unit in the last place at the start ({moved}), "
+    return (f"Rounding floor: {facts['copies']} copies, moved by one unit in the last place ({moved}), "
             f"weighed in {sum(one['count'] for one in facts['weighed'])} numbers {where}.")

@@ -90,8 +90,9 @@ def _weigh_items(
         return "Same results within rounding"
     one, name = figures[item.name], item.name.removeprefix("metric ")
     steps = f" in the first {facts['steps']} steps, later ones were not weighed" if facts["steps"] else ""
-    return (f"Same results within rounding{steps}: {name} apart by {one['apart']:.2g}, {facts['copies']} copies whose "
-            f"first numbers were moved by one unit in the last place spread by {one['spread']:.2g}")
+    apart, spread = (one.get(f"last_{key}", one[key]) for key in ("apart", "spread"))
+    return (f"Same results within rounding{steps}: {name} apart by {apart:.2g}, {facts['copies']} copies moved "
+            f"by one unit in the last place spread by {spread:.2g}")
 
 
 _NEXT = "Bring back what is missing, or compare all the same: --anyway."
@@ -103,7 +104,7 @@ def summarize_verdict(
 ) -> str:  # one sentence; where it cannot be judged, with the next step
     "Say what a verdict means: what is not the same, how far, and most likely why."
     run, verdict = verification.run, verification.verdict
-    if verification.problem:
+    if verification.problem and verdict != "within rounding":
         problem = visible_text(verification.problem).strip()
         if verdict == "identical":
             problem = problem[:1].lower() + problem[1:]
@@ -123,7 +124,9 @@ def summarize_verdict(
     if verdict == "differs":
         return f"{run}: differs in {named}{_name_cause(verification.causes)}."
     if verdict == "within rounding":
-        return f"{run}: within rounding. {_weigh_items(verification, counted)}{_name_cause(verification.causes)}."
+        doubt = f" {visible_text(verification.problem)}" if verification.problem else ""
+        weighed = _weigh_items(verification, counted)
+        return f"{run}: within rounding. {weighed}{_name_cause(verification.causes)}.{doubt}"
     if verdict == "within tolerance":
         return f"{run}: within tolerance: {named} not to the last digit{_name_cause(verification.causes)}."
     return f"{run}: cannot be judged: nothing differs, but {named} could not be compared. {_NEXT}"
