@@ -6,7 +6,7 @@
 __all__ = ['MOST', 'Observed', 'observe_text', 'observe_part', 'observe_cell', 'Observer', 'Judged', 'weigh_parts',
            'weigh_metrics']
 
-# %% ../../nbs/verify/14_observations.ipynb #708e3adb
+# %% ../../nbs/verify/14_observations.ipynb #04f1c11d
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ from .rounding import Weighed, find_decisive, measure_shares, weigh_curve, weigh
 from .text_context import Origin
 from .text_diff import drop_fetching, drop_logs, mask_text, show_text, split_numbers
 
-# %% ../../nbs/verify/14_observations.ipynb #66fd97b8
+# %% ../../nbs/verify/14_observations.ipynb #56b7dca6
 class Observed(NamedTuple):
     "A part of a result, taken apart."
     words: str = ""  # of a text, with a mark for each number; the type and shape of an array
@@ -61,7 +61,7 @@ def observe_text(
     numbers = tuple(float(number.replace(",", "")) for number in digits)
     return Observed(words, numbers, tuple(_find_unit(number) for number in digits))
 
-# %% ../../nbs/verify/14_observations.ipynb #d1883e64
+# %% ../../nbs/verify/14_observations.ipynb #62ae38c0
 MOST = 5_000  # numbers of an array that are weighed
 
 
@@ -98,7 +98,7 @@ def observe_cell(
                 found[f"{kind} {number}"] = observe_text(drop_logs(text) if kind == "stderr" else text, origin)
     return found
 
-# %% ../../nbs/verify/14_observations.ipynb #6b769a7e
+# %% ../../nbs/verify/14_observations.ipynb #9d2b2aed
 class Observer:
     "Takes the results of a run apart, each when it is asked for."
 
@@ -112,7 +112,10 @@ class Observer:
         self.cells = {} if faults else {first.number: second for first, second in align_cells(*notebooks)
                                         if first and second and first.source == second.source}
         self.uses = {} if faults else read_clock_use(notebooks[1], read_module_sources(original))
-        self.curves = {name: [value.value for value in curve] for name, curve in read_curves(record).items()}
+        logged = read_curves(record)
+        self.curves = {name: [value.value for value in curve] for name, curve in logged.items()}
+        self.steps = {name: tuple(value.step for value in curve if value.step is not None) or len(curve)
+                      for name, curve in logged.items()}
         self.metrics = {metric_key(metric["split"], metric["name"]): float(metric["value"])
                         for metric in record["metrics"]}
 
@@ -155,7 +158,7 @@ class Observer:
             except Exception:  # readers raise many classes for damaged files
                 return {"": Observed("bytes", shown=str(found[1]))}
 
-# %% ../../nbs/verify/14_observations.ipynb #b3380390
+# %% ../../nbs/verify/14_observations.ipynb #17b48303
 class Judged(NamedTuple):
     "Whether a result lies within rounding."
     is_within: bool
@@ -199,7 +202,19 @@ def weigh_parts(
         return Judged(True, str(worst), worst)
     return Judged(True, "it follows from the numbers: copies differ here, too")
 
-# %% ../../nbs/verify/14_observations.ipynb #12a3c79c
+# %% ../../nbs/verify/14_observations.ipynb #43c157d4
+def _measure_usual(
+    repeated: Observer,  # of the repetition
+    copies: Sequence[Observer],  # at least one
+) -> dict[tuple[Any, ...], list[float]]:  # median share of the value by step, of metrics with the same steps
+    "Measure by how much metrics usually spread."
+    shares: dict[tuple[Any, ...], list[list[float]]] = {}
+    for name, curve in repeated.curves.items():
+        others = [one for copy in copies if (one := copy.curves.get(name))]
+        shares.setdefault(repeated.steps[name], []).append(measure_shares(curve, others))
+    return {steps: [median(values) for values in zip(*together)] for steps, together in shares.items()}
+
+
 def weigh_metrics(
     own: Observer,  # of the original
     repeated: Observer,  # of the repetition
@@ -207,11 +222,8 @@ def weigh_metrics(
     is_whole: bool = True,  # False for copies that were ended early
 ) -> dict[str, Judged]:  # by name, such as "val_loss"
     "Weigh all metrics."
-    judged, single, shares = {}, [], []
-    for name, curve in repeated.curves.items():
-        if len(curve) > 1:
-            shares.append(measure_shares(curve, [one for copy in copies if (one := copy.curves.get(name))]))
-    usual = [median(values) for values in zip(*shares)]
+    judged, single = {}, []
+    usual = _measure_usual(repeated, copies)
     for name in own.curves | repeated.curves | own.metrics | repeated.metrics:
         curve, other = own.curves.get(name, []), repeated.curves.get(name, [])
         others = [copy.curves.get(name, []) for copy in copies]
@@ -220,7 +232,8 @@ def weigh_metrics(
             continue
         if len(curve) != len(other) and (not is_whole or all(len(one) == len(other) for one in others)):
             judged[name] = Judged(False, f"{len(curve)} values against {len(other)}")
-        elif weighed := weigh_curve(curve, other, [one for one in others if one], usual):
+        elif weighed := weigh_curve(curve, other, [one for one in others if one],
+                                    usual[repeated.steps[name]]):
             where = f"value {weighed.place + 1} of {weighed.count}"
             judged[name] = Judged(weighed.is_within, f"{where}: {weighed}", weighed)
     values = [[side.metrics.get(name, math.nan) for name in single] for side in (own, repeated, *copies)]

@@ -6,14 +6,14 @@
 __all__ = ['ULPS', 'NEAR', 'FAR', 'SMALL', 'resolve', 'find_quantum', 'Weighed', 'allow', 'measure_spread', 'measure_apart',
            'find_decisive', 'measure_shares', 'weigh_curve', 'weigh_each', 'weigh_numbers']
 
-# %% ../../nbs/verify/13_rounding.ipynb #88f296e0
+# %% ../../nbs/verify/13_rounding.ipynb #7573806e
 import math
 import struct
 from collections.abc import Sequence
 from statistics import median
 from typing import NamedTuple
 
-# %% ../../nbs/verify/13_rounding.ipynb #93f32379
+# %% ../../nbs/verify/13_rounding.ipynb #5a0d97db
 ULPS = 32  # units in the last place that sums in another order may differ by
 
 
@@ -29,7 +29,7 @@ def resolve(
         is_single = False
     return ULPS * abs(value) * (2.0**-23 if is_single else 2.0**-52)
 
-# %% ../../nbs/verify/13_rounding.ipynb #cfa297eb
+# %% ../../nbs/verify/13_rounding.ipynb #abf2a1e1
 def find_quantum(
     values: Sequence[float],  # of a metric: those of all steps of all copies
 ) -> float:  # such as 1/143; 0 for values that are not counted
@@ -45,7 +45,7 @@ def find_quantum(
             return 1 / count
     return 0.0
 
-# %% ../../nbs/verify/13_rounding.ipynb #b20d5e72
+# %% ../../nbs/verify/13_rounding.ipynb #667c875f
 class Weighed(NamedTuple):
     "How far a result lies apart, and how far copies do."
     apart: float  # original and repetition
@@ -104,18 +104,15 @@ def find_decisive(
     return next((one for one in places if not one.is_within), worst)._replace(
         count=len(places), widest=max(max(one.spread, one.widest) for one in places))
 
-# %% ../../nbs/verify/13_rounding.ipynb #f58f9daa
+# %% ../../nbs/verify/13_rounding.ipynb #32be529a
 def measure_shares(
     repeated: Sequence[float],  # of the repetition, in the order of the steps
     copies: Sequence[Sequence[float]],  # perhaps shorter
 ) -> list[float]:  # by step, up to the last one that all have
-    "Measure the largest spread so far, as a share of the value."
-    shares, largest = [], 0.0
-    for value, *others in zip(repeated, *copies):
-        spread = measure_spread([value, *others])
-        largest = max(largest, spread / abs(value) if value and math.isfinite(spread) else 0.0)
-        shares.append(largest)
-    return shares
+    "Measure the largest spread up to each step and half as many more, as a share of the value."
+    spreads = [(measure_spread(values), abs(values[0])) for values in zip(repeated, *copies)]
+    shares = [spread / value if value and math.isfinite(spread) else 0.0 for spread, value in spreads]
+    return [max(shares[:place + place // 2 + 1]) for place in range(len(shares))]
 
 
 def weigh_curve(
@@ -127,18 +124,16 @@ def weigh_curve(
     "Weigh the values of a metric step by step, up to the last step of all copies."
     length = min(map(len, (own, repeated, *copies))) if copies else 0
     quantum = find_quantum([value for curve in (repeated, *copies) for value in curve])
-    largest = 0.0
+    spreads = [measure_spread(values) for values in zip(repeated[:length], *copies)]
     places = []
-    for place, share in zip(range(length), measure_shares(repeated, copies)):
-        value = repeated[place]
-        spread = measure_spread([value, *(curve[place] for curve in copies)])
-        largest = max(largest, spread)
+    for place, (value, spread, share) in enumerate(zip(repeated, spreads, measure_shares(repeated[:length], copies))):
+        largest = max(spreads[:place + place // 2 + 1])
         others = max(shares[place:place + 1], default=0.0) * abs(value)
         usual = max(spread, min(largest, share * abs(value)), others)
         places.append(Weighed(measure_apart(own[place], value), spread, allow(usual, value, quantum), place))
     return find_decisive(places) if places else None
 
-# %% ../../nbs/verify/13_rounding.ipynb #8c1fa99e
+# %% ../../nbs/verify/13_rounding.ipynb #4b7027ee
 def weigh_each(
     own: Sequence[float],  # of the original
     repeated: Sequence[float],  # of the repetition, as many
