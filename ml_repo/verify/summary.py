@@ -85,10 +85,10 @@ def _weigh_items(
     "Say how far a result lies from its repetition, and how far copies do."
     facts = verification.rounding
     figures = {one["item"]: one for one in facts["weighed"]}
-    item = next((item for item in items if item.name in figures), None)
-    if item is None:
+    name = next((item.name for item in items if item.name in figures), next(iter(figures), ""))
+    if not name:
         return "Same results within rounding"
-    one, name = figures[item.name], item.name.removeprefix("metric ")
+    one, name = figures[name], name.removeprefix("metric ")
     steps = f" in the first {facts['steps']} steps, later ones were not weighed" if facts["steps"] else ""
     apart, spread = (one.get(f"last_{key}", one[key]) for key in ("apart", "spread"))
     return (f"Same results within rounding{steps}: {name} apart by {apart:.2g}, {facts['copies']} copies moved "
