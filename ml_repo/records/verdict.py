@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Verdict', 'EXIT_CODES', 'WORST_FIRST', 'FILE', 'SCHEMA', 'find_worst', 'keep_verdict', 'read_verdict',
-           'find_verified']
+           'describe_machines', 'find_verified']
 
 # %% ../../nbs/records/06_verdict.ipynb #0f09369b
 import json
@@ -30,17 +30,31 @@ def find_worst(
     "Find the worst of several verdicts, which counts for all of them."
     return min(verdicts, key=WORST_FIRST.index, default="cannot be judged")
 
+# %% ../../nbs/records/06_verdict.ipynb #bd25c058
+def _list_machines(
+    before: Mapping[str, Any],  # the verdict that is replaced; empty for the first one
+    now: Mapping[str, Any],  # the new one
+) -> list[dict[str, str]]:  # `machine`, `verdict` and `when`, one a machine, the newest last
+    "List the newest verdict of each machine. The name of the host is left out, since many hosts are alike."
+    known = {one["machine"]: one for one in before.get("machines") or []}
+    for verdict in (before, now):
+        if machine := str(verdict.get("where") or "").partition(", ")[2]:
+            known.pop(machine, None)
+            known[machine] = {"machine": machine, "verdict": verdict["verdict"], "when": verdict.get("when", "")}
+    return list(known.values())
+
 # %% ../../nbs/records/06_verdict.ipynb #3feceff0
 def keep_verdict(
     folder: Path,  # of a record
     facts: dict[str, Any],  # at least `verdict`
 ) -> Path:  # the file
-    """Write a verdict beside the record.
+    """Write a verdict beside the record. The newest one of each other machine stays in its field `machines`.
 
     Raises `ValueError` for a word that is no verdict, `OSError` when the file cannot be written."""
     if facts.get("verdict") not in EXIT_CODES:
         raise ValueError(f"{facts.get('verdict')!r} is no verdict. There are: {', '.join(EXIT_CODES)}.")
-    write_atomic(folder / FILE, dump_json({"schema": SCHEMA, "run": folder.name} | facts, indent=1) + "\n")
+    facts = {"schema": SCHEMA, "run": folder.name} | facts | {"machines": _list_machines(read_verdict(folder), facts)}
+    write_atomic(folder / FILE, dump_json(facts, indent=1) + "\n")
     times = (folder / "record.json").stat()
     os.utime(folder / "record.json", ns=(times.st_atime_ns, times.st_mtime_ns))
     return folder / FILE
@@ -55,6 +69,14 @@ def read_verdict(
         return facts if facts["verdict"] in EXIT_CODES else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+
+# %% ../../nbs/records/06_verdict.ipynb #3d61891b
+def describe_machines(
+    verdict: Mapping[str, Any],  # from `read_verdict`
+) -> str:  # a sentence; empty where it was verified on one machine only
+    "Say what came out on other machines than that of the newest verdict."
+    others = [one for one in verdict.get("machines") or [] if isinstance(one, Mapping)][:-1]
+    return "; ".join(f"{one.get('verdict')} on {one.get('machine')}, {str(one.get('when'))[:10]}" for one in reversed(others))
 
 # %% ../../nbs/records/06_verdict.ipynb #a3af85e2
 def find_verified(

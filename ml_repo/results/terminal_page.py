@@ -13,7 +13,7 @@ from ..core.files import read_lines
 from ..core.metrics import find_direction, list_values, metric_key
 from ..core.tables import draw_line, text_table, visible_text
 from ..records.reader import Record
-from ..records.verdict import find_verified, read_verdict
+from ..records.verdict import describe_machines, find_verified, read_verdict
 from .run_summary import RunSummary, used_value
 from .run_table import format_duration, format_value
 
@@ -69,6 +69,7 @@ def _describe_verdict(
     cause = next(iter(verdict.get("causes") or []), None) if verdict.get("verdict") != "identical" else None
     label = "its verdict" if find_verified(record) else "verified"
     return [(label, ", ".join(str(verdict[name]) for name in ("verdict", "when", "where") if verdict.get(name))),
+            ("on other machines", describe_machines(verdict)),
             ("not the same", ", ".join(different[:6]) + (f" and {len(different) - 6} more" if different[6:] else "")),
             ("likely cause", f"{cause.get('kind')}: {cause.get('text')}" if cause else "")]
 

@@ -17,7 +17,7 @@ from typing import Any
 from ..core.files import dump_json, read_lines
 from ..core.metrics import find_direction, metric_key, summarize_metrics
 from ..records.reader import Record, read_record
-from ..records.verdict import read_verdict
+from ..records.verdict import describe_machines, read_verdict
 from ..results.record_diff import MACHINE, _flatten, read_stored
 from ..results.run_table import format_value
 from ..results.terminal_page import describe_record
@@ -134,6 +134,7 @@ def _format_verdict(
     "Summarize the last verification of a run."
     machine = f", on {verdict['where']}" if verdict.get("where") else ""
     parts = [f"{verdict.get('verdict', '')}, {str(verdict.get('when', ''))[:16].replace('T', ' ')}{machine}"]
+    parts += filter(None, [describe_machines(verdict)])
     parts += [f"likely cause, {cause.get('kind')}: {cause.get('text')}" for cause in (verdict.get("causes") or [])[:3]]
     return ". ".join([*parts, *map(str, (verdict.get("notes") or [])[:5])])
 

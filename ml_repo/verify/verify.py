@@ -21,6 +21,7 @@ from typing import Any
 from ..core.content_store import copy_store
 from ..core.tables import Tabular
 from ..provenance.library_files import is_library_name, locate_file
+from ..provenance.machine import name_processor
 from ..records.reader import Record, as_record
 from ..records.record import utc_now
 from ..records.verdict import EXIT_CODES, WORST_FIRST, find_worst, keep_verdict
@@ -270,11 +271,11 @@ def _keep_record(
 
 def _name_place(
     record: Record,  # of the repetition
-) -> str:  # such as "server, AMD EPYC 9B14"
+) -> str:  # such as "server, AMD EPYC 9B14 (x86-64-v4)"
     "Name machine, processor and devices of a run."
     gpus = [gpu.get("model") for gpu in record.get("gpus") or []]
     image = ((record.get("image") or {}).get("image_digest") or "")[:19]
-    return ", ".join(filter(None, [record["host"].get("name"), (record.get("machine") or {}).get("cpu"), *gpus, image]))
+    return ", ".join(filter(None, [record["host"].get("name"), name_processor(record.get("machine") or {}), *gpus, image]))
 
 
 def _keep_verdict(
