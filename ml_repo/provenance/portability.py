@@ -100,7 +100,8 @@ def limited(
 def fix_operations() -> None:
     """Let TensorFlow round exactly what it approximates otherwise, in this process, now or as soon as it is imported.
 
-    Replaces `rsqrt`, `reciprocal`, `softmax` and `erfc`, and switches constant folding off."""
+    Replaces `rsqrt`, `reciprocal`, `softmax`, `erfc`, `erfinv`, `ndtri` and `atan2`, and switches three steps off in
+    which graphs are rewritten."""
     import importlib.util
     import sys
 
@@ -110,13 +111,13 @@ def fix_operations() -> None:
         if hasattr(math_ops.rsqrt, "approximate"):
             return
 
-        def replace(name, exact, places):
-            approximate = getattr(places[0], name.rpartition(".")[2])
+        def replace(name, exact, *places):
+            approximate = getattr(places[0], name)
 
-            def compute(x, *arguments, **named):
-                if isinstance(x, (tf.RaggedTensor, tf.SparseTensor)):
-                    return approximate(x, *arguments, **named)
-                return exact(tf.convert_to_tensor(x), *arguments, **named)
+            def compute(*arguments, **named):
+                given = (*arguments, *named.values())
+                is_dense = not any(isinstance(one, (tf.RaggedTensor, tf.SparseTensor)) for one in given)
+                return (exact if is_dense else approximate)(*arguments, **named)
 
             compute.approximate, compute.__name__, compute.__doc__ = approximate, name, approximate.__doc__
             for place in places:
@@ -124,26 +125,36 @@ def fix_operations() -> None:
                     if hasattr(place, attribute):
                         setattr(place, attribute, compute)
 
-        def rsqrt(x, name=None):
-            return tf.divide(tf.ones([], x.dtype), tf.sqrt(x), name=name)
-
         def reciprocal(x, name=None):
+            x = tf.convert_to_tensor(x)
             return tf.divide(tf.ones([], x.dtype), x, name=name)
 
-        def softmax(x, axis=-1, name=None):
-            axis = -1 if axis is None else axis
-            powers = tf.exp(x - tf.stop_gradient(tf.reduce_max(x, axis, keepdims=True)))
+        def rsqrt(x, name=None):
+            return reciprocal(tf.sqrt(x), name)
+
+        def softmax(logits, axis=None, name=None, dim=None):
+            axis = next((one for one in (axis, dim) if one is not None), -1)
+            powers = tf.exp(logits - tf.stop_gradient(tf.reduce_max(logits, axis, keepdims=True)))
             return tf.divide(powers, tf.reduce_sum(powers, axis, keepdims=True), name=name)
 
-        def erfc(x, name=None):
-            return tf.cast(in_64_bits(tf.cast(x, tf.float64)), x.dtype, name=name)
+        def in_64_bits(approximate):
+            def compute(x, name=None):
+                x = tf.convert_to_tensor(x)
+                return tf.cast(approximate(tf.cast(x, tf.float64)), x.dtype, name=name)
 
-        in_64_bits = math_ops.erfc
-        replace("rsqrt", rsqrt, (math_ops, tf.math))
-        replace("reciprocal", reciprocal, (math_ops, tf.math))
-        replace("softmax", softmax, (nn_ops, tf.nn))
-        replace("erfc", erfc, (math_ops, tf.math))
-        tf.config.optimizer.set_experimental_options({"constant_folding": False})
+            return compute
+
+        def atan2(y, x, name=None, approximate=math_ops.atan2):
+            y = tf.convert_to_tensor(y)
+            return tf.cast(approximate(tf.cast(y, tf.float64), tf.cast(x, tf.float64)), y.dtype, name=name)
+
+        replace("softmax", softmax, nn_ops, tf.nn)
+        exact = {"rsqrt": rsqrt, "reciprocal": reciprocal, "atan2": atan2}
+        exact |= {name: in_64_bits(getattr(math_ops, name)) for name in ("erfc", "erfinv", "ndtri")}
+        for name, function in exact.items():
+            replace(name, function, math_ops, tf.math)
+        steps = ("constant_folding", "arithmetic_optimization", "remapping")
+        tf.config.optimizer.set_experimental_options(dict.fromkeys(steps, False))
 
     class Waiting:
         def find_spec(self, name, path=None, target=None):
