@@ -76,7 +76,8 @@ def describe_machines(
 ) -> str:  # a sentence; empty where it was verified on one machine only
     "Say what came out on other machines than that of the newest verdict."
     others = [one for one in verdict.get("machines") or [] if isinstance(one, Mapping)][:-1]
-    return "; ".join(f"{one.get('verdict')} on {one.get('machine')}, {str(one.get('when'))[:10]}" for one in reversed(others))
+    return "; ".join(f"{one.get('verdict')} on {one.get('machine')}, {str(one.get('when'))[:10]}"
+                     for one in reversed(others))
 
 # %% ../../nbs/records/06_verdict.ipynb #a3af85e2
 def find_verified(

@@ -275,7 +275,8 @@ def _name_place(
     "Name machine, processor and devices of a run."
     gpus = [gpu.get("model") for gpu in record.get("gpus") or []]
     image = ((record.get("image") or {}).get("image_digest") or "")[:19]
-    return ", ".join(filter(None, [record["host"].get("name"), name_processor(record.get("machine") or {}), *gpus, image]))
+    processor = name_processor(record.get("machine") or {})
+    return ", ".join(filter(None, [record["host"].get("name"), processor, *gpus, image]))
 
 
 def _keep_verdict(
