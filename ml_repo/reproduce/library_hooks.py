@@ -8,7 +8,7 @@ __all__ = ['hook_numpy', 'hook_pandas', 'hook_sklearn_data', 'hook_sklearn', 'ho
            'move_tensor', 'hook_jax', 'hook_imports', 'begin_perturbed', 'write_perturbation', 'read_moves',
            'find_enough']
 
-# %% ../../nbs/reproduce/05_library_hooks.ipynb #937a3dcb
+# %% ../../nbs/reproduce/05_library_hooks.ipynb #37eec81b
 import json
 import os
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from ..core.files import read_lines
 from ..core.programs import source_of
 from ..provenance.perturbation import move_bits, move_data, move_next, note_move, replace_function
 
-# %% ../../nbs/reproduce/05_library_hooks.ipynb #3581c4d3
+# %% ../../nbs/reproduce/05_library_hooks.ipynb #b85b58c5
 def hook_numpy(
     numpy: Any,  # the module
 ) -> None:
@@ -52,7 +52,7 @@ def hook_numpy(
     random.RandomState = derive(random.RandomState)
     replace_function(random, "default_rng", after=lambda result, *_, **__: generator(result.bit_generator))
 
-
+# %% ../../nbs/reproduce/05_library_hooks.ipynb #a0e0f14c
 def hook_pandas(
     pandas: Any,  # the module
 ) -> None:
@@ -68,7 +68,7 @@ def hook_sklearn_data(
     for name in [name for name in dir(datasets) if name.startswith(("load_", "fetch_", "make_"))]:
         replace_function(datasets, name, after=lambda result, *_, **__: move_data("scikit-learn data", result))
 
-
+# %% ../../nbs/reproduce/05_library_hooks.ipynb #2fc825a6
 def hook_sklearn(
     base: Any,  # the module `sklearn.base`
 ) -> None:
@@ -113,7 +113,7 @@ def hook_sklearn(
 
     replace_function(base, "_fit_context", after=decorate)
 
-# %% ../../nbs/reproduce/05_library_hooks.ipynb #f01fd8b4
+# %% ../../nbs/reproduce/05_library_hooks.ipynb #d19c3f84
 def hook_keras_optimizer(
     module: Any,  # `keras.src.optimizers.base_optimizer`
 ) -> None:
@@ -140,7 +140,7 @@ def hook_keras_optimizer(
     replace_function(module.BaseOptimizer, "build", before=move)
     replace_function(module.BaseOptimizer, "apply", before=scale)
 
-
+# %% ../../nbs/reproduce/05_library_hooks.ipynb #23c395b7
 def hook_keras_model(
     module: Any,  # `keras.src.models.model`
 ) -> None:
@@ -153,7 +153,7 @@ def hook_keras_model(
     for name in ("fit", "evaluate", "predict", "train_on_batch", "predict_on_batch"):
         replace_function(module.Model, name, before=move)
 
-
+# %% ../../nbs/reproduce/05_library_hooks.ipynb #3793bba3
 def hook_tensorflow(
     module: Any,  # `tensorflow.python.eager.backprop`
 ) -> None:
@@ -181,7 +181,7 @@ def hook_tensorflow(
 
     replace_function(module.GradientTape, "gradient", before=move, after=scale)
 
-
+# %% ../../nbs/reproduce/05_library_hooks.ipynb #7a107927
 def make_factor(
     shape: tuple[int, ...],  # of a gradient
     size: int,  # bytes of each of its numbers: 2, 4 or 8
@@ -193,7 +193,7 @@ def make_factor(
     is_up = move_next("gradients", numpy.full(shape, 1.5)) > 1.5
     return numpy.where(is_up, 1 + unit, 1 - unit)
 
-
+# %% ../../nbs/reproduce/05_library_hooks.ipynb #d072973f
 def move_variable(
     hook: str,  # name of the hook
     variable: Any,  # of Keras or TensorFlow
@@ -217,7 +217,7 @@ def move_variable(
         variable.assign(move_next(hook, numpy.array(value)))
     target._ml_repo_moved = variable._ml_repo_moved = True
 
-
+# %% ../../nbs/reproduce/05_library_hooks.ipynb #e31621fd
 def hook_torch_optimizer(
     module: Any,  # `torch.optim.optimizer`
 ) -> None:
@@ -272,7 +272,7 @@ def move_tensor(
     tensor.data.copy_(moved.to(tensor.dtype))
     tensor._ml_repo_moved = True
 
-
+# %% ../../nbs/reproduce/05_library_hooks.ipynb #ca8c8264
 def hook_jax(
     module: Any,  # `jax._src.random`
 ) -> None:
@@ -296,7 +296,7 @@ def hook_jax(
     for name in ("normal", "uniform", "truncated_normal"):
         replace_function(module, name, after=move)
 
-# %% ../../nbs/reproduce/05_library_hooks.ipynb #2e1c6504
+# %% ../../nbs/reproduce/05_library_hooks.ipynb #3d473143
 def hook_imports(
     hooks: dict[str, Callable[[Any], None]],  # by the name of a module
 ) -> None:
@@ -351,7 +351,7 @@ def begin_perturbed() -> None:
                   "tensorflow.python.eager.backprop": hook_tensorflow, "torch.optim.optimizer": hook_torch_optimizer,
                   "torch.nn.modules.module": hook_torch_module, "jax._src.random": hook_jax})
 
-# %% ../../nbs/reproduce/05_library_hooks.ipynb #1f69522d
+# %% ../../nbs/reproduce/05_library_hooks.ipynb #64cedd52
 def write_perturbation(
     folder: Path,  # a new one, for PYTHONPATH
     seed: int,  # decides which way each number is moved; at least 0
@@ -379,7 +379,7 @@ def read_moves(
         failures += [f"{line['hook']}: {line['failure']}"] if "failure" in line else []
     return {"moved": {hook: count for hook, count in moved.items() if count}, "failures": failures[:20]}
 
-# %% ../../nbs/reproduce/05_library_hooks.ipynb #e9f0b21e
+# %% ../../nbs/reproduce/05_library_hooks.ipynb #2df282dd
 def find_enough(
     folder: Path,  # of the record of a copy
     steps: int,  # wanted, at least 1
