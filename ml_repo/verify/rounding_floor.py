@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SHORT_S', 'find_hindrance', 'Floor', 'weigh_items', 'choose_steps', 'measure_floor', 'describe_floor']
 
-# %% ../../nbs/verify/15_rounding_floor.ipynb #fb701a13
+# %% ../../nbs/verify/15_rounding_floor.ipynb #ecc62c46
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,7 +19,7 @@ from .observations import Judged, Observer, weigh_metrics, weigh_parts
 from .report import judge_runs
 from .rounding import measure_spread
 
-# %% ../../nbs/verify/15_rounding_floor.ipynb #8781c554
+# %% ../../nbs/verify/15_rounding_floor.ipynb #f2173118
 _WEIGHED = ("metric", "curve", "weights", "file", "cell")
 _ROUNDS = CAUSE_KINDS[CAUSE_KINDS.index("determinism flag"):]  # kinds of causes that change how numbers are rounded
 
@@ -37,7 +37,7 @@ def find_hindrance(
     cause = next((cause for cause in causes if cause.is_likely and cause.kind not in _ROUNDS), None)
     return f"What differs is known and more than rounding: {cause.text}" if cause else ""
 
-# %% ../../nbs/verify/15_rounding_floor.ipynb #84c3ea0c
+# %% ../../nbs/verify/15_rounding_floor.ipynb #7681f687
 class Floor(NamedTuple):
     "What copies of a repetition say about its difference from the original."
     items: list[Item]  # of the verdict, weighed where they differed
@@ -72,17 +72,16 @@ def weigh_items(
     weighed, series, shares, is_far = [], [], [0.0], False
     for item in items:
         kind, _, name = item.name.partition(" ")
-        judged = metrics.get(name) if kind in ("metric", "curve") else None
-        is_open = item.counts and item.verdict in ("differs", "cannot be judged")
-        if not is_open and (judged is None or item.verdict == "identical"):
+        if not item.counts or item.verdict not in ("differs", "cannot be judged"):
             weighed.append(item)
             continue
+        judged = metrics.get(name) if kind in ("metric", "curve") else None
         if judged is None and steps is not None:
             judged = Judged(True, f"it was not weighed, and follows from the first {steps} steps")
         elif judged is None:
             judged = weigh_parts(own.observe(item.name), repeated.observe(item.name),
                                  [copy.observe(item.name) for copy in copies])
-        weighed.append(_rename(item, judged) if is_open else item)  # what is within tolerance stays so
+        weighed.append(_rename(item, judged))
         if one := judged.weighed:
             series.append({"item": item.name, **one._asdict(), "is_within": one.is_within})
             values = [side.metrics.get(name, math.nan) for side in (own, repeated, *copies)]
@@ -96,7 +95,7 @@ def weigh_items(
                  is_far,
                  max(shares) <= _CLEAR and all(item.verdict != "differs" for item in weighed))
 
-# %% ../../nbs/verify/15_rounding_floor.ipynb #a2494f1c
+# %% ../../nbs/verify/15_rounding_floor.ipynb #df8759ac
 SHORT_S = 120.0  # the longest run that is copied whole, seconds
 
 
@@ -168,7 +167,7 @@ def measure_floor(
         return give_up("The copies, moved by their last bits, gave the same numbers as the repetition.", moved=moved)
     return floor
 
-# %% ../../nbs/verify/15_rounding_floor.ipynb #3eb3db39
+# %% ../../nbs/verify/15_rounding_floor.ipynb #6da59b9a
 def describe_floor(
     facts: dict[str, Any],  # of a `Floor`
 ) -> str:  # a sentence; empty without facts

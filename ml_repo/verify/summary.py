@@ -87,7 +87,7 @@ def _weigh_items(
     figures = {one["item"]: one for one in facts["weighed"]}
     name = next((item.name for item in items if item.name in figures), next(iter(figures), ""))
     if not name:
-        return "Same results within rounding"
+        return f"Same results within rounding: numbers within tolerance, and other {items[0].name} in each copy, too"
     one, name = figures[name], name.removeprefix("metric ")
     steps = f" in the first {facts['steps']} steps, later ones were not weighed" if facts["steps"] else ""
     apart, spread = (one.get(f"last_{key}", one[key]) for key in ("apart", "spread"))
