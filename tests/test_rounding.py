@@ -122,8 +122,8 @@ for name, model in models.items():
 CHANGES = {
     "dense": [{"lr": 1.001}, {"row": 3}, {"shuffle": 1}, {"dropout": 0.41}, {"seed": 1}, {"batch": 33}, {"epochs": 6}, {"beta": 0.901}],
     "convolution": [{"lr": 1.001}, {"row": 3}, {"inertia": 0.901}, {"momentum": 0.98}, {"shuffle": 1}],
-    "rough dense": [{"lr": 1.001}, {"row": 3}, {"dropout": 0.41}, {"shuffle": 1}, {"batch": 33}, {"beta": 0.901}],
-    "rough convolution": [{"lr": 1.001}, {"row": 3}, {"momentum": 0.89}, {"seed": 1}, {"beta": 0.901}],
+    "rough dense": [{"lr": 1.001}, {"row": 5}, {"dropout": 0.41}, {"shuffle": 1}, {"batch": 33}, {"beta": 0.901}],
+    "rough convolution": [{"lr": 1.001}, {"row": 5}, {"momentum": 0.89}, {"seed": 1}, {"beta": 0.901}],
     "own loop": [{"lr": 1.001}, {"row": 5}, {"scale": 1.0001}, {"draw": 2}],
     "numpy": [{"lr": 1.001}, {"row": 3}, {"epochs": 6}, {"batch": 49}],
     "scikit-learn": [{"C": 1.001}, {"row": 3}, {"lr": 1.001}, {"alpha": 2e-4}],

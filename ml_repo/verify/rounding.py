@@ -6,14 +6,14 @@
 __all__ = ['ULPS', 'NEAR', 'FAR', 'SMALL', 'resolve', 'find_quantum', 'Weighed', 'allow', 'measure_spread', 'measure_apart',
            'find_decisive', 'measure_shares', 'weigh_curve', 'weigh_each', 'weigh_numbers']
 
-# %% ../../nbs/verify/13_rounding.ipynb #1002cda2
+# %% ../../nbs/verify/13_rounding.ipynb #4e0d3dcb
 import math
 import struct
 from collections.abc import Sequence
 from statistics import median
 from typing import NamedTuple
 
-# %% ../../nbs/verify/13_rounding.ipynb #98ffdb41
+# %% ../../nbs/verify/13_rounding.ipynb #fa1c5a67
 ULPS = 32  # units in the last place that sums in another order may differ by
 
 
@@ -29,7 +29,7 @@ def resolve(
         is_single = False
     return ULPS * abs(value) * (2.0**-23 if is_single else 2.0**-52)
 
-# %% ../../nbs/verify/13_rounding.ipynb #95ee5691
+# %% ../../nbs/verify/13_rounding.ipynb #fe25da55
 def find_quantum(
     values: Sequence[float],  # of a metric: those of all steps of all copies
 ) -> float:  # such as 1/143; 0 for values that are not counted
@@ -45,7 +45,7 @@ def find_quantum(
             return 1 / count
     return 0.0
 
-# %% ../../nbs/verify/13_rounding.ipynb #49712cb6
+# %% ../../nbs/verify/13_rounding.ipynb #68c06f0c
 class Weighed(NamedTuple):
     "How far a result lies apart, and how far copies do."
     apart: float  # original and repetition
@@ -104,7 +104,7 @@ def find_decisive(
     return next((one for one in places if not one.is_within), worst)._replace(
         count=len(places), widest=max(max(one.spread, one.widest) for one in places))
 
-# %% ../../nbs/verify/13_rounding.ipynb #150b686b
+# %% ../../nbs/verify/13_rounding.ipynb #1acb84d5
 def measure_shares(
     repeated: Sequence[float],  # of the repetition, in the order of the steps
     copies: Sequence[Sequence[float]],  # perhaps shorter
@@ -133,7 +133,7 @@ def weigh_curve(
         places.append(Weighed(measure_apart(own[place], value), spread, allow(usual, value, quantum), place))
     return find_decisive(places) if places else None
 
-# %% ../../nbs/verify/13_rounding.ipynb #36242b84
+# %% ../../nbs/verify/13_rounding.ipynb #c7ff3242
 def weigh_each(
     own: Sequence[float],  # of the original
     repeated: Sequence[float],  # of the repetition, as many
