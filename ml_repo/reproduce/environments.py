@@ -10,7 +10,6 @@ __all__ = ['EnvironmentDifference', 'EnvironmentDiffers', 'list_differences', 'r
 import hashlib
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -25,7 +24,7 @@ from ..core.content_store import hold_folder, read_text
 from ..core.files import write_atomic
 from ..execution.image import Image, find_engine, find_image, find_recorded_image
 from ..provenance.machine import read_cuda, read_gpus, read_image, read_machine
-from ..provenance.repository import list_packages
+from ..provenance.repository import list_packages, normalize_name
 from ..records.reader import Record
 
 # %% ../../nbs/reproduce/03_environments.ipynb #a3edd36c
@@ -79,7 +78,7 @@ def read_imported_packages(
         return None
     owners = packages_distributions()
     names = [name for module in modules for name in (module, *owners.get(module, []))]
-    return {re.sub(r"[-_.]+", "-", name).lower() for name in names}
+    return set(map(normalize_name, names))
 
 
 def _compare_packages(

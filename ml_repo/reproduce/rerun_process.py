@@ -25,7 +25,7 @@ from ..core.hashing import hash_file
 from ..core.programs import command_for
 from ..provenance.code_origin import guess_own_packages, write_redirection
 from ..provenance.machine import is_harmless, read_environment, read_own_variables
-from ..provenance.repository import find_repository
+from ..provenance.repository import find_repository, normalize_name
 from ..records.reader import Record
 from .checkout import Checkout, hide_beside, list_modules
 from .environments import Environment, read_recorded_packages
@@ -90,19 +90,17 @@ def find_metadata(
     "Find the metadata of the repository's own packages that were installed for the run."
     from importlib.metadata import distributions
 
-    def normal(name: str) -> str:
-        return re.sub(r"[-_.]+", "-", name).lower()
-
     try:
         recorded = read_recorded_packages(record) if moves else {}
     except (OSError, ValueError):
         recorded = {}
-    names = {normal(name) for name in _read_project_names(checkout.folder)} if recorded else set()
+    names = {normalize_name(name) for name in _read_project_names(checkout.folder)} if recorded else set()
     found = {name: {"METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {recorded[name]}\n"}
              for name in names & recorded.keys()}
     for package in distributions() if recorded else ():
         place = Path(getattr(package, "_path", ""))
-        name = normal(re.split(r"-\d|\.(?:egg|dist)-info", place.name)[0])  # to read all metadata would take a second
+        stem = re.split(r"-\d|\.(?:egg|dist)-info", place.name)[0]  # to read all metadata would take a second
+        name = normalize_name(stem)
         origin = (package.read_text("direct_url.json") or "") + str(place)
         is_own = name in found or any(old in origin for old, _ in moves)
         if is_own and name in recorded and recorded[name] == package.version:

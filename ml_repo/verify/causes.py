@@ -10,10 +10,12 @@ import re
 from collections.abc import Iterable
 
 from ..notebook.chance import read_chances
+from ..provenance.repository import normalize_name
 from ..records.reader import Record
+from ..reproduce.environments import read_imported_packages
 from ..results.module_sources import read_module_sources
 from ..results.record_diff import (compare_data, compare_edited, compare_machines, compare_packages,
-                                         compare_parameters, compare_values, read_notebooks, read_stored)
+                                         compare_parameters, compare_values, read_notebooks)
 from .cause_ranking import Cause, Causes, describe_difference, make_cause, shorten, sort_causes
 from .code_causes import LOCK_FILE, find_cells, find_code
 from .divergence import find_divergence
@@ -69,26 +71,12 @@ def find_data(
     return causes
 
 # %% ../../nbs/verify/12_causes.ipynb #a7e2f9a2
-def _normal(
-    name: str,  # of a package or a module
-) -> str:
-    "Normalise a name as PyPI does."
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def _list_loaded(
     record: Record,  # of a run
 ) -> tuple[set[str], bool]:  # packages by normalised name; whether the list is complete
     "List the packages that a run had imported."
-    libraries = {_normal(name) for name in record.get("libraries") or {}}
-    try:
-        names = read_stored(record, record["packages"]["loaded"]).splitlines()
-    except (KeyError, TypeError, OSError, ValueError):
-        return libraries, False
-    from importlib.metadata import packages_distributions
-
-    owners = packages_distributions()
-    return libraries | {_normal(package) for name in names for package in [name, *owners.get(name, [])]}, True
+    libraries, imported = set(map(normalize_name, record.get("libraries") or {})), read_imported_packages(record)
+    return libraries | (imported or set()), imported is not None
 
 
 def find_packages(
@@ -109,17 +97,17 @@ def find_packages(
             text = describe_difference(row, "the lock file has other content: sha256")
             causes.append(make_cause("lock", text, "a lock is a plan; what was installed is compared by itself"))
         else:
-            name = _normal(row["name"])
+            name = normalize_name(row["name"])
             names.add(name)
             versions = row if len(row) == 3 else {"first": "not installed", "second": "not installed"} | row
             unlikely = "" if name in loaded else not_loaded
             causes.append(make_cause("package", describe_difference(versions), unlikely))
     causes += [make_cause("package", f"{row['package']} was edited at the same version: {row['name']} "
                           f"({shorten(row['first'])} → {shorten(row['second'])})")
-               for row in compare_edited(first, second) if _normal(row["package"]) not in names]
+               for row in compare_edited(first, second) if normalize_name(row["package"]) not in names]
     libraries = compare_values(*(record.get("libraries") or {} for record in (first, second)))
     return causes + [make_cause("package", describe_difference(row)) for row in libraries
-                     if len(row) == 3 and _normal(row["name"]) not in names]
+                     if len(row) == 3 and normalize_name(row["name"]) not in names]
 
 # %% ../../nbs/verify/12_causes.ipynb #08533d58
 _FIELDS = [(re.compile(pattern), kind, unlikely) for pattern, kind, unlikely in (
