@@ -215,6 +215,7 @@ def hide(record: Path) -> Path:
             facts[name].pop("PLANT", None)
         elif facts.get(name):
             facts[name] = [one for one in facts[name] if one != "PLANT"]
+    facts["machine"]["cpu_flags"] = f"{facts['machine']['cpu_flags']} another_set"
     (record / "record.json").write_text(json.dumps(facts))
     return record
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from ..provenance.machine import read_environment
 from ..records.reader import Record
 from ..records.verdict import find_worst
 from .cause_ranking import CAUSE_KINDS, Cause
@@ -21,7 +22,15 @@ from .rounding import measure_spread
 
 # %% ../../nbs/verify/15_rounding_floor.ipynb #f2173118
 _WEIGHED = ("metric", "curve", "weights", "file", "cell")
-_ROUNDS = CAUSE_KINDS[CAUSE_KINDS.index("determinism flag"):]  # kinds of causes that change how numbers are rounded
+_ROUNDS = {*CAUSE_KINDS[CAUSE_KINDS.index("determinism flag"):], "not recorded"} - {"library code"}  # round otherwise
+
+
+def _rounds(
+    cause: Cause,  # a likely one
+) -> bool:
+    "Say whether a cause changes how numbers are rounded. A variable that only the notebook reads is a parameter."
+    is_own = cause.kind == "environment variable" and not read_environment({cause.text.split(" ")[0]: ""})
+    return cause.kind in _ROUNDS and not is_own
 
 
 def find_hindrance(
@@ -34,7 +43,10 @@ def find_hindrance(
         is_other = item.verdict != "identical" and item.counts
         if is_other and (kind not in _WEIGHED or item.detail.startswith(("only in", "other code", "other shapes"))):
             return f"{item.name} is another one, which no rounding explains."
-    cause = next((cause for cause in causes if cause.is_likely and cause.kind not in _ROUNDS), None)
+    likely = [cause for cause in causes if cause.is_likely]
+    if not likely:
+        return "Nothing is known to differ that would round otherwise, such as the processor or a library."
+    cause = next((cause for cause in likely if not _rounds(cause)), None)
     return f"What differs is known and more than rounding: {cause.text}" if cause else ""
 
 # %% ../../nbs/verify/15_rounding_floor.ipynb #7681f687
