@@ -67,12 +67,12 @@ def prepare_keras(
     deterministic: bool = True,  # the same bits on the same machine; holds until the process ends
     mixed_precision: bool = False,  # compute in 16 bits, keep weights in 32
     jit_compile: bool = False,  # compile with XLA
-    portable: bool | None = None,  # the same bits on any processor of the level x86-64-v3; None: as the run was asked
+    portable: bool = False,  # the same bits on any x86-64-v3 processor; on in any case in a portable run
 ) -> Facts:  # what was set: backend, devices, seed, deterministic, precision, jit_compile, portable
     """Seed Python, NumPy and Keras, and fix everything in this process that decides the bits of a training.
 
     Warns where the process was not started for a portable run, so that NumPy has chosen its code already."""
-    is_limited = _limit_code() if is_portable(find_repository()) or portable else False
+    is_limited = (portable or is_portable(find_repository())) and _limit_code()
     keras.utils.set_random_seed(seed)
     if deterministic:
         _make_deterministic()

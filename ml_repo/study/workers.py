@@ -21,13 +21,10 @@ from typing import Any
 from ..core.bounds import ParameterError
 from ..core.programs import command_for
 from ..provenance.machine import read_gpus
+from ..provenance.portability import THREAD_VARIABLES
 from .trial_log import Trial
 
 # %% ../../nbs/study/08_workers.ipynb #a56c7e53
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS",
-            "VECLIB_MAXIMUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-
-
 def _list_variables(
     index: int,  # of the worker, from 0
     threads: int,  # processors a trial
@@ -35,7 +32,7 @@ def _list_variables(
     gpus: Sequence[str],  # of all workers
 ) -> dict[str, str]:
     "List the environment variables of a worker."
-    variables = {name: str(threads) for name in _THREADS}
+    variables = {name: str(threads) for name in THREAD_VARIABLES}
     if gpus:
         variables["CUDA_VISIBLE_DEVICES"] = gpus[index // workers_per_gpu]
     if gpus and workers_per_gpu > 1:
