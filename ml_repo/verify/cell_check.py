@@ -109,7 +109,8 @@ def judge_cell(
         nothing = [""] if kind in ("stdout", "stderr") else []
         outputs, others = shown.get(kind, nothing), repeated.get(kind, nothing)
         if len(outputs) != len(others):
-            return Item(f"cell {first.number}", "differs", f"{len(outputs)} outputs of {kind} against {len(others)}")
+            verdict, detail = "differs", f"{len(outputs)} outputs of {kind} against {len(others)}"
+            break
         for pair in zip(outputs, others):
             judged, how, left = _compare_shown(kind, *pair, tolerances, origins)
             aside += left

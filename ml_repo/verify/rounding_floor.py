@@ -69,6 +69,8 @@ def _rename(
     "Give an item the verdict of the copies."
     if judged.is_within:
         return replace(item, verdict="within rounding", detail=f"{item.detail}; {judged.detail}")
+    if item.verdict == "within tolerance" and not judged.weighed:  # such as a pixel of a picture
+        return item
     return replace(item, verdict="differs", detail=f"{item.detail}; outside of rounding: {judged.detail}")
 
 
@@ -84,7 +86,7 @@ def weigh_items(
     weighed, series, shares, is_far = [], [], [0.0], False
     for item in items:
         kind, _, name = item.name.partition(" ")
-        if not item.counts or item.verdict not in ("differs", "cannot be judged"):
+        if not item.counts or item.verdict == "identical":
             weighed.append(item)
             continue
         judged = metrics.get(name) if kind in ("metric", "curve") else None
