@@ -206,7 +206,8 @@ VARIABLES = (
     "NCCL_*", "NPY_*", "NUMEXPR_*", "NVIDIA_*", "OMP_*", "ONEDNN_*", "OPENBLAS_*", "PYTHONHASHSEED",
     "PYTHONOPTIMIZE", "PYTHONPATH", "PYTHONUTF8", "PYTORCH_*", "TF2_*", "TF_*", "TORCH*", "TZ", "VECLIB_*",
     "XLA_*")  # a star stands for any ending
-_VARIABLE = re.compile("|".join(name.replace("*", r"\w*") for name in VARIABLES))
+_NAMES = "|".join(name.replace("*", r"\w*") for name in VARIABLES)
+_VARIABLE = re.compile(rf"(?!TF_(?:CLI|VAR)_)(?:{_NAMES})")  # those are Terraform's, not TensorFlow's
 
 
 def read_environment(
@@ -235,7 +236,7 @@ def read_own_variables(
 
 # %% ../../nbs/provenance/02_machine.ipynb #2e006164
 _PLACE = re.compile(
-    r"^LD_|PATH|HOME|ROOT|DIR(S|ECTORY)?(_|$)|FOLDER|FILE|LIB(S|RAR(Y|IES))?(_|$)|PLUGIN|PRELOAD"
+    r"^LD_|PATH|HOME|ROOT|DIR(S|ECTORY)?(_|$)|FOLDER|FILE|(?<!VEC)LIB(S|RAR(Y|IES))?(_|$)|PLUGIN|PRELOAD"
     r"|INJECTION|TOOL|CONFIG|(?<!ALLOC_)CONF(_|$)|CACHE|DUMP|OUT(PUT)?(_|$)|EXTENSION|SCRIPT|STARTUP|URL"
     r"|PROXY|HOOK")
 _ZONE = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*")
