@@ -186,4 +186,6 @@ def describe_circumstances(
     versions = [name for name, values in facts.items() if name not in (*_FIRST, "glibc", "release", *libraries)
                 and all(re.match(r"\d+(?:\.|$)", value) for value in values) and not hasattr(builtins, name)
                 and name not in ("processors", "memory_gb", "threads", "count", "cpu_limit", "memory_limit_gb")]
-    return told + ([f"{len(versions)} other packages"] if versions else [])
+    names = versions if len(versions) < 3 else []
+    told += [f"{name} {' → '.join(facts[name])}" for name in names]
+    return told + ([f"{len(versions)} other packages"] if len(versions) > 2 else [])
