@@ -41,7 +41,7 @@ CELLS = {
     "shell cell": "!sh second.sh",
     "library": "print('library', fake_library.factor(8))",
     "parameter": "print('step', lr * 3)",
-    "threads": "print('threads', os.environ.get('OMP_NUM_THREADS'))",
+    "threads": "import zlib\nprint('threads', zlib.crc32(os.environ.get('OMP_NUM_THREADS').encode()))",
     "toml": "import tomllib\nprint('width', tomllib.loads(Path('conf/model.toml').read_text())['width'])",
     "words": "print('words', sorted({word for word in Path('data/words.txt').read_text().split()}))",
     "end": "print(f'took {time.time() - start:.3f} s')",

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from ..notebook.code_names import full_name, list_aliases, parse_source
+from ..provenance.machine import read_environment, read_own_variables
 from ..records.reader import Record
 from ..results.record_diff import read_stored
 
@@ -119,6 +120,13 @@ _UNTOLD = {"open", "eval", "exec", "input", "id", "hash", "__import__", "globals
            "breakpoint", "memoryview"}  # functions of Python that can show anything
 
 
+def _is_common(
+    name: str,  # of an environment variable
+) -> bool:
+    "Check whether a variable belongs to the environment. One of a notebook's own is a parameter."
+    return not read_own_variables([name], {name: ""}) or bool(read_environment({name: ""}))
+
+
 def _is_asked(
     node: ast.AST,  # of a cell
     told: set[str],  # names of facts
@@ -132,6 +140,12 @@ def _is_asked(
                 _SHELL.fullmatch(text[0]) if attribute in ("system", "getoutput") else text[0] in _MAGICS)
         case ast.Call(func=ast.Attribute(value=ast.Name(id="subprocess")), args=[ast.List(elts=words), *_]):
             return bool(_SHELL.fullmatch(" ".join(str(getattr(word, "value", "")) for word in words)))
+        case ast.Subscript(value=value, slice=ast.Constant(value=str(key))) if full_name(
+                value, aliases) == "os.environ":
+            return _is_common(key)
+        case ast.Call(func=called, args=[ast.Constant(value=str(key)), *_]) if full_name(
+                called, aliases) in ("os.getenv", "os.environ.get"):
+            return _is_common(key)
         case ast.Attribute() | ast.Name() if _ASKS.fullmatch(name := full_name(node, aliases)):
             return bool(name)
         case ast.Name(id=name):
