@@ -15,6 +15,9 @@ def packages(key: str) -> list[str]:
     return settings[key].split()
 
 
+EXTRAS = [key.removesuffix("_requirements") for key in settings if key.endswith("_requirements") and key != "project_requirements"]
+
+
 setup(
     name=settings["lib_name"],
     version=settings["version"],
@@ -29,7 +32,7 @@ setup(
     package_data={settings["lib_path"]: ["icons/*.svg", "pages/*"]},
     python_requires=f">={settings['min_python']},<{settings['below_python']}",
     install_requires=packages("requirements"),
-    extras_require={"dev": packages("dev_requirements"), "cuda": packages("cuda_requirements"), "ray": packages("ray_requirements")},
+    extras_require={name: packages(f"{name}_requirements") for name in EXTRAS},
     entry_points={
         "console_scripts": ["ml-repo=ml_repo.cli.app:main"],
         "papermill.engine": ["ml_repo=ml_repo.execution.papermill_plugin:AskedEngine"],

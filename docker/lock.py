@@ -22,13 +22,27 @@ PLATFORM = "x86_64-manylinux_2_28"
 ADDITIONS = {"cuda": "A GPU", "ray": "Ray"}
 FILES = ("requirements.txt", *(f"requirements-{kind}.txt" for kind in ADDITIONS), "uv.txt")
 KINDS = ("requirements", "dev_requirements", *(f"{kind}_requirements" for kind in ADDITIONS))
+TOOLS = ("dev_requirements", "docs_requirements")
+
+
+def name_of(text: str) -> str:
+    """The package of a range, such as keras of `keras>=3.15,<4` and ml_repo of `ml_repo[tune]`."""
+    return re.match(r"[\w.-]+", text)[0].lower()
 
 
 def wanted(settings_file: Path = DOCKER.parent / "settings.ini") -> dict[str, list[str]]:
-    """Read the package ranges, a list for each kind."""
+    """Read the package ranges, a list for each kind: what runs need, the tools, and what a GPU or Ray adds.
+
+    A package of several lists has the range of the project's own list, or else of the first one."""
     settings = ConfigParser(delimiters=["="])
     settings.read(settings_file, encoding="utf-8")
-    return {kind: settings["DEFAULT"][kind].split() for kind in KINDS}
+    lists = {key: [text for text in settings["DEFAULT"][key].split() if name_of(text) != "ml_repo"]
+             for key in settings["DEFAULT"] if re.fullmatch(r"(\w+_)?requirements", key)}
+    added = {kind: lists.pop(kind) for kind in KINDS[2:]}
+    tools = {name_of(text): text for key in TOOLS for text in lists.pop(key)}
+    run = {name_of(text): text for key in sorted(lists, key="project_requirements".__eq__) for text in lists[key]}
+    tools = {name: text for name, text in tools.items() if name not in run}
+    return {"requirements": [*run.values()], "dev_requirements": [*tools.values()], **added}
 
 
 def digest(ranges: dict[str, list[str]]) -> str:

@@ -4,6 +4,7 @@ __version__ = "0.1.0"
 from typing import TYPE_CHECKING, Any
 
 from .core.aliases import SHORT_NAMES, install_flat_names, load_short_name
+from .core.extras import explain_missing_packages
 
 if TYPE_CHECKING:
     from .execution.launch import run_notebook
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from .verify.verify import verify_run
 
 install_flat_names()
+explain_missing_packages()
 
 
 def __getattr__(name: str) -> Any:

@@ -410,5 +410,5 @@ def test_the_answer_comes_at_once(project):
     folder, first = project
     (folder / "helper.py").write_text("def answer():\n    return 43\n")
     second = train(folder, "-p", "lr", "0.2")
-    program = f"import sys; from ml_repo.results.diff import diff_runs; diff_runs({str(first)!r}, {str(second)!r}).text(); print({{'nbdime', 'numpy', 'nbformat'}} & set(sys.modules))"
+    program = f"import sys; from ml_repo.results.diff import diff_runs; diff_runs({str(first)!r}, {str(second)!r}).text(); print({{'numpy', 'nbformat'}} & set(sys.modules))"
     assert checked(sys.executable, "-c", program).strip() == "set()"

@@ -19,6 +19,8 @@ from typing import Any
 
 import click
 
+from ..core.extras import explain_missing
+
 # %% ../../nbs/cli/01_console.ipynb #3d13c6c6
 class CommandGroup(click.Group):
     "A group of commands whose expected errors end in one line."
@@ -33,8 +35,13 @@ class CommandGroup(click.Group):
             raise
         except (click.ClickException, BrokenPipeError):
             raise
-        except (ValueError, OSError) as error:
-            problem = click.ClickException(str(error))
+        except (ValueError, OSError, ModuleNotFoundError) as error:
+            message = str(error)
+            if isinstance(error, ModuleNotFoundError):
+                if not (missing := explain_missing(error.name)):
+                    raise
+                message = f"{context.command_path} {context.invoked_subcommand}: {missing}"
+            problem = click.ClickException(message)
             problem.exit_code = 2
             raise problem from error
 

@@ -38,46 +38,49 @@ def read_cells(
         raise ValueError(f"This is not a notebook (version 4 of the format): {error!r}.") from None
     return [cell for cell in cells if cell.kind == "code" or not is_code_only]
 
-# %% ../../nbs/notebook/03_cell_diff.ipynb #ac7b6a7e
-def _ask_nbdime(
-    first: Sequence[Cell],  # of a notebook
-    second: Sequence[Cell],  # of another
-) -> list[tuple[Cell | None, Cell | None]]:  # pairs, None where a cell has no partner
-    "Pair similar cells by nbdime."
-    from nbdime import diff_notebooks
-    from nbformat import from_dict
-
-    def strip(cells: Sequence[Cell]) -> Any:  # without ids: nbdime would pair cells by them
-        stripped = [{"cell_type": cell.kind, "source": cell.source, "metadata": {}} |
-                ({"outputs": [], "execution_count": None} if cell.kind == "code" else {}) for cell in cells]
-        return from_dict({"cells": stripped, "metadata": {}, "nbformat": 4, "nbformat_minor": 4})
-
-    pairs, start, new_start = [], 0, 0  # the next cells to pair
-    differences = diff_notebooks(strip(first), strip(second))
-    for change in next((entry.diff for entry in differences if entry.key == "cells"), []):
-        count = change.key - start
-        pairs += zip(first[start:change.key], second[new_start:new_start + count])
-        start, new_start = change.key, new_start + count
-        if change.op == "addrange":
-            pairs += [(None, cell) for cell in second[new_start:new_start + len(change.valuelist)]]
-            new_start += len(change.valuelist)
-        elif change.op == "removerange":
-            pairs += [(cell, None) for cell in first[start:start + change.length]]
-            start += change.length
-    return pairs + list(zip(first[start:], second[new_start:]))
-
 # %% ../../nbs/notebook/03_cell_diff.ipynb #e8df77f8
-PAIRS = 36  # the most pairs of cells that nbdime compares; thousands would take minutes
+PAIRS = 900  # the most pairs of cells that are compared; more would take seconds
 
 
-def _is_alike(
+def _measure_likeness(
     first: Cell,  # a cell
     second: Cell,  # another
-) -> bool:
-    "Say whether one cell is an edit of the other: compare short ones by letters, long ones by lines."
+) -> float:  # 0 to 1; 0 where neither is an edit of the other
+    "Measure how much of one cell is in the other: compare short ones by letters, long ones by lines."
+    if first.kind != second.kind:
+        return 0.0
     texts = [first.source, second.source]
     parts = texts if max(map(len, texts)) < 500 else [text.split("\n") for text in texts]
-    return first.kind == second.kind and SequenceMatcher(None, *parts, autojunk=False).ratio() > 0.5
+    matcher = SequenceMatcher(None, *parts, autojunk=False)
+    bounds = (matcher.real_quick_ratio, matcher.quick_ratio, matcher.ratio)  # from the fastest to the exact one
+    return min(matcher.ratio(), 1.0) if all(bound() > 0.5 for bound in bounds) else 0.0
+
+
+def _pair_alike(
+    first: Sequence[Cell],  # a stretch of a notebook
+    second: Sequence[Cell],  # a stretch of another
+) -> list[tuple[Cell | None, Cell | None]]:  # pairs, None where a cell has no partner
+    "Pair cells in their order so that the pairs are as alike as possible in total, as in a global alignment."
+    likeness = [[_measure_likeness(old, new) for new in second] for old in first]
+    totals = [[0.0] * (len(second) + 1) for _ in range(len(first) + 1)]  # of the cells from here on
+    for row in reversed(range(len(first))):
+        for column in reversed(range(len(second))):
+            totals[row][column] = max(totals[row + 1][column], totals[row][column + 1],
+                                      totals[row + 1][column + 1] + likeness[row][column])
+    pairs: list[tuple[Cell | None, Cell | None]] = []
+    row = column = 0
+    while row < len(first) and column < len(second):
+        total, like = totals[row][column], likeness[row][column]
+        if like and total == totals[row + 1][column + 1] + like:
+            pairs.append((first[row], second[column]))
+            row, column = row + 1, column + 1
+        elif total == totals[row + 1][column]:
+            pairs.append((first[row], None))
+            row += 1
+        else:
+            pairs.append((None, second[column]))
+            column += 1
+    return pairs + [(cell, None) for cell in first[row:]] + [(None, cell) for cell in second[column:]]
 
 
 def _pair_replaced(
@@ -86,15 +89,15 @@ def _pair_replaced(
 ) -> list[tuple[Cell | None, Cell | None]]:  # pairs, None where a cell has no partner
     "Pair the cells of two stretches without a cell in common."
     least, start, end = min(len(first), len(second)), 0, 0
-    while start < least and _is_alike(first[start], second[start]):
+    while start < least and _measure_likeness(first[start], second[start]):
         start += 1
-    while end < least - start and _is_alike(first[-1 - end], second[-1 - end]):
+    while end < least - start and _measure_likeness(first[-1 - end], second[-1 - end]):
         end += 1
     left, right = first[start:len(first) - end], second[start:len(second) - end]
     if len(left) == len(right) == 1 and left[0].kind == right[0].kind:
         between = [(left[0], right[0])]
-    elif left and right and len(left) * len(right) <= PAIRS:
-        between = _ask_nbdime(left, right)
+    elif len(left) * len(right) <= PAIRS:
+        between = _pair_alike(left, right)
     else:
         between = [(cell, None) for cell in left] + [(None, cell) for cell in right]
     return [*zip(first[:start], second), *between, *zip(first[len(first) - end:], second[len(second) - end:])]

@@ -26,6 +26,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from ..core.extras import explain_missing
 from ..core.files import unpack_tar
 from ..core.hashing import hash_source
 from ..records.reader import find_records
@@ -286,7 +287,7 @@ class RayCluster:
         workers_per_gpu: int = 1,  # trials that share a GPU, if the cluster has any
     ):
         if find_spec("ray") is None:
-            raise ValueError("Ray is not installed. Install it with: make RAY=1 params")
+            raise ValueError(f"{explain_missing('ray')} (in a clone of ml_repo: make RAY=1 params)")
         address = find_cluster(address)
         import ray
 
