@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['Finding', 'examine_python', 'examine_packages', 'examine_kernel', 'examine_git', 'examine_records', 'examine_memory',
-           'examine_gpu', 'examine_libraries', 'examine_engine', 'examine_session', 'examine_mlflow', 'examine_machine']
+           'examine_gpu', 'examine_libraries', 'examine_extras', 'examine_engine', 'examine_session', 'examine_mlflow',
+           'examine_machine']
 
 # %% ../../nbs/cli/00_doctor.ipynb #fbc1fcce
 import os
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from ..core.extras import EXTRAS, find_missing
 from ..core.files import Lock, is_held
 from ..execution.mlflow_process import UNWANTED, WANTED, find_tracking, has_models, hide_login, is_live
 from ..provenance.gpu import BACKENDS, find_visible_gpus
@@ -231,6 +233,17 @@ def examine_libraries(
                         "and look at CUDA_VISIBLE_DEVICES and LD_LIBRARY_PATH"))
     return findings
 
+# %% ../../nbs/cli/00_doctor.ipynb #485ed704
+def examine_extras() -> Finding:
+    "List the extras of `ml_repo`, installed or not."
+    absent = [name for name in EXTRAS if find_missing(name)]
+    present = [name for name in EXTRAS if name not in absent]
+    text = f"{', '.join(present) or 'none'} installed"
+    if absent:
+        text += (f"; not {', '.join(f'{name} ({EXTRAS[name].purpose})' for name in absent)}. "
+                 f"Where you need one: pip install 'ml_repo[{absent[0]}]'")
+    return Finding("extras", text)
+
 # %% ../../nbs/cli/00_doctor.ipynb #4538e583
 def _find_reason(
     text: str,  # what an engine printed
@@ -250,8 +263,7 @@ def examine_engine(
     working = next((name for name, (code, _) in answers.items() if code == 0), None)
     if not answers:
         return [
-            Finding("container", "neither docker nor podman is installed", "warning",
-                    "Runs in the image (--image) need one of them; all else works without")
+            Finding("container", "neither docker nor podman is installed; only runs in an image (--image) need one")
         ]
     if working is None:
         reasons = "; ".join(f"{name}: {_find_reason(text)}" for name, (_, text) in answers.items())
@@ -301,6 +313,11 @@ def examine_mlflow(
     ]:
         return Finding("mlflow", f"settings.ini says {' and '.join(odd)}, and that is neither live nor off", "warning",
                        "Write live or off")
+    if missing := find_missing("mlflow"):
+        if is_live(root):
+            return Finding("mlflow", "settings.ini says mlflow_mirror = live, and MLflow is not installed", "warning",
+                           "Install it with: pip install 'ml_repo[mlflow]', or take the line out")
+        return Finding("mlflow", f"is not installed ({', '.join(missing)}); runs are recorded without it")
     when = "while they are going" if is_live(root) else "after ml-repo sync mlflow"
     models = ", with their models" if is_live(root) and has_models(root) else ""
     address = hide_login(find_tracking(root, find_records_folders(root)[0]))
@@ -322,6 +339,7 @@ def examine_machine(
         "memory": examine_memory,
         "gpu": examine_gpu,
         "libraries": lambda: examine_libraries(deep, has_gpu),
+        "extras": examine_extras,
         "mlflow": lambda: examine_mlflow(root),
         "container": lambda: examine_engine(has_gpu),
         "session": examine_session,

@@ -7,14 +7,17 @@ __all__ = ['ui']
 
 # %% ../../nbs/cli/12_ui.ipynb #ef8da732
 import os
+from importlib.util import find_spec
 from urllib.parse import urlparse
 
 import click
 
 from .console import records_option
+from ..core.extras import require_module
 
 # %% ../../nbs/cli/12_ui.ipynb #2de61630
-_NAMES = ("mlflow", "tensorboard", "optuna", "all")
+_MODULES = {"mlflow": "mlflow", "tensorboard": "tensorboard", "optuna": "optuna_dashboard"}  # that a view needs
+_NAMES = (*_MODULES, "all")
 
 
 def _choose_views(
@@ -22,7 +25,9 @@ def _choose_views(
     condition: str,  # which runs
     records: tuple[str, ...],  # folders
 ) -> tuple[list[str], str]:  # views, and which runs
-    "Choose views: of all, Optuna's only where there are studies. Raises `ValueError` for an unknown one."
+    """Choose views: of all, those that are installed, and Optuna's only where there are studies.
+
+    Raises `ValueError` for an unknown view, `ModuleNotFoundError` for one that is not installed."""
     from ml_repo.results.search import find_record_folders
     from ml_repo.integrations.servers import VIEWS, has_studies
 
@@ -30,10 +35,14 @@ def _choose_views(
         if condition:
             raise ValueError(f"There is no view {view!r}. There are {', '.join(_NAMES)}.")
         view, condition = "all", view
+    if view != "all":
+        require_module(_MODULES[view])
+        return [view], condition
     every = [
         name for name in VIEWS if name != "optuna" or (not condition and has_studies(find_record_folders(records)))
     ]
-    return (every if view == "all" else [view]), condition
+    installed = [name for name in every if find_spec(_MODULES[name])]
+    return installed or _choose_views(every[0], condition, records)[0], condition
 
 
 def _echo_access(

@@ -11,6 +11,7 @@ import os
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 from urllib.parse import urlparse
@@ -104,7 +105,7 @@ def start_sync(
 ) -> subprocess.Popen | None:  # None where it is off, runs already, or cannot be started
     "Start the process that keeps MLflow up to date, where it is turned on and does not run yet."
     with suppress(OSError):
-        if not is_live(root) or find_mirror(home):
+        if not is_live(root) or find_mirror(home) or not command and find_spec("mlflow") is None:
             return None
         log = make_folder(home) / WORDS
         mode = "ab" if log.exists() and log.stat().st_size < 1_000_000 else "wb"

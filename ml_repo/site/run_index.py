@@ -13,7 +13,7 @@ from typing import Any
 
 from ..results.run_summary import RunSummary
 from ..results.run_table import Runs, choose_columns, list_columns, name_columns
-from ..results.seed_groups import Comparison, group_runs
+from ..results.seed_groups import Comparison, group_runs, invert_student
 from .anonymize import make_mask, mask_tree
 
 # %% ../../nbs/site/09_run_index.ipynb #764ad8a8
@@ -79,8 +79,6 @@ def list_rows(
     public: bool = False,  # without names of machines, folders and people
 ) -> dict[str, Any]:  # columns, rows, repetitions, shown (columns at first), metric, student
     "Collect columns, rows and defaults for the pages that list runs."
-    from scipy.special import stdtrit
-
     columns = list_index_columns(runs, public)
     rows = [_make_row(run, columns, public) for run in runs]
     for number, column in enumerate(columns):
@@ -93,7 +91,7 @@ def list_rows(
     return {
         "columns": columns, "rows": rows, "repetitions": [words[run.repetition] for run in runs], "shown": shown[:24],
         "metric": _choose_metric(runs),
-        "student": [0.0, *(round(float(stdtrit(freedom, 0.975)), 4) for freedom in range(1, 61))]
+        "student": [0.0, *(round(invert_student(freedom, 0.975), 4) for freedom in range(1, 61))]
     }
 
 

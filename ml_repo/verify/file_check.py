@@ -16,6 +16,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..core.extras import explain_missing
 from ..core.hashing import hash_file
 from ..formats.file_formats import Format, find_format, guess_format, open_parts, plain_name
 from ..formats.parts import Part, list_changes
@@ -190,6 +191,8 @@ def compare_files(
         for path in (first, second):
             try:
                 opened.append(stack.enter_context(open_parts(path)))
+            except ModuleNotFoundError as error:
+                return _miss_package(error)
             except Exception as error:  # readers raise many classes for damaged files
                 faults.append(f"{type(error).__name__}: {error}")
         if faults:
@@ -199,8 +202,17 @@ def compare_files(
             return FileVerdict("differs", f"{form.name} against {other_form.name}")
         try:
             return _judge_parts(form, list_changes(parts, others), tolerances, origins)
+        except ModuleNotFoundError as error:
+            return _miss_package(error)
         except Exception as error:
             return _judge_unreadable(first, second, [f"{type(error).__name__}: {error}"] * 2)
+
+
+def _miss_package(
+    error: ModuleNotFoundError,  # of a reader
+) -> FileVerdict:
+    "Judge two files that differ where the package that reads them is missing."
+    return FileVerdict("cannot be judged", f"other bytes; to compare the content: {explain_missing(error.name) or error}")
 
 
 def _recognize(

@@ -10,6 +10,7 @@ from io import BytesIO
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from ..core.extras import explain_missing
 from ..formats.documents import plain_drawing, read_frames
 from ..records.verdict import Verdict
 from .text_context import Origin
@@ -64,6 +65,8 @@ def compare_figures(
     try:
         images = [read_frames(BytesIO(data)) for data in (first, second)]
     except Exception as error:  # Pillow raises many classes for damaged files
+        if isinstance(error, ModuleNotFoundError):
+            return "cannot be judged", f"other bytes; to compare the pixels: {explain_missing(error.name) or error}"
         return "cannot be judged", f"other bytes, and not a picture that can be read: {type(error).__name__}"
     return compare_frames(*images, share, step)
 
