@@ -153,3 +153,11 @@ def tree(clone):
     yield clone
     checked("git", "reset", "--quiet", "--hard", cwd=clone)
     checked("git", "clean", "--quiet", "-fdx", cwd=clone)
+
+
+@pytest.fixture(scope="session")
+def wheel(clone, tmp_path_factory) -> Path:
+    """The wheel of this tree."""
+    folder = tmp_path_factory.mktemp("wheel")
+    checked("uv", "build", "--quiet", "--wheel", "--no-build-isolation", "--python", sys.executable, "--out-dir", folder, clone)
+    return next(folder.glob("*.whl"))

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.slow
 DOCKERFILE = ROOT / "docker" / "Dockerfile"
 OWNER = 1234  # who has the repository in these tests; not root, and not the user of the image
 # What the library imports without an example, and what a person works with; TensorFlow and the like are left out.
-SMALL = ("papermill", "ipykernel", "click", "detect-secrets", "psutil", "nvidia-ml-py", "nbdime", "pyyaml", "packaging", "fastcore", "rich",
+SMALL = ("papermill", "ipykernel", "click", "detect-secrets", "psutil", "nvidia-ml-py", "pyyaml", "packaging", "fastcore", "rich",
          "nh3", "numpy", "setuptools", "jupyterlab", "nbdev", "pre-commit")
 TRUSTING = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}  # for root, in somebody's repository
 CONTRACT = "lr: float = 0.1  # step size, above 0\nwait_s: float = 0.0  # seconds, at least 0"

@@ -199,7 +199,7 @@ for old, new in FLAT_NAMES.items():
 
 
 HEAVY = {"tensorflow", "keras", "sklearn", "pandas", "matplotlib", "papermill", "mlflow", "nbdev", "detect_secrets", "pynvml", "requests", "numpy",
-         "scipy", "nbformat", "nbdime", "rich", "tqdm", "nh3", "nbconvert", "fastjsonschema"}
+         "scipy", "nbformat", "rich", "tqdm", "nh3", "nbconvert", "fastjsonschema"}
 MAY_BE_HEAVY = {"execution": {"engine", "kernel", "output_writer", "papermill_plugin", "supervisor"}, "integrations": {"mlflow_app"},
                 "results": {"plots"}, "study": True, "project": True, "tracking": {"keras_callback"}}  # whole packages, or modules of one
 

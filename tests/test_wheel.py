@@ -22,14 +22,6 @@ print(json.dumps(missing))
 
 
 @pytest.fixture(scope="module")
-def wheel(clone, tmp_path_factory) -> Path:
-    """The wheel of this tree."""
-    folder = tmp_path_factory.mktemp("wheel")
-    checked("uv", "build", "--quiet", "--wheel", "--no-build-isolation", "--python", sys.executable, "--out-dir", folder, clone)
-    return next(folder.glob("*.whl"))
-
-
-@pytest.fixture(scope="module")
 def empty(wheel, tmp_path_factory) -> Path:
     """The Python of an environment that has the wheel and nothing else."""
     folder = tmp_path_factory.mktemp("empty")

@@ -313,11 +313,11 @@ def examine_mlflow(
     ]:
         return Finding("mlflow", f"settings.ini says {' and '.join(odd)}, and that is neither live nor off", "warning",
                        "Write live or off")
-    if missing := find_missing("mlflow"):
+    if find_missing("mlflow"):
         if is_live(root):
             return Finding("mlflow", "settings.ini says mlflow_mirror = live, and MLflow is not installed", "warning",
                            "Install it with: pip install 'ml_repo[mlflow]', or take the line out")
-        return Finding("mlflow", f"is not installed ({', '.join(missing)}); runs are recorded without it")
+        return Finding("mlflow", "is not installed; runs are recorded without it")
     when = "while they are going" if is_live(root) else "after ml-repo sync mlflow"
     models = ", with their models" if is_live(root) and has_models(root) else ""
     address = hide_login(find_tracking(root, find_records_folders(root)[0]))

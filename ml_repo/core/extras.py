@@ -23,7 +23,7 @@ EXTRAS = {
     "keras": Extra("Keras models and KerasTuner", {
         "keras": "Keras", "tensorflow": "TensorFlow", "keras_tuner": "KerasTuner"}),
     "tune": Extra("searches with Optuna", {
-        "optuna": "Optuna", "optuna_dashboard": "Optuna Dashboard", "cmaes": "cmaes"}),
+        "optuna": "Optuna", "optuna_dashboard": "Optuna Dashboard", "cmaes": "cmaes", "sklearn": "scikit-learn"}),
     "plots": Extra("figures, and runs as data frames", {"matplotlib": "Matplotlib", "pandas": "pandas"}),
     "mlflow": Extra("runs in MLflow", {"mlflow": "MLflow", "fastapi": "FastAPI"}),
     "tensorboard": Extra("runs in TensorBoard", {"tensorboard": "TensorBoard", "google": "TensorBoard"}),

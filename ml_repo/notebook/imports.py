@@ -208,11 +208,12 @@ def trace_modules(
     starts: Iterable[str],  # modules, with dots: ml_repo.site.run_page
     folder: str | PathLike,  # of their packages
 ) -> dict[str, Path]:  # the file of each module, by name, in alphabetic order
-    """Find all modules in `folder` that some modules import, directly or not.
+    """Find all modules of the same packages that some modules import, directly or not.
 
     Raises `ModuleNotFoundError` for a missing start, `SyntaxError` for a module that is no Python."""
     files: dict[str, Path] = {}
     waiting = list(starts)
+    packages = {name.partition(".")[0] for name in waiting}  # others in the folder are none of ours, as in site-packages
     for name in waiting:
         if _find_file(name, [folder])[0] is None:
             raise ModuleNotFoundError(f"There is no module {name} in {folder}. Give names with dots: package.module")
@@ -223,5 +224,5 @@ def trace_modules(
             files[name] = file
             waiting += filter(None, [name.rpartition(".")[0]])  # importing a.b imports a
             for node in _walk_executed(ast.parse(file.read_bytes())):
-                waiting += _list_names(node, package)
+                waiting += [used for used in _list_names(node, package) if used.partition(".")[0] in packages]
     return dict(sorted(files.items()))

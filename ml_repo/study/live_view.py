@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
+from ..core.extras import require_module
 from ..core.files import read_lines
 from ..results.run_table import format_duration
 from .pruners import read_steps
@@ -176,7 +177,10 @@ def show_study_run(
     storage: str | None = None,  # its address; None for that of the study
     **options: Any,  # `is_cold`, and others of `run_study`
 ) -> int:  # exit code
-    "Run a study, and show its progress. Raises `ValueError` when it cannot continue."
+    """Run a study, and show its progress.
+
+    Raises `ValueError` when it cannot continue, `ModuleNotFoundError` where Optuna is not installed."""
+    require_module("optuna")
     print(f"study {study.name}", flush=True)
     try:
         with LiveView(study) as view:
