@@ -1,6 +1,6 @@
 # Everything here needs Python 3.11-3.13, git and make; the rest is installed into .venv from the lock.
 .DEFAULT_GOAL := help
-.PHONY: help train test test-all test-containers verify lab docs params lock prepare hooks clean
+.PHONY: help train test test-all test-containers verify lab docs params lock prepare hooks dist clean
 SHELL := /bin/sh
 
 VERSION_FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
@@ -67,8 +67,13 @@ hooks: $(VENV) ## Make git and JupyterLab clean notebooks by themselves, once a 
 lock: $(VENV) ## Remake the hash-locked package lists from settings.ini (LOCK_FLAGS=--upgrade for newer versions)
 	python docker/lock.py $(LOCK_FLAGS)
 
+dist: $(VENV) ## Build the wheel and the source archive in dist/, and check what a package index will show of them
+	rm -rf build dist
+	uv build --quiet --no-build-isolation --python .venv/bin/python --out-dir dist
+	uv tool run --quiet twine==6.2.0 check --strict dist/*
+
 clean: ## Remove what can be made again: the environment, caches, built files; never a record
-	rm -rf .venv .pytest_cache ml_repo.egg-info _proc _docs _sphinx nbs/nbdev.yml
+	rm -rf .venv .pytest_cache build dist ml_repo.egg-info _proc _docs _sphinx nbs/nbdev.yml
 	find . \( -path ./data -o -path ./experiments -o -path ./.git \) -prune -o -type d \
 		\( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 

@@ -1,4 +1,5 @@
 """Install `ml_repo`. Everything it says comes from settings.ini."""
+import re
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -17,17 +18,37 @@ def packages(key: str) -> list[str]:
 
 EXTRAS = [key.removesuffix("_requirements") for key in settings if key.endswith("_requirements") and key != "project_requirements"]
 
+STATUS = {"1": "Planning", "2": "Pre-Alpha", "3": "Alpha", "4": "Beta", "5": "Production/Stable"}
+PYTHONS = [f"3.{minor}" for minor in range(*(int(settings[key].partition(".")[2]) for key in ("min_python", "below_python")))]
+LINKS = {name: settings[key] for name, key in {"Source": "git_url", "Documentation": "doc_host"}.items() if settings[key]}
+
+
+def describe() -> str:
+    """README.md as PyPI shows it: its links to files of the repository lead there, if settings.ini says where that is."""
+    text = (here / "README.md").read_text(encoding="utf-8")
+    return re.sub(r"(?<=\]\()(?!\w+:|#)", f"{settings['git_url']}/raw/{settings['branch']}/", text) if settings["git_url"] else text
+
 
 setup(
     name=settings["lib_name"],
     version=settings["version"],
     description=settings["description"],
-    long_description=(here / "README.md").read_text(encoding="utf-8"),
+    long_description=describe(),
     long_description_content_type="text/markdown",
     author=settings["author"],
-    author_email=settings["author_email"],
-    license="Apache-2.0",
-    url=settings["git_url"],
+    author_email=settings["author_email"] or None,
+    license_expression="Apache-2.0",
+    license_files=["LICENSE"],
+    keywords=settings["keywords"].split(),
+    classifiers=[
+        f"Development Status :: {settings['status']} - {STATUS[settings['status']]}",
+        "Framework :: Jupyter",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        *(f"Programming Language :: Python :: {version}" for version in ("3", *PYTHONS)),
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+    project_urls=LINKS,
     packages=find_packages(include=[settings["lib_path"], f"{settings['lib_path']}.*"]),
     package_data={settings["lib_path"]: ["icons/*.svg", "pages/*"]},
     python_requires=f">={settings['min_python']},<{settings['below_python']}",

@@ -256,3 +256,11 @@ def test_the_metadata_names_the_extras(wheel):
     assert set(re.findall(r"^Provides-Extra: (\S+)$", text, re.MULTILINE)) == set(LISTS) - {"core", "project"}
     plain = re.findall(r"^Requires-Dist: ([\w.-]+)[^;\n]*$", text, re.MULTILINE)
     assert {canonicalize_name(name) for name in plain} == packages_of("core")
+
+
+@pytest.mark.slow
+def test_a_package_index_would_take_wheel_and_source_archive(clone, tmp_path):
+    checked("uv", "build", "--quiet", "--no-build-isolation", "--python", sys.executable, "--out-dir", tmp_path, clone)
+    files = sorted(path for path in tmp_path.iterdir() if path.suffix in (".whl", ".gz"))
+    assert len(files) == 2
+    assert ask_index("uv", "tool", "run", "--quiet", "twine==6.2.0", "check", "--strict", *files).count("PASSED") == 2

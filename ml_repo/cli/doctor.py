@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..core.extras import EXTRAS, find_missing
+from ..core.extras import EXTRAS, list_absent
 from ..core.files import Lock, is_held
 from ..execution.mlflow_process import UNWANTED, WANTED, find_tracking, has_models, hide_login, is_live
 from ..provenance.gpu import BACKENDS, find_visible_gpus
@@ -236,7 +236,7 @@ def examine_libraries(
 # %% ../../nbs/cli/00_doctor.ipynb #485ed704
 def examine_extras() -> Finding:
     "List the extras of `ml_repo`, installed or not."
-    absent = [name for name in EXTRAS if find_missing(name)]
+    absent = [name for name in EXTRAS if list_absent(name)]
     present = [name for name in EXTRAS if name not in absent]
     text = f"{', '.join(present) or 'none'} installed"
     if absent:
@@ -313,7 +313,7 @@ def examine_mlflow(
     ]:
         return Finding("mlflow", f"settings.ini says {' and '.join(odd)}, and that is neither live nor off", "warning",
                        "Write live or off")
-    if find_missing("mlflow"):
+    if list_absent("mlflow"):
         if is_live(root):
             return Finding("mlflow", "settings.ini says mlflow_mirror = live, and MLflow is not installed", "warning",
                            "Install it with: pip install 'ml_repo[mlflow]', or take the line out")

@@ -213,7 +213,7 @@ def trace_modules(
     Raises `ModuleNotFoundError` for a missing start, `SyntaxError` for a module that is no Python."""
     files: dict[str, Path] = {}
     waiting = list(starts)
-    packages = {name.partition(".")[0] for name in waiting}  # others in the folder are none of ours, as in site-packages
+    packages = {name.partition(".")[0] for name in waiting}  # site-packages has others, too
     for name in waiting:
         if _find_file(name, [folder])[0] is None:
             raise ModuleNotFoundError(f"There is no module {name} in {folder}. Give names with dots: package.module")

@@ -212,7 +212,8 @@ def _miss_package(
     error: ModuleNotFoundError,  # of a reader
 ) -> FileVerdict:
     "Judge two files that differ where the package that reads them is missing."
-    return FileVerdict("cannot be judged", f"other bytes; to compare the content: {explain_missing(error.name) or error}")
+    reason = explain_missing(error.name) or str(error)
+    return FileVerdict("cannot be judged", f"other bytes; to compare the content: {reason}")
 
 
 def _recognize(
