@@ -132,7 +132,8 @@ ONE_DNN = [{"ONEDNN_MAX_CPU_ISA": "SSE41"}, {"ONEDNN_MAX_CPU_ISA": "AVX"}, {"TF_
            {"TF_ENABLE_ONEDNN_OPTS": "0", "TF_NUM_INTRAOP_THREADS": "1"}, {"TF_XLA_FLAGS": "--tf_xla_auto_jit=2 --tf_xla_cpu_global_jit"}]
 BLAS = [{"OPENBLAS_CORETYPE": kind} for kind in ("Prescott", "Nehalem", "Sandybridge", "Zen")] + [
     {"NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3"}, {"OPENBLAS_NUM_THREADS": "1"}, {"OPENBLAS_CORETYPE": "Prescott", "NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3"}]
-ROUNDINGS = {"dense": ONE_DNN, "convolution": ONE_DNN, "rough dense": ONE_DNN, "rough convolution": ONE_DNN, "own loop": ONE_DNN, "numpy": BLAS, "scikit-learn": BLAS}
+# XLA draws other numbers for dropout than TensorFlow does, so with dropout it is no change of rounding alone.
+ROUNDINGS = {"dense": ONE_DNN[:-1], "convolution": ONE_DNN, "rough dense": ONE_DNN[:-1], "rough convolution": ONE_DNN, "own loop": ONE_DNN, "numpy": BLAS, "scikit-learn": BLAS}
 
 
 class Outcome(NamedTuple):
