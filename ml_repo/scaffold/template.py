@@ -63,7 +63,7 @@ def read_files(
     found = {}
     for file in sorted((FILES / kind).rglob("*.tmpl")):
         path = file.relative_to(FILES / kind).as_posix().removesuffix(".tmpl")
-        path = re.sub(r"^package/", f"{answers['package']}/", path)
+        path = re.sub(r"(^|/)dot_", r"\1.", re.sub(r"^package/", f"{answers['package']}/", path))
         found[path] = fill_in(file.read_text(encoding="utf-8"), answers)
     return found
 
