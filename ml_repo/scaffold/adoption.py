@@ -118,8 +118,10 @@ def plan_adoption(
     names = ("Dockerfile", "docker/Dockerfile", "Containerfile", ".devcontainer.json", ".devcontainer")
     known = [name for name in names if name not in ignores and (root / name).exists()]
     images, opened = ([name for name in known if ("dev" in name) == is_opened] for is_opened in (False, True))
-    for (path, text), why, others in zip(files.items(), ("JupyterLab in that image", "an image of these packages"),
-                                         (opened or images, images)):
+    for path, text in files.items():
+        is_image = path.startswith("docker/")
+        why = "an image of these packages" if is_image else "JupyterLab in that image"
+        others = images if is_image else opened or images
         changes.append(Change(path, "keep" if others else "create", f"{others[0]} is there" if others else why,
                               "" if others else text))
     return changes

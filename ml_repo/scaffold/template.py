@@ -9,10 +9,12 @@ __all__ = ['STARTING_POINTS', 'FILES', 'StartingPoint', 'name_package', 'fill_in
 # %% ../../nbs/scaffold/02_template.ipynb #ca148ea7
 import keyword
 import re
+from ast import literal_eval
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from pprint import pformat
 
 import ml_repo
 
@@ -88,6 +90,14 @@ def answer(
             "version": read_version(), "notebook": notebook, "more_path": more_path}
 
 
+def _format_index(
+    text: str,  # of `_modidx.py`
+) -> str:
+    "Break the lines of an index where nbdev breaks them, which depends on the length of names."
+    head, _, content = text.partition("d = ")
+    return f"{head}d = {pformat(literal_eval(content), width=140, indent=2, compact=True)}\n"
+
+
 def make_project_files(
     name: str,  # of the project
     point: StartingPoint,  # what it trains with
@@ -97,4 +107,6 @@ def make_project_files(
         "more_requirements": "".join(f"    {text}\n" for text in point.requirements).rstrip("\n"),
         "more_indexes": "".join(f"    {line}\n" for line in point.indexes).rstrip("\n"),
         "small_words": ", ".join(f'"{word}"' for word in point.small)}
-    return {path: text for kind in ("common", "docker", point.name) for path, text in read_files(kind, answers).items()}
+    files = {path: text for kind in ("common", "docker", point.name) for path, text in read_files(kind, answers).items()}
+    index = f"{answers['package']}/_modidx.py"
+    return files | {index: _format_index(files[index])}
