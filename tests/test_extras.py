@@ -27,7 +27,7 @@ NEED_EXTRAS = {"project.data", "project.datasets", "project.figures", "project.m
                "study.dashboard", "study.keras_tuner", "study.outcomes", "study.visualization", "tracking.keras_callback"}  # when they are imported
 
 
-BRINGS = packages_distributions()
+brings = cache(packages_distributions)
 
 
 @cache
@@ -39,7 +39,7 @@ def packages_of(name: str) -> set[str]:
 
 def package_of(module: str) -> str:
     """The package that brings a module, or the one of settings.ini that brings that package."""
-    names = {canonicalize_name(name) for name in BRINGS.get(module, [module])}
+    names = {canonicalize_name(name) for name in brings().get(module, [module])}
     listed = names & set().union(*map(packages_of, LISTS))
     name = "protobuf" if module == "google" else min(listed or names)
     return COMES_WITH.get(name, name)
