@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.bounds import suggest_nearest
+from ..core.extras import require_module
 from ..core.files import dump_json, write_atomic
 from ..core.tables import Tabular
 from .run_summary import ATTRIBUTES, RunSummary
@@ -207,15 +208,19 @@ class Runs(Tabular, list[RunSummary]):
         self,
         path: str | PathLike,  # ends in .csv, .json or .parquet
     ) -> Path:  # the same
-        "Write all columns into a file. Raises `ValueError` for another ending, `OSError` for a failed write."
+        """Write all columns into a file.
+
+        Raises `ValueError` for another ending, `OSError` for a failed write, and `ModuleNotFoundError` where .parquet
+        needs pandas and PyArrow."""
         path = Path(path)
         if path.suffix == ".csv":
             write_atomic(path, self.to_csv())
         elif path.suffix == ".json":
             write_atomic(path, dump_json(self.to_rows(), indent=1) + "\n")
         elif path.suffix == ".parquet":
-            file = io.BytesIO()
-            _one_type(self.frame()).to_parquet(file, index=False)
+            file, table = io.BytesIO(), _one_type(self.frame())
+            require_module("pyarrow")
+            table.to_parquet(file, index=False)
             write_atomic(path, file.getvalue())
         else:
             nearest = suggest_nearest(path.suffix, [".csv", ".json", ".parquet"])
