@@ -241,7 +241,7 @@ def test_verify_tells_rounding_from_change(tmp_path, setting, code, says):
 
 @pytest.mark.slow
 def test_small_changes_differ_and_roundings_do_not(tmp_path, capsys):
-    """Small changes differ, but for those that a rough training hides (41 of 46 when this was measured); roundings do not."""
+    """Small changes differ, but for those that a rough training hides (33 of 36 when this was measured); roundings do not (21 of 21)."""
     changes, roundings = [], []
     with capsys.disabled():
         for name in os.environ.get("ROUNDING_NOTEBOOKS", ",".join(NOTEBOOKS)).split(","):
@@ -250,5 +250,5 @@ def test_small_changes_differ_and_roundings_do_not(tmp_path, capsys):
             shutil.rmtree(tmp_path / name.replace(" ", "-"))
         others = [verdict for verdict in roundings if verdict != "identical"]
         print(f"\n{changes.count('differs')} of {len(changes)} changes differ; of {len(others)} roundings with other bits {others.count('within rounding')} are within rounding, {others.count('within tolerance')} within tolerance")
-    assert changes.count("differs") >= len(changes) * 0.85
-    assert sum(verdict.startswith("within") for verdict in others) >= len(others) * 22 / 24
+    assert changes.count("differs") >= len(changes) * 22 / 24
+    assert others.count("within rounding") >= len(others) * 22 / 24

@@ -34,7 +34,10 @@ def find_quantum(
     values: Sequence[float],  # of a metric: those of all steps of all copies
 ) -> float:  # such as 1/143; 0 for values that are not counted
     "Find the fraction that all values are multiples of."
-    distinct = sorted({value for value in values if 0 < value < 1})
+    distinct: list[float] = []
+    for value in sorted(value for value in values if 0 < value < 1):
+        if not distinct or value - distinct[-1] > 2.0**-20:  # values that differ by rounding alone are one
+            distinct.append(value)
     if len(distinct) < 3:
         return 0.0
     for count in range(2, 100_000):

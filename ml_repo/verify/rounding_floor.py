@@ -18,7 +18,7 @@ from .cause_ranking import CAUSE_KINDS, Cause
 from .metric_check import Item
 from .observations import Judged, Observer, weigh_metrics, weigh_parts
 from .report import judge_runs
-from .rounding import measure_spread
+from .rounding import Weighed, measure_spread
 
 # %% ../../nbs/verify/15_rounding_floor.ipynb #f2173118
 _WEIGHED = ("metric", "curve", "weights", "file", "cell")
@@ -59,7 +59,18 @@ class Floor(NamedTuple):
     is_clear: bool = False  # whether all lie within half of what is allowed
 
 
-_FAR, _CLEAR = 10, 0.5  # times the allowed distance
+_FAR, _CLEAR, _JUMP = 10, 0.5, 100  # times the allowed distance
+
+
+def _is_jump(
+    item: Item,  # outside of rounding
+    weighed: Weighed | None,  # the number that decides; None for pictures and bytes
+) -> bool:
+    "Check whether a small difference can be one that rounding brought about in a training on its way."
+    if item.verdict != "within tolerance" or weighed is None:
+        return item.verdict == "within tolerance"
+    is_first = item.name.startswith(("metric", "curve")) and weighed.count > 1 and weighed.place == 0
+    return not is_first and weighed.apart <= _JUMP * weighed.limit
 
 
 def _rename(
@@ -69,8 +80,8 @@ def _rename(
     "Give an item the verdict of the copies."
     if judged.is_within:
         return replace(item, verdict="within rounding", detail=f"{item.detail}; {judged.detail}")
-    if item.verdict == "within tolerance" and not judged.weighed:  # such as a pixel of a picture
-        return item
+    if _is_jump(item, judged.weighed):
+        return replace(item, detail=f"{item.detail}; further out than copies: {judged.detail}")
     return replace(item, verdict="differs", detail=f"{item.detail}; outside of rounding: {judged.detail}")
 
 

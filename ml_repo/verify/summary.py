@@ -126,6 +126,8 @@ def summarize_verdict(
     if verdict == "within rounding":
         doubt = f" {visible_text(verification.problem)}" if verification.problem else ""
         weighed = _weigh_items(verification, counted)
+        if others := [item.name for item in verification.items if item.counts and item.verdict == "within tolerance"]:
+            doubt = f" {len(others)} further out than copies, but within tolerance, such as {others[0]}.{doubt}"
         return f"{run}: within rounding. {weighed}{_name_cause(verification.causes)}.{doubt}"
     if verdict == "within tolerance":
         return f"{run}: within tolerance: {named} not to the last digit{_name_cause(verification.causes)}."
