@@ -22,7 +22,8 @@ _UNIT = r"(?:ns|[uµμ]s|ms|s|secs?|seconds?|mins?|minutes?|hrs?|hours?)"
 _SPAN = (rf"(?:\d{{1,9}} ?(?:days?|d|hours?|hr?|minutes?|mins?|m),? )*{NUMBER} ?{_UNIT}\b(?!\s+(?:of|long|old)\b)"
          r"|\d+ ?h ?\d+ ?m(?:in)?\b|\d+ ?m(?:in)? ?\d+ ?s\b|(?:\d+ days?,? )?\d+:\d\d:\d\d(?:\.\d+)?")
 _EACH = (r"(?:its?|iter(?:ation)?s?|steps?|batch(?:es)?|samples?|examples?|images?|epochs?|rows?|items?|records?"
-         r"|tokens?|files?|loops?|calls?|fits?|tasks?|[kMGT]?i?B|[kMG]?bytes)")
+         r"|tokens?|words?|sentences?|documents?|frames?|sequences?|lines?|files?|loops?|calls?|fits?|tasks?"
+         r"|requests?|quer(?:y|ies)|events?|updates?|episodes?|trials?|evaluations?|trees?|[kMGT]?i?B|[kMG]?bytes)")
 _WORK = (r"(?:train(?:ing)?|(?:re)?fit(?:ting)?|score|serial|sequential|parallel|run(?:ning)?|exec(?:ution)?|elapsed"
          r"|wall|cpu|total|inference|predict(?:ion)?|comput(?:e|ation|ing)|process(?:ing|or)?|load(?:ing)?|build"
          r"|compil(?:e|ation)|epoch|step|user|sys(?:tem)?|search|eval(?:uation)?|download|test(?:ing)?)")
@@ -141,9 +142,10 @@ _PROCESSES = (
 _ALWAYS = (
     *_TOOLS, *_PROCESSES,
     Noise("rate", "times",
-          rf"{NUMBER} ?(?:{_EACH})/s(?:ec(?:ond)?)?\b|{NUMBER} ?{_UNIT}/{_EACH}\b"
-          rf"|{NUMBER} {_EACH} (?:per|a) sec(?:ond)?\b",
-          "12 ms/step, 1,300 images per second", "‹times›, ‹times›", "3 images/class"),
+          rf"{NUMBER} ?(?:[a-z]{{1,20}} )?(?:{_EACH})/s(?:ec(?:ond)?)?\b|{NUMBER} ?{_UNIT}/{_EACH}\b"
+          rf"|{NUMBER} (?:[a-z]{{1,20}} )?{_EACH} (?:per|a) sec(?:ond)?\b",
+          "12 ms/step, 1,300 training images per second, 187 effective words/s", "‹times›, ‹times›, ‹times›",
+          "3 images/class"),
     Noise("time that is left", "times",
           r"(?P<keep>\beta[ :]+)-?\d+(?::\d+)+\b",
           "ETA: 0:00:03", "ETA: ‹times›", "beta: 0.03", re.IGNORECASE))
