@@ -91,7 +91,7 @@ def _run_inside(
     words = ["ml-repo", *_repeat(context, "image", "has_gpu")]
     return run_in_container(words,
                             find_recording_repository(notebook) or find_repository(), reference,
-                            list(filter(None, (notebook, file))), has_gpu)
+                            list(filter(None, (notebook, file, context.params["folder"]))), has_gpu)
 
 # %% ../../nbs/cli/02_run.ipynb #eae251c3
 def _run_batch(
@@ -116,6 +116,8 @@ def _run_batch(
         raise ValueError(
             "A batch is not left to itself by --detach. Start it in the background of the shell: "
             "nohup ml-repo run … &")
+    if options.pop("folder", None):
+        raise ValueError("A batch runs in the current folder, without --cwd. Change into the folder first.")
     vary: dict[str, Any] = split_pairs(grid, "--grid")
     if seeds:
         known = {parameter.name: parameter.default for parameter in read_parameters(notebook)}
@@ -165,7 +167,13 @@ _ABOUT = (
 _HOW = (
     click.option("-k", "--kernel", metavar="NAME", help="Another kernel than the notebook asks for."),
     click.option("--engine", metavar="NAME", help="Another engine of papermill to execute with."),
+    click.option("--cwd",
+                 "folder",
+                 type=click.Path(path_type=Path, exists=True, file_okay=False),
+                 metavar="FOLDER",
+                 help="Working folder of the notebook, as in papermill. Default: the current one."),
     click.option("--timeout",
+                 "--execution-timeout",
                  "timeout_s",
                  type=click.IntRange(min=1),
                  metavar="SECONDS",
@@ -276,6 +284,7 @@ def run(
 
     cell = find_cell(notebook)
     values = read_values(notebook, pairs, file, cell)
+    options["folder"] = options["folder"] and str(options["folder"].resolve())
     grid, seeds, is_warm, *work = (options.pop(name) for name in ("grid", "seeds", "is_warm", "workers", "threads"))
     if grid or seeds:
         sys.exit(_run_batch(notebook, grid, seeds, values, options, detach, *work, is_warm is False))

@@ -27,7 +27,9 @@ from traitlets import Int, List, Unicode
 
 from ..core.files import Lock, write_atomic
 from ..core.private_folder import PrivateFolder
+from ..execution.preflight import find_recording_repository
 from ..notebook.imports import find_imports, is_fixed
+from ..provenance.portability import limited
 from ..provenance.repository import find_repository
 from .client import Cold, connect, fork_kernel, start_process, started_here
 from .server import read_message
@@ -114,7 +116,8 @@ class WarmProcess:
         order = make_order(notebook, modules, owner=os.getpid(), processors=processors, idle_s=idle_s)
         self._private = PrivateFolder("ml-")
         self.folder = self._private.path
-        self.address, self._environment = str(self.folder), {**os.environ, **environment}
+        with limited(find_recording_repository(notebook) if notebook else None):  # as its kernels will be
+            self.address, self._environment = str(self.folder), {**os.environ, **environment}
         write_atomic(self.folder / "order.json", json.dumps(order))
 
     def start(self) -> "WarmProcess":
