@@ -59,6 +59,7 @@ _tell()
 OWN = re.compile("|".join((
     r"__(mp_)?main__\..*", r"ml_repo\..*", r"\w*pydevd?_.*", r"debugpy\..*",  # the notebook, this library, the debugger's clocks
     r"_?ctypes\._\w+_addr", r"absl\.flags\._helpers\.disclaim_module_ids", r".*\._BUILTIN_FUNCTION_IDS", r".*tf_stack\._source_\w+",  # addresses
+    r"(fastapi|opentelemetry)\..*_KEY", r"packaging\._manylinux\._LAST_GLIBC_MINOR",  # ids that are drawn at the import, an address
     r"logging\._startTime", r"numpy\.f2py\.\w+\.(generationtime|\w+_rules)", r"psutil\._last_\w+", r"time\..*",  # clocks
     r"joblib\._multiprocessing_helpers\.name", r"random\._.*", r"tempfile\..*", r"multiprocessing\.\w+\._(pid|pool)\w*",  # numbers of the process
     r"sys\.(argv|orig_argv|_ml_repo_\w+|last_\w+)", r"threading\._\w+", r"runpy\..*", r"os\.environ\w*", r"posix\.environ",
@@ -73,5 +74,5 @@ def find_differences(cold: Path, warm: Path) -> list[str]:
         one, other = (states[kind] if isinstance(states[kind], dict) else {"": states[kind]} for states in (first, second))
         names = {name for name in one.keys() | other.keys() if one.get(name) != other.get(name)}
         found += [f"{kind} {name}: cold {str(one.get(name))[:300]}, warm {str(other.get(name))[:300]}"
-                  for name in sorted(names) if kind != "modules" or not OWN.fullmatch(name)]
+                  for name in sorted(names) if not (OWN.fullmatch(name) if kind == "modules" else name == "_MLFLOW_TELEMETRY_SESSION_ID")]
     return found

@@ -283,7 +283,8 @@ def test_libraries_decide_the_same_in_a_warm_kernel(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_large_libraries_decide_the_same_in_a_warm_kernel(tmp_path, monkeypatch):
-    assert compare_states(tmp_path / "project", list_installed(*LIGHT, *HEAVY), monkeypatch) == []
+    found = compare_states(tmp_path / "project", list_installed(*LIGHT, *HEAVY), monkeypatch)
+    assert not found, "\n".join(found)
 
 
 def test_a_table_is_shown_the_same_and_settings_beside_the_notebook_make_the_kernel_cold(tmp_path):

@@ -66,6 +66,13 @@ def _read_settings(
             yield from ((given.arg, read(given.value)) for given in part.keywords if given.arg)
 
 # %% ../../nbs/notebook/02_imports.ipynb #59e898dd
+def _is_for_checkers(
+    node: ast.AST,  # of a syntax tree
+) -> bool:
+    "Check whether a statement is a block `if TYPE_CHECKING:`, which only type checkers read."
+    return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+
+
 def _list_statements(
     body: list[ast.stmt],  # of a module or a block
     share: str = "always",  # when the block runs: "always" at the import, "perhaps", or "later" in a function
@@ -73,7 +80,8 @@ def _list_statements(
     "List the statements of a module, and whether each runs at the import of the module."
     for node in body:
         if hasattr(node, "body"):
-            blocks = [getattr(node, name, []) for name in ("body", "orelse", "finalbody")]
+            parts = ("orelse",) if _is_for_checkers(node) else ("body", "orelse", "finalbody")
+            blocks = [getattr(node, name, []) for name in parts]
             blocks += [handler.body for handler in getattr(node, "handlers", [])]
             for block in blocks:
                 is_later = share == "later" or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
@@ -197,10 +205,10 @@ def find_imports(
 def _walk_executed(
     node: ast.AST,  # of a syntax tree
 ) -> Iterator[ast.AST]:
-    "Walk a syntax tree, without the blocks `if TYPE_CHECKING:`, which only type checkers read."
+    "Walk a syntax tree, without what only type checkers read."
     yield node
     for child in ast.iter_child_nodes(node):
-        if not (isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING")):
+        if not _is_for_checkers(child):
             yield from _walk_executed(child)
 
 
