@@ -283,6 +283,9 @@ def test_libraries_decide_the_same_in_a_warm_kernel(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_large_libraries_decide_the_same_in_a_warm_kernel(tmp_path, monkeypatch):
+    settings = Path(os.environ["KERAS_HOME"], "keras.json")  # Keras writes it where it is missing, and the second process reads it
+    settings.parent.mkdir(exist_ok=True)
+    settings.exists() or settings.write_text("{}")
     found = compare_states(tmp_path / "project", list_installed(*LIGHT, *HEAVY), monkeypatch)
     assert not found, "\n".join(found)
 
