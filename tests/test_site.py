@@ -31,6 +31,8 @@ SCRIPTS = {"site.js", "../site.js", "gallery.js", "compare.js", "data/runs.js"}
 def records(tmp_path_factory) -> Path:
     """Ten runs as they are, one that is hostile, one that is torn, one of a later version."""
     folder = copy_shipped(tmp_path_factory.mktemp("records"))
+    for portable in folder.glob("train-20261129*"):
+        shutil.rmtree(portable)
     evil = write_hostile(folder)
     write_hostile_study(folder, sorted(model.name for model in folder.glob("train-2*"))[:4] + [evil.name])
     (folder / "train-20260101T000000Z-torn").mkdir()
