@@ -61,11 +61,10 @@ def _adopt(
     changes: list,  # of `plan_adoption`
 ) -> None:
     "Add what is planned, and say what comes next."
-    from ml_repo.scaffold.adoption import adopt_project
+    from ml_repo.scaffold.adoption import adopt_project, list_notebooks
 
     _report(adopt_project(root, changes, lambda line: click.echo(line, err=True)))
-    notebook = next((file.relative_to(root) for file in sorted(root.rglob("*.ipynb"))
-                     if not {"experiments", ".ml-repo", ".ipynb_checkpoints"} & set(file.parts)), "NOTEBOOK")
+    notebook = next(iter(list_notebooks(root)), "NOTEBOOK")
     click.echo(f"Done. `git diff` and `git status` show it; commit it. Next: ml-repo run {notebook}\n"
                "To take it back: ml-repo init --undo")
 

@@ -9,11 +9,12 @@ __all__ = ['convert_poetry_range', 'convert_conda_spec', 'PackageSource', 'find_
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from configparser import ConfigParser
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
+
+from ..provenance.repository import read_settings
 
 # %% ../../nbs/scaffold/00_package_source.ipynb #faa50c34
 def convert_poetry_range(
@@ -197,12 +198,7 @@ def _read_settings(
     root: Path,  # of the project
 ) -> PackageSource | None:  # None where it names no packages
     "Read the packages of an nbdev project."
-    settings = ConfigParser(delimiters=["="], interpolation=None)
-    try:
-        settings.read(root / "settings.ini", encoding="utf-8")
-    except (OSError, ValueError):
-        return None
-    values = settings.defaults()
+    values = read_settings(root)
     names = [name for name in ("requirements", "pip_requirements", "dev_requirements") if name in values]
     ranges = tuple(word for name in names for word in values[name].split())
     python = _find_python(values.get("min_python", ""))

@@ -12,11 +12,11 @@ import re
 from ast import literal_eval
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from pprint import pformat
 
 import ml_repo
+from ..provenance.repository import read_packages
 
 # %% ../../nbs/scaffold/02_template.ipynb #5007a729
 @dataclass(frozen=True)
@@ -72,10 +72,7 @@ def read_template(
 # %% ../../nbs/scaffold/02_template.ipynb #c887b00f
 def read_version() -> str:  # such as "0.1.0"
     "Read the version of this library."
-    try:
-        return version("ml_repo")
-    except PackageNotFoundError:
-        return ml_repo.__version__
+    return read_packages("ml_repo")["ml_repo"] or ml_repo.__version__
 
 
 def answer(

@@ -7,7 +7,7 @@ __all__ = ['Merged', 'merge_texts', 'update_project']
 
 # %% ../../nbs/scaffold/04_update.ipynb #7af6ed50
 import subprocess
-from collections.abc import Mapping
+import tempfile
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
@@ -21,28 +21,26 @@ from .template import STARTING_POINTS, make_project_files, read_version
 class Merged(NamedTuple):
     "What became of a file."
     path: str  # relative to the project
-    outcome: str  # updated, merged, conflict, added or removed
+    outcome: str  # updated, merged, conflict, added, or yours for a notebook that both sides changed
     conflicts: int = 0  # places where both sides touched the same lines
 
 
 def merge_texts(
-    own: str,  # as it is in the project
-    base: str,  # as it was made
-    new: str,  # as the template has it now
+    own: bytes,  # as it is in the project
+    base: bytes,  # as it was made
+    new: bytes,  # as the template has it now
     label: str,  # of the new side, in conflict marks
-) -> tuple[str, int]:  # the merged text, and the number of conflicts
-    "Join two changes of a text. Raises `ValueError` where git cannot."
-    import tempfile
-
+) -> tuple[bytes, int]:  # the merged text, and the number of conflicts
+    "Join two changes of a text, in whatever encoding. Raises `ValueError` where git cannot."
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder, name) for name in ("own", "base", "new")]
         for file, text in zip(files, (own, base, new)):
-            file.write_bytes(text.encode())
+            file.write_bytes(text)
         names = [word for name in ("yours", "as it was made", label) for word in ("-L", name)]
         done = subprocess.run(["git", "merge-file", "-p", *names, *files], capture_output=True)
     if done.returncode > 127 or done.returncode < 0:
         raise ValueError(f"git cannot merge: {done.stderr.decode(errors='replace').strip()}")
-    return done.stdout.decode(), done.returncode
+    return done.stdout, done.returncode
 
 # %% ../../nbs/scaffold/04_update.ipynb #20b7607c
 def _make_new(
@@ -59,20 +57,19 @@ def _make_new(
 def _update_file(
     root: Path,  # of the project
     path: str,  # relative to it
-    new: str,  # text of the template
+    new: bytes,  # text of the template
     label: str,  # of the new side
 ) -> Merged | None:  # None where there is nothing to do
     "Bring a file to the template of today, and keep what the template had."
     file, kept = root / path, root / FOLDER / "base" / path
-    base = kept.read_text(encoding="utf-8") if kept.is_file() else None
+    base = kept.read_bytes() if kept.is_file() else None
     if base == new or base is not None and not file.is_file():
         return None
-    own = file.read_bytes().decode(errors="surrogateescape") if file.is_file() else None
+    own = file.read_bytes() if file.is_file() else None
     merged = Merged(path, "updated" if own is not None else "added")
     text = new
     if own is not None and own != base:
-        ancestor = base if base is not None else ""
-        text, conflicts = merge_texts(own, ancestor, new, label)
+        text, conflicts = merge_texts(own, base or b"", new, label)
         if conflicts and path.endswith(".ipynb"):
             return Merged(path, "yours", conflicts)
         merged = Merged(path, "conflict" if conflicts else "merged", conflicts)
@@ -97,11 +94,11 @@ def update_project(
         raise ValueError(f"There are changes that are not committed, such as {changed.splitlines()[0].strip()}. "
                          "Commit them first, so that git shows what the update does, and can take it back.")
     label, found = f"ml_repo {read_version()}", []
-    for path, new in _make_new(root, made).items():
-        if merged := _update_file(root, path, new, label):
+    for path, text in _make_new(root, made).items():
+        if merged := _update_file(root, path, text.encode(), label):
             found.append(merged)
-            is_same = (root / path).read_bytes() == new.encode()
-            made.created[path] = hash_bytes(new.encode()) if is_same or path not in made.created else made.created[path]
+            if merged.outcome in ("updated", "added"):
+                made.created[path] = hash_bytes(text.encode())
     made.version = read_version()
     made.save(root)
     return found
