@@ -57,7 +57,7 @@ def compare(
     Each run stands with its repetitions: runs that differ from it in the seed only. Settings that were run with the
     same seeds are compared seed by seed.
 
-    RUN is an id, its beginning or its end, latest, best:METRIC, a tag, the folder of a record or an executed notebook.
+    RUN is an id, its beginning or end, latest, best[:METRIC], a tag, the folder of a record or an executed notebook.
 
     \b
     Example:
@@ -101,7 +101,7 @@ def diff(
 
     Parameters, metrics, packages, machine, data, code, and the notebook cell by cell.
 
-    RUN is an id, its beginning or its end, latest, best:METRIC, a tag, the folder of a record or an executed notebook.
+    RUN is an id, its beginning or end, latest, best[:METRIC], a tag, the folder of a record or an executed notebook.
 
     \b
     Example:

@@ -62,7 +62,7 @@ def logs(
 
     Ctrl-C ends the command, not the run.
 
-    RUN is an id, its beginning or its end, latest, best:METRIC, a tag, the folder of a record or an executed notebook.
+    RUN is an id, its beginning or end, latest, best[:METRIC], a tag, the folder of a record or an executed notebook.
 
     \b
     Example:
@@ -199,7 +199,7 @@ def watch(
     command, not the runs. The time that is left is estimated from the epochs that were logged, or from earlier runs of
     the notebook.
 
-    RUN is an id, its beginning or its end, latest, best:METRIC, a tag, the folder of a record or an executed notebook.
+    RUN is an id, its beginning or end, latest, best[:METRIC], a tag, the folder of a record or an executed notebook.
 
     \b
     Example:
@@ -250,7 +250,7 @@ def stop(
     Each ends as `interrupted`, and keeps what it has printed and logged. The command waits for the end, and exits with
     1 when a run could not be stopped.
 
-    RUN is an id, its beginning or its end, latest, best:METRIC, a tag, the folder of a record or an executed notebook.
+    RUN is an id, its beginning or end, latest, best[:METRIC], a tag, the folder of a record or an executed notebook.
 
     \b
     Example:
@@ -297,7 +297,7 @@ def wait(
     The exit code is that of the run: 0 completed, 1 failed, 130 interrupted, 138 killed. Progress goes to stderr.
     Ctrl-C ends the command, not the runs.
 
-    RUN is an id, its beginning or its end, latest, best:METRIC, a tag, the folder of a record or an executed notebook.
+    RUN is an id, its beginning or end, latest, best[:METRIC], a tag, the folder of a record or an executed notebook.
 
     \b
     Example:

@@ -38,7 +38,7 @@ def checkout(
 
     Its commit with what was not committed, its notebook, and links to its data. The folder is a worktree of git.
 
-    RUN is an id, its beginning or its end, latest, best:METRIC, a tag, the folder of a record or an executed notebook.
+    RUN is an id, its beginning or end, latest, best[:METRIC], a tag, the folder of a record or an executed notebook.
 
     \b
     Example:
@@ -127,7 +127,7 @@ def rerun(
     As it was, or with some parameters changed: its commit, patch, notebook, values, variables and number of processors.
     The new record names it as its parent.
 
-    RUN is an id, its beginning or its end, latest, best:METRIC, a tag, the folder of a record or an executed notebook.
+    RUN is an id, its beginning or end, latest, best[:METRIC], a tag, the folder of a record or an executed notebook.
 
     \b
     Example:
@@ -368,7 +368,7 @@ def verify(
     where 2 is worse than 3. The same results in another environment are identical: what a cell shows of versions,
     machine and folders is set aside and named. --strict counts it.
 
-    RUN is an id, its beginning or its end, latest, best:METRIC, a tag, the folder of a record or an executed notebook.
+    RUN is an id, its beginning or end, latest, best[:METRIC], a tag, the folder of a record or an executed notebook.
 
     \b
     Example:

@@ -202,7 +202,7 @@ def show(
 
     How it ended, its parameters, its metrics with their curves. Without a RUN, of the latest.
 
-    RUN is an id, its beginning or its end, latest, best:METRIC, a tag, the folder of a record or an executed notebook.
+    RUN is an id, its beginning or end, latest, best[:METRIC], a tag, the folder of a record or an executed notebook.
 
     \b
     Example:
@@ -219,7 +219,7 @@ def show(
 
 # %% ../../nbs/cli/03_results.ipynb #e5ef9fc5
 @click.command()
-@click.argument("metric")
+@click.argument("metric", metavar="[METRIC]", default="")
 @click.argument("condition", metavar="[FILTER]", default="")
 @click.option("--direction",
               type=click.Choice(["higher", "lower"]),
@@ -227,7 +227,7 @@ def show(
 @records_option
 @click.option("--json", "form", flag_value="json", help="Print the whole record as JSON.")
 def best(
-    metric: str,  # such as "val_accuracy"
+    metric: str,  # such as "val_accuracy"; empty for the one that a run is judged by
     condition: str,  # a filter
     direction: str | None,  # "higher" or "lower"
     records: tuple[str, ...],  # folders
@@ -235,16 +235,23 @@ def best(
 ) -> None:
     """Show the run with the best METRIC.
 
-    Of those that match FILTER, if there is one.
+    Of those that match FILTER, if there is one. Without METRIC, by the one that the notebook logs with a direction:
+    of the validation before the test, a score before a loss.
 
     \b
     Example:
+      ml-repo best
       ml-repo best val_accuracy
       ml-repo best test_loss 'experiment = step-size and date >= 2026-11-01'
       ml-repo best memory_gb --direction lower
     """
-    from ml_repo.results.search import best_run
+    from ml_repo.results.search import best_run, find_judge, find_runs
 
+    if not condition and any(sign in metric for sign in "=<>~ "):
+        metric, condition = "", metric
+    if not metric and (runs := find_runs(condition, records=records)):
+        metric = find_judge(runs)
+        click.echo(f"The best by {metric}. By another metric: ml-repo best METRIC", err=True)
     record = best_run(metric, condition, direction or "", records).read()
     echo_json(record) if form else echo_record(record)
 
@@ -300,7 +307,7 @@ def open_run(
     The executed one: in JupyterLab where it runs for this folder, otherwise as a page in the browser. Without a RUN,
     the latest.
 
-    RUN is an id, its beginning or its end, latest, best:METRIC, a tag, the folder of a record or an executed notebook.
+    RUN is an id, its beginning or end, latest, best[:METRIC], a tag, the folder of a record or an executed notebook.
 
     \b
     Example:

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['METRICS_MEDIA_TYPE', 'Metric', 'Metrics', 'read_metrics', 'read_number', 'spread_values', 'Place', 'place_step',
-           'continue_steps', 'list_values', 'summarize_metrics', 'metric_key', 'find_direction']
+           'continue_steps', 'list_values', 'summarize_metrics', 'metric_key', 'find_direction', 'rank_metric',
+           'choose_metric']
 
 # %% ../../nbs/core/05_metrics.ipynb #c19bf5f7
 import json
@@ -234,3 +235,22 @@ def find_direction(
         if word in _LOWER | _HIGHER:
             return "lower" if word in _LOWER else "higher"
     return ""
+
+# %% ../../nbs/core/05_metrics.ipynb #e2f188a3
+_SPLITS = ("val_", "test_", "train_")  # in order of interest; other metrics stand between the second and the third
+
+
+def rank_metric(
+    key: str,  # such as "val_accuracy"
+    direction: str,  # "higher", "lower", or empty where neither is better
+) -> tuple[bool, int, bool, str]:  # the smaller, the more interesting
+    "Rank a metric by how much it says about a run."
+    place = next((number for number, split in enumerate(_SPLITS) if key.startswith(split)), 1.5)
+    return not direction, place, direction != "higher", key
+
+
+def choose_metric(
+    directions: Mapping[str, str],  # "higher" or "lower" by key, of metrics that have one
+) -> str:  # a key; empty where there is none
+    "Choose the metric that a run is judged by."
+    return min(directions, key=lambda key: rank_metric(key, directions[key]), default="")

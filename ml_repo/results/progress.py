@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.files import read_lines
-from ..core.metrics import find_direction, metric_key, summarize_metrics
+from ..core.metrics import find_direction, metric_key, rank_metric, summarize_metrics
 from ..core.tables import Tabular
 from ..records.reader import read_record
 from .run_summary import SEED, RunSummary, summarize_record
@@ -159,9 +159,6 @@ def _read_log(
     return read_lines(path)
 
 
-_SPLITS = ("validation", "val", "test", "train")  # in order of interest
-
-
 def pick_metric(
     lines: Iterable[Mapping[str, Any]],  # of metrics.jsonl
 ) -> str:  # such as "val_accuracy 0.973"; empty without any
@@ -170,8 +167,7 @@ def pick_metric(
     for last in summarize_metrics(dict(line) for line in lines):
         key = metric_key(last["split"], last["name"])
         direction = last["direction"] or find_direction(last["name"])
-        rank = (not direction, (*_SPLITS, last["split"]).index(last["split"]), direction != "higher")
-        ranked.append((*rank, f"{key} {float(last['value']):.4g}"))
+        ranked.append((*rank_metric(key, direction), f"{key} {float(last['value']):.4g}"))
     return min(ranked)[-1] if ranked else ""
 
 # %% ../../nbs/results/09_progress.ipynb #f3ed83f4

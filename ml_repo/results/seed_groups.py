@@ -15,6 +15,7 @@ from os import PathLike
 from typing import Any, Literal
 
 from ..core.bounds import suggest_nearest
+from ..core.metrics import choose_metric
 from ..core.tables import Tabular
 from .query import find_column
 from .run_summary import SEED, RunSummary, summarize_folder
@@ -256,7 +257,7 @@ class Comparison(Tabular):
             return key
         directed = [key for key in self.metrics
                     if key in self.directions and any(group.spread(key) for group in self.groups)]
-        return min(directed, key=lambda key: (not key.startswith("val_"), key), default="")
+        return choose_metric({key: self.directions[key] for key in directed})
 
     def _find_best(self) -> SeedGroup | None:
         "Find the group with the best mean."
