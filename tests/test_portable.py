@@ -4,7 +4,6 @@ import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
@@ -14,18 +13,21 @@ from test_record import commit, make_repository, write_notebook
 from ml_repo.provenance.portability import choose_limits
 from ml_repo.records.reader import Record, find_records, read_record
 
-TRAINING = Path(__file__).parent / "portable_training.py"
+TRAINING, TORCH_TRAINING = (Path(__file__).parent / name for name in ("portable_training.py", "portable_torch.py"))
+OTHER_PYTHON = os.environ.get("ML_REPO_FORMATS_PYTHON")  # of an environment with PyTorch, JAX and Keras
 EMULATOR = next(filter(None, map(shutil.which, ("qemu-x86_64", "qemu-x86_64-static"))), None)
 
 
-def hash_weights(*words: str | Path, names: tuple[str, ...] = (), limits: dict[str, str] | None = None) -> dict[str, str]:
+def hash_weights(*words: str | Path, limits: dict[str, str] | None = None, training: Path = TRAINING, backend: str = "tensorflow") -> dict[str, str]:
     """Train on a processor, and return a hash of the weights by name of the training."""
-    limits = (choose_limits({}, threads=2) if limits is None else limits) | {"CUDA_VISIBLE_DEVICES": "-1", "KERAS_BACKEND": "tensorflow"}
-    limits |= {"PYTHONPATH": os.pathsep.join([str(ROOT), sysconfig.get_paths()["purelib"]])}
-    python = os.path.realpath(sys.executable)  # the emulator cannot follow the link of a virtual environment
+    limits = (choose_limits({}, threads=2) if limits is None else limits) | {"CUDA_VISIBLE_DEVICES": "-1", "KERAS_BACKEND": backend}
+    python = sys.executable if training == TRAINING and backend == "tensorflow" else OTHER_PYTHON
+    packages = subprocess.run([python, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"], text=True, capture_output=True, check=True).stdout.strip()
+    limits |= {"PYTHONPATH": os.pathsep.join([str(ROOT), packages])}
+    python = os.path.realpath(python)  # the emulator cannot follow the link of a virtual environment
     variables = [part for name, value in limits.items() for part in ("-E", f"{name}={value}")] if words else []
     plain = [] if "ML_REPO_PORTABLE" in limits else ["--plain"]
-    done = subprocess.run([*words, *variables, python, TRAINING, *names, *plain], env=os.environ | ({} if words else limits), cwd=ROOT, text=True, capture_output=True)
+    done = subprocess.run([*words, *variables, python, training, *plain], env=os.environ | ({} if words else limits), cwd=ROOT, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return dict(re.findall(r"^(\w+) +(\w{16}) ", done.stdout, flags=re.MULTILINE))
 
@@ -42,6 +44,15 @@ def test_another_processor_ends_in_the_same_bits(here, processor):
     if EMULATOR is None:
         pytest.skip("NOT TESTED: no other processor can be emulated here (Debian: apt-get install qemu-user)")
     assert hash_weights(EMULATOR, "-cpu", processor) == here
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("training, backend", [(TORCH_TRAINING, "torch"), (TRAINING, "torch"), (TRAINING, "jax")], ids=["torch", "keras-torch", "keras-jax"])
+def test_another_library_ends_in_the_same_bits(training, backend):
+    if EMULATOR is None or OTHER_PYTHON is None:
+        pytest.skip("NOT TESTED: needs Debian's qemu-user, and ML_REPO_FORMATS_PYTHON, the Python of an environment with PyTorch, JAX and Keras")
+    found = hash_weights(training=training, backend=backend)
+    assert len(found) >= 5 and hash_weights(EMULATOR, "-cpu", "Haswell", training=training, backend=backend) == found
 
 
 def run_portable(folder: Path, *options: str, **environment: str) -> Record:

@@ -18,7 +18,8 @@ import keras
 import numpy as np
 
 from ..core.metrics import Metric, Metrics
-from ..provenance.portability import choose_limits, fix_operations, is_portable
+from ..provenance.operations import fix_operations
+from ..provenance.portability import choose_limits, is_portable
 from ..provenance.repository import Facts, find_repository
 from ..tracking.run import note_facts
 
