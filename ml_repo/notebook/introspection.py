@@ -18,7 +18,7 @@ from typing import Any
 from ..core.programs import expression_of
 from ..provenance.code_origin import find_edited_packages, list_imported, list_library_folders
 from ..provenance.opened_files import note_opened_files
-from ..provenance.operations import fix_operations, fix_tensorflow, fix_torch
+from ..provenance.operations import fix_operations, fix_tensorflow, fix_torch, fix_xla
 
 # %% ../../nbs/notebook/01_introspection.ipynb #0123bfa2
 def prepare_for_end() -> None:
@@ -100,8 +100,8 @@ def watch_kernel(
         fix_operations()
 
 
-_WATCH = expression_of(note_opened_files, prepare_for_end, complete_prints, fix_tensorflow, fix_torch, fix_operations,
-                       watch_kernel)
+_WATCH = expression_of(note_opened_files, prepare_for_end, complete_prints, fix_tensorflow, fix_torch, fix_xla,
+                       fix_operations, watch_kernel)
 
 
 def watch_files(
