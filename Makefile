@@ -1,6 +1,6 @@
 # Everything here needs Python 3.11-3.13, git and make; the rest is installed into .venv from the lock.
 .DEFAULT_GOAL := help
-.PHONY: help train test test-all test-containers verify lab docs params lock prepare hooks dist clean
+.PHONY: help environment train test test-all test-containers verify lab docs params lock prepare hooks dist remove-example clean
 SHELL := /bin/sh
 
 VERSION_FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
@@ -14,22 +14,25 @@ VENV := .venv/made-from-$(shell cat $(LOCKS) settings.ini setup.py | cksum | cut
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 # A misspelt variable (make train lr=0.01) would be ignored in silence, and the run would use the defaults.
-KNOWN := PARAMS PYTHON GPU RAY LOCK_FLAGS PATH MAKEFLAGS SHELL
+KNOWN := NOTEBOOK PARAMS PYTHON GPU RAY LOCK_FLAGS PATH MAKEFLAGS SHELL
 GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 $(foreach name,$(filter-out $(KNOWN),$(GIVEN)),$(error There is no variable $(name). Parameters of the notebook are given \
-	as in: make train PARAMS="-p lr 0.01". Variables: PARAMS, PYTHON, GPU, RAY, LOCK_FLAGS))
+	as in: make train PARAMS="-p lr 0.01". Variables: NOTEBOOK, PARAMS, PYTHON, GPU, RAY, LOCK_FLAGS))
 
+NOTEBOOK ?= nbs/train.ipynb
 PARAMS ?=
 
 help: ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
 		printf '  make %-15s %s\n' "$$name" "$$text"; done
 
+environment: $(VENV) ## Install the locked packages into .venv; every other command does so as well
+
 train: $(VENV) ## Train and keep the record: make train PARAMS="-p lr 0.01 -p epochs 5"
-	ml-repo run nbs/train.ipynb $(PARAMS)
+	ml-repo run $(NOTEBOOK) $(PARAMS)
 
 params: $(VENV) ## List the parameters of the training notebook
-	@ml-repo params nbs/train.ipynb
+	@ml-repo params $(NOTEBOOK)
 
 # What the notebooks leave in the temporary folder goes with it.
 TEST_NOTEBOOKS = folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && TMPDIR=$$folder nbdev_test --n_workers 2
@@ -39,7 +42,7 @@ test: $(VENV) ## Run all tests: the notebooks, then the whole-program checks
 	pytest tests -n 2 --dist loadfile -q -rs -p no:cacheprovider --durations=8
 
 test-all: $(VENV) ## Run the slow tests as well: the whole kill matrix, papermill's own tests, a Ray cluster (more than an hour)
-	@$(MAKE) --no-print-directory RAY=1 params > /dev/null
+	@$(MAKE) --no-print-directory RAY=1 environment
 	$(TEST_NOTEBOOKS)
 	pytest tests -q -rs -p no:cacheprovider --durations=8 --slow
 
@@ -71,6 +74,20 @@ dist: $(VENV) ## Build the wheel and the source archive in dist/, and check what
 	rm -rf build dist
 	uv build --quiet --no-build-isolation --python .venv/bin/python --out-dir dist
 	uv tool run --quiet twine==6.2.0 check --strict dist/*
+
+# Nothing else needs the example, and git keeps it. The first page shows its runs, so a new one takes its place.
+EXAMPLE := nbs/project ml_repo/project nbs/train.ipynb nbs/tune_keras.ipynb nbs/guides/first_run.ipynb nbs/images \
+	experiments tests/test_train.py tests/test_keras_tuner.py
+FIRST_PAGE := from nbformat import v4, write; write(v4.new_notebook(cells=[v4.new_markdown_cell(text) for text in ( \
+	"\# My project\n\n> What it is about", "`make train NOTEBOOK=nbs/mine.ipynb` keeps a run in `experiments/`, and \
+	`ml-repo ls` lists all of them. Begin with [a training notebook](guides/own_notebook.ipynb).")]), "nbs/index.ipynb")
+remove-example: $(VENV) ## Take away the example: its package, notebooks, runs and tests; the first page becomes yours
+	git rm -r --quiet --ignore-unmatch $(EXAMPLE)
+	rm -rf nbs/project ml_repo/project
+	python -c '$(FIRST_PAGE)'
+	nbdev_export
+	ml-repo readme
+	@echo 'Gone: $(EXAMPLE). Look at `git status`, then commit; `make lock` makes a lock of your packages.'
 
 clean: ## Remove what can be made again: the environment, caches, built files; never a record
 	rm -rf .venv .pytest_cache build dist ml_repo.egg-info _proc _docs _sphinx nbs/nbdev.yml

@@ -110,6 +110,10 @@ def await_true(happened: Callable[[], object], what: str, limit_s: float = LIMIT
     return result
 
 
+HAS_EXAMPLE = (ROOT / "nbs" / "project").is_dir()
+needs_example = pytest.mark.skipif(not HAS_EXAMPLE, reason="NOT TESTED: the example was taken away (make remove-example)")
+
+
 def list_shipped() -> list[Path]:
     """The records that are committed. Those of the person who runs the tests lie beside them, and are none of a test's business."""
     names = checked("git", "ls-files", "-z", "--", "experiments/*/record.json").split("\0")
@@ -128,6 +132,8 @@ def copy_shipped(folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def shipped(tmp_path_factory) -> Path:
     """A folder with the committed records, to read from."""
+    if not HAS_EXAMPLE:
+        pytest.skip(needs_example.kwargs["reason"])
     return copy_shipped(tmp_path_factory.mktemp("shipped") / "experiments")
 
 

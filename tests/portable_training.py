@@ -8,15 +8,14 @@ The limits of `choose_limits` have to be in the environment. With `--plain` noth
 import os
 import sys
 import time
+from importlib.util import find_spec
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 
 from ml_repo.core.hashing import hash_weights  # noqa: E402
-from ml_repo.project.data import load_data  # noqa: E402
-from ml_repo.project.model import build_model  # noqa: E402
-from ml_repo.project.training import prepare_keras, train_model  # noqa: E402
+from ml_repo.provenance.operations import fix_operations  # noqa: E402
 
 RANDOM, LAYERS = np.random.default_rng(0), keras.layers
 IMAGES, WORDS = RANDOM.normal(size=(64, 8, 8, 2)).astype("float32"), RANDOM.integers(0, 50, (64, 12))
@@ -58,6 +57,10 @@ def stack(shape: tuple[int, ...], layers: list) -> keras.Model:
 
 def digits() -> keras.Model:
     """One epoch of the shipped training, with eight filters."""
+    from ml_repo.project.data import load_data
+    from ml_repo.project.model import build_model
+    from ml_repo.project.training import train_model
+
     data = load_data("digits")
     model = build_model(data.train.images.shape[1:], len(data.classes), filters=8)
     train_model(model, data, 0.003, 32, 1, 0, False, 0.1)
@@ -65,11 +68,26 @@ def digits() -> keras.Model:
 
 
 TRAININGS = {"dense": lambda: train(stack((8, 8, 2), dense()), IMAGES), "convolution": lambda: train(stack((8, 8, 2), convolution()), IMAGES, "rmsprop"),
-             "recurrent": lambda: train(stack((12, 6), recurrent()), SERIES, "adamw"), "attention": lambda: train(attention(), WORDS), "digits": digits}
+             "recurrent": lambda: train(stack((12, 6), recurrent()), SERIES, "adamw"), "attention": lambda: train(attention(), WORDS)}
+if find_spec("ml_repo.project"):
+    TRAININGS["digits"] = digits
+
+
+def prepare(is_portable: bool) -> None:
+    """Seed Keras, and let TensorFlow compute the same each time."""
+    if is_portable:
+        fix_operations()
+    keras.utils.set_random_seed(0)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+
 
 if __name__ == "__main__":
     chosen = [word for word in sys.argv[1:] if word != "--plain"] or list(TRAININGS)
     for name in chosen:
-        prepared, since = prepare_keras(0, portable="--plain" not in sys.argv), time.perf_counter()
+        prepare("--plain" not in sys.argv)
+        since = time.perf_counter()
         weights = hash_weights(TRAININGS[name]().weights)
-        print(f"{name:<12} {weights[:16]} {'portable' if prepared['portable'] else 'plain':<9} {time.perf_counter() - since:.1f} s", flush=True)
+        print(f"{name:<12} {weights[:16]} {time.perf_counter() - since:.1f} s", flush=True)

@@ -52,7 +52,7 @@ def test_another_library_ends_in_the_same_bits(training, backend):
     if EMULATOR is None or OTHER_PYTHON is None:
         pytest.skip("NOT TESTED: needs Debian's qemu-user, and ML_REPO_FORMATS_PYTHON, the Python of an environment with PyTorch, JAX and Keras")
     found = hash_weights(training=training, backend=backend)
-    assert len(found) >= 5 and hash_weights(EMULATOR, "-cpu", "Haswell", training=training, backend=backend) == found
+    assert len(found) >= 4 and hash_weights(EMULATOR, "-cpu", "Haswell", training=training, backend=backend) == found
 
 
 def run_portable(folder: Path, *options: str, **environment: str) -> Record:

@@ -189,9 +189,8 @@ _HOW = (
         "--portable/--no-portable",
         "is_portable",
         default=None,
-        help="Compute with the code for AVX2, so that TensorFlow and NumPy give the same bits on any processor of the "
-        "level x86-64-v3. "
-        "Default: as settings.ini says (portable = yes), else not."
+        help="Compute with the code for AVX2, so that TensorFlow, PyTorch and NumPy give the same bits on any "
+        "processor of the level x86-64-v3, and JAX in part. Default: as settings.ini says (portable = yes), else not."
     ),
     click.option("--quiet", is_flag=True, help="Show a progress bar instead of what the notebook prints."),
     click.option("--require-gpu",
