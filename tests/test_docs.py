@@ -14,14 +14,15 @@ from conftest import LIMIT_S, ROOT, checked
 from test_site import axe, browser  # noqa: F401  fixtures
 
 from ml_repo.docs.chapters import read_chapter
-from ml_repo.docs.manual import read_contents
+from ml_repo.docs.contents import read_contents
+from ml_repo.docs.metadata import read_metadata
 
 NOTEBOOKS = sorted(str(path.relative_to(ROOT / "nbs")) for path in (ROOT / "nbs").rglob("*.ipynb") if not path.parent.name.startswith((".", "_")))
 GUIDES = [name for name in NOTEBOOKS if name.startswith("guides/")]
 
 
 def test_every_notebook_has_its_place_in_the_contents():
-    assert sorted(name for section in read_contents(ROOT / "nbs") for name in section.notebooks) == NOTEBOOKS
+    assert sorted(name for section in read_contents(read_metadata(ROOT)) for name in section.notebooks) == NOTEBOOKS
 
 
 def test_the_contents_list_nothing_that_is_not_there():

@@ -158,13 +158,14 @@ def test_every_module_has_one_notebook_of_its_name():
     for module, notebook in MODULES.items():
         package, name = module.split(".")
         assert notebook.parent.name == package and re.fullmatch(rf"\d\d_{name}\.ipynb", notebook.name)
-    modules = {".".join(path.relative_to(ROOT / "ml_repo").with_suffix("").parts) for path in (ROOT / "ml_repo").glob("*/[!_]*.py")}
+    files = [file for package in PACKAGES for file in (ROOT / "ml_repo" / package).glob("[!_]*.py")]
+    modules = {f"{file.parent.name}.{file.stem}" for file in files}
     assert modules == set(MODULES)
 
 
 def test_the_package_has_nothing_beside_its_packages():
     entries = {line.split("/")[1] for line in checked("git", "ls-files", "--cached", "--others", "--exclude-standard", "ml_repo").splitlines()}
-    assert entries - set(PACKAGES) == {"__init__.py", "_modidx.py", "icons", "pages", "project_files"}
+    assert entries - set(PACKAGES) == {"__init__.py", "_modidx.py", "icons", "page_files", "pages", "project_files"}
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -139,7 +139,7 @@ def site(
 @click.option("--no-experiments",
               "leaves_out",
               is_flag=True,
-              help="Guide and reference only, without the pages of the records.")
+              help="Notebooks and modules only, without the pages of the records.")
 @click.option("--public",
               is_flag=True,
               help="Records without paths, names of machines and people, and code that was not committed.")
@@ -150,9 +150,10 @@ def docs(
     leaves_out: bool,  # the records
     public: bool,  # records without names
 ) -> None:
-    """Make the pages of guide, reference and records, for a browser.
+    """Make pages of a project's notebooks, modules and records, for a browser.
 
-    They load nothing from elsewhere: open them as files, or put the folder on any web server.
+    The first page is index.ipynb or README.md, the order that of sidebar.yml or of names; stored outputs are shown,
+    and nothing is executed. Open them as files, or put the folder on any web server.
 
     \b
     Example:
@@ -163,19 +164,19 @@ def docs(
 
     from ml_repo.site.builder import build_site
     from ml_repo.docs.manual import build_manual
+    from ml_repo.docs.metadata import read_metadata
     from ml_repo.provenance.repository import find_project
 
     root = find_project()
-    if not (root / "nbs" / "index.ipynb").is_file():
-        raise click.ClickException(f"There is no nbs/index.ipynb in {root}, from which the first page is made. "
-                                   "For pages of runs only: ml-repo site")
-    output = (output or root / "_docs").absolute()
+    output, is_own = (output or root / "_docs").absolute(), read_metadata(root).package == "ml_repo"
     try:
-        page = build_manual(root, output, context.find_root().command, not leaves_out)
+        built = build_manual(root, output, context.find_root().command if is_own else None, not leaves_out, is_own)
     except RuntimeError as error:
         raise click.ClickException(str(error)) from error
+    for trouble in [*built.troubles[:20], *[f"and {len(built.troubles) - 20} more"] * (len(built.troubles) > 20)]:
+        click.echo(trouble, err=True)
     if leaves_out:
         shutil.rmtree(output / "experiments", ignore_errors=True)
     else:
         click.echo(build_site(output / "experiments", public=public))
-    click.echo(f"Open {page.as_uri()}")
+    click.echo(f"Open {built.page.as_uri()}")

@@ -33,8 +33,9 @@ EXTRAS = {
     "site": Extra("pages of runs for a browser", {
         "jinja2": "Jinja", "markupsafe": "Jinja", "markdown_it": "markdown-it-py", "nbconvert": "nbconvert",
         "mdit_py_plugins": "mdit-py-plugins", "latex2mathml": "latex2mathml", "nh3": "nh3", "pygments": "Pygments"}),
-    "docs": Extra("this documentation", {
-        "sphinx": "Sphinx", "nbdev": "nbdev", "execnb": "execnb", "myst_nb": "MyST-NB"}),
+    "docs": Extra("pages of notebooks for a browser", {
+        "sphinx": "Sphinx", "nbdev": "nbdev", "execnb": "execnb", "myst_nb": "MyST-NB", "furo": "furo",
+        "sphinx_copybutton": "sphinx-copybutton"}),
     "ray": Extra("trials on a Ray cluster", {"ray": "Ray"}),
     "postgres": Extra("studies in PostgreSQL", {"psycopg2": "psycopg2"}),
     "mysql": Extra("studies in MySQL", {"pymysql": "PyMySQL"}),

@@ -8,23 +8,38 @@ __all__ = ['name_page', 'name_copy', 'name_anchor', 'Links']
 # %% ../../nbs/docs/02_links.ipynb #08bd84d8
 import posixpath
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from itertools import chain, count
 from pathlib import Path
+from urllib.parse import quote, unquote
+
+from .readme import map_links, map_prose
 
 # %% ../../nbs/docs/02_links.ipynb #d69d8395
+_TAKEN = {"commands", "modules", "changelog", "contributing", "search", "genindex"}  # pages without a notebook
+_PICTURES = (".png", ".svg", ".jpg", ".jpeg", ".gif", ".webp")
+
+
 def name_page(
     notebook: str,  # path in the folder of notebooks
+    module: str = "",  # that it is exported to, such as "core.hashing"
+    taken: Collection[str] = _TAKEN,  # pages that have their names
 ) -> str:  # path without its ending
     "Name the page of a notebook."
-    package, number, module = re.fullmatch(r"(.*?)(\d+[a-z]?_)?([^/]*)", notebook.removesuffix(".ipynb")).groups()
-    return f"api/{package}{module}" if number else f"{package}{module}"
+    name = f"api/{module.replace('.', '/')}" if module else notebook.removesuffix(".ipynb")
+    page = re.sub(r"[^\w./-]+", "-", name).strip("-")
+    page = f"notebooks/{page}" if page.startswith("experiments/") else page  # where the pages of runs are
+    names = chain([page], (f"{page}-{number}" for number in count(2)))
+    return next(name for name in names if name.lower() not in taken)
 
 
 def name_copy(
     path: str,  # of a file of the repository
 ) -> str:  # path beside the pages
     "Name the copy of a file, so that a browser shows it as text, or saves it if it is a notebook."
-    return f"files/{path}" if path.endswith((".ipynb", ".txt")) else f"files/{path.lstrip('.')}.txt"
+    keeps, path = path.lower().endswith((".ipynb", ".txt", *_PICTURES)), quote(path).replace("%", "_")
+    return f"files/{path}" if keeps else f"files/{path.lstrip('.')}.txt"
 
 
 def name_anchor(
@@ -39,6 +54,7 @@ class Links:
     "The targets of links between pages."
     root: Path  # of the repository
     pages: dict[str, str]  # page without ending, by file of the repository
+    package: str = ""  # whose names are linked, such as "birds"
     web: str = ""  # address of the files on the web, such as https://github.com/you/project/blob/main
     records: str = "index"  # the page of the records, without ending
     files: set[str] = field(default_factory=set)  # files to copy beside the pages
@@ -54,7 +70,8 @@ class Links:
             return f"{self.pages[path]}.html"
         if path.split("/")[0] == "experiments":
             return f"{self.records}.html"
-        if not (self.root / path).is_file():
+        is_file = (self.root / path).is_file()
+        if path.startswith("../") or not (is_file or self.web and (self.root / path).is_dir()):
             return ""
         if self.web:
             return f"{self.web}/{path}"
@@ -63,17 +80,15 @@ class Links:
 
     def find_name(
         self,
-        link: str,  # of nbdev to a name in backticks: /ml_repo/files.html#lock
+        link: str,  # to a name in backticks: /birds/data.html#load
     ) -> str:  # seen from the first page; empty for an unknown module
         "Find the target for a name: its heading, or the page of its module for a private name."
         path, _, name = link.partition("#")
-        module = path.removesuffix(".html").removeprefix("/").partition("/")[2]
-        pages = {f"api/{module}", module} & set(self.pages.values())
-        if not pages:
+        page = "api/" + path.removeprefix(f"/{self.package}/").removesuffix(".html")
+        if page not in self.pages.values():
             return ""
-        page = f"{min(pages, key=lambda page: not page.startswith('api/'))}.html"
         has_heading = name and not any(part.startswith("_") for part in name.split("."))
-        return f"{page}#{name_anchor(name)}" if has_heading else page
+        return f"{page}.html#{name_anchor(name)}" if has_heading else f"{page}.html"
 
     def move(
         self,
@@ -81,18 +96,51 @@ class Links:
         notebook: str,  # that holds the link, seen from the root
     ) -> str:  # the target on the page
         "Translate a link of a notebook for its page. A broken link is noted in `broken`, and stays."
-        if re.match(r"[A-Za-z]+:|#|//", target):
+        if re.match(r"[A-Za-z]+:|#|//|<", target):
             return target
-        path, _, anchor = target.partition("#")
-        path = posixpath.normpath(posixpath.join(posixpath.dirname(notebook), path))
-        if path.endswith((".png", ".svg", ".jpg")) and (self.root / path).is_file():
+        path, anchor = self.resolve(target, notebook), target.partition("#")[2]
+        if path.lower().endswith(_PICTURES) and not path.startswith("../") and (self.root / path).is_file():
             self.pictures.add(path)
-            return f"/{name_copy(path).removesuffix('.txt')}"
-        is_name = target.startswith("/")
+            return f"/{name_copy(path)}"
+        is_name = bool(self.package) and target.startswith(f"/{self.package}/") and ".html" in target
         page = self.find_name(target) if is_name else self.find(path)
         if not page:
             self.broken.append(f"{target} in {notebook}")
             return target
-        folder = posixpath.dirname(self.pages.get(notebook, "")) or "."
-        moved = page if "://" in page else posixpath.relpath(page, folder)
+        moved = self.see_from(notebook, page)
         return f"{moved}#{anchor}" if anchor and not is_name else moved
+
+    def resolve(
+        self,
+        target: str,  # of a link
+        notebook: str,  # that holds the link, seen from the root
+    ) -> str:  # seen from the root
+        "Find the file that a link means."
+        start = "" if target.startswith("/") else posixpath.dirname(notebook)
+        return posixpath.normpath(posixpath.join(start, unquote(target.partition("#")[0]).lstrip("/")))
+
+    def see_from(
+        self,
+        notebook: str,  # seen from the root
+        page: str,  # an address, or a file seen from the first page
+    ) -> str:  # seen from the page of the notebook
+        "Make a target relative to a page."
+        folder = posixpath.dirname(self.pages.get(notebook, "")) or "."
+        return page if "://" in page else posixpath.relpath(page, folder)
+
+    def move_text(
+        self,
+        text: str,  # Markdown
+        notebook: str,  # that holds the text, seen from the root
+    ) -> str:  # the text of the page
+        "Translate all links of a text, those in HTML, too."
+        def move_tag(match: re.Match) -> str:
+            moved = self.move(match[2], notebook)
+            if moved.startswith("/files/"):  # a picture, which Sphinx does not look for in HTML
+                self.files.add(self.resolve(match[2], notebook))
+                moved = self.see_from(notebook, moved.removeprefix("/"))
+            return f"{match[1]}{moved}{match[3]}"
+
+        tag = re.compile(r"(<(?:img|a|source|video)\b[^>]*?\b(?:src|href)=[\"'])([^\"'>]+)([\"'])")
+        text = map_links(text, lambda target: self.move(target, notebook))
+        return map_prose(text, lambda part: tag.sub(move_tag, part))

@@ -43,7 +43,8 @@ def append_lines(
     return (lead + text.replace("\n", end)).encode()
 
 # %% ../../nbs/scaffold/03_adoption.ipynb #eb57c0db
-_IGNORED = {".venv/": ".venv/lib", "__pycache__/": "__pycache__/a.pyc", "_site/": "_site/index.html",
+_IGNORED = {".venv/": ".venv/lib", "__pycache__/": "__pycache__/a.pyc", "_docs/": "_docs/index.html",
+            "_site/": "_site/index.html",
             ".ipynb_checkpoints/": ".ipynb_checkpoints/a.ipynb", "mlruns/": "mlruns/0"}
 _ASKING = ("# `papermill notebook.ipynb out.ipynb` keeps a record in experiments/ because of this line.\n"
            "papermill_engine = ml_repo\n")
