@@ -7,13 +7,15 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
+import nbformat
 import pytest
 import yaml
 from browser import serve_pages
-from conftest import LIMIT_S, ROOT, checked
+from conftest import LIMIT_S, ROOT, checked, run
+from test_record import git
 from test_site import axe, browser  # noqa: F401  fixtures
 
-from ml_repo.docs.chapters import read_chapter
+from ml_repo.docs.chapters import _STEPS, read_chapter
 from ml_repo.docs.contents import read_contents
 from ml_repo.docs.metadata import read_metadata
 
@@ -56,6 +58,7 @@ def test_nbdev_takes_our_steps_and_knows_those_that_are_left_out():
     names = {step.__name__ for step in FilterDefaults().base_procs()}
     assert set(get_config()["skip_procs"].split(",")) <= names, "nbdev has renamed a step"
     assert [step.__name__ for step in FilterDefaults().procs()][-1] == "ShowDefinitions"
+    assert set(_STEPS) <= names - set(get_config()["skip_procs"].split(","))
     assert get_config().custom_sidebar, "nbdev would write another sidebar.yml"
 
 
@@ -100,6 +103,78 @@ def test_a_chapter_has_the_table_of_a_function_and_no_hidden_cell():
     text = "\n".join(cell["source"] for cell in read_chapter(ROOT / "nbs" / "verify" / "16_verify.ipynb")["cells"])
     assert "### `verify_run`" in text and '| <code class="literal">run</code> | `Record \\| str \\| PathLike` |' in text and "<summary>Source of" in text
     assert "nbdev_export" not in text and "#|" not in text
+
+
+def write_files(folder: Path, files: dict[str, str | list]) -> Path:
+    """Write files, and notebooks of a text and code cells that have printed their names."""
+    for path, content in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, str):
+            (folder / path).write_text(content)
+            continue
+        cells = [nbformat.v4.new_markdown_cell(content[0])]
+        for source in content[1:]:
+            printed = nbformat.v4.new_output("stream", name="stdout", text=f"printed by {path}")
+            cells.append(nbformat.v4.new_code_cell(source, outputs=[printed]))
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / path)
+    return folder
+
+
+def build_pages(project: Path, *options: str) -> tuple[dict[str, str], str]:
+    """The pages of a project, and what was printed."""
+    done = run("ml-repo", "docs", *options, cwd=project)
+    assert done.returncode == 0, done.stdout
+    pages = {str(page.relative_to(project / "_docs")): page.read_text() for page in (project / "_docs").rglob("*.html")}
+    assert not [page for page, text in pages.items() if "ml_repo.docs" in text], "a page of somebody else's project tells of ours"
+    return pages, done.stdout
+
+
+def test_a_new_project_has_its_pages(tmp_path):
+    project = tmp_path / "finches"
+    checked("ml-repo", "new", "finches", "--with", "sklearn", "--no-lock", cwd=tmp_path)
+    pages, printed = build_pages(project, "--no-experiments")
+    assert printed.splitlines() == [f"Open {(project / '_docs' / 'index.html').as_uri()}"]
+    assert "<title>finches 0.1.0</title>" in pages["index.html"] and "Where is what" in pages["index.html"]
+    data = re.sub(r"<[^>]+>", "", pages["api/data.html"])
+    assert "finches.data is made from nbs/00_data.ipynb" in data and "ml_repo.data" not in data and "split_digits(seed=0" in data
+    assert "How well does a small model" in pages["train.html"] and "MLPClassifier" in pages["train.html"]
+    assert git(project, "status", "--porcelain") == ""
+
+
+def test_a_flat_repository_has_its_pages_and_is_told_what_is_wrong_with_them(tmp_path):
+    project = write_files(tmp_path / "bird songs", {
+        "settings.ini": "[DEFAULT]\npapermill_engine = ml_repo\n",
+        "README.md": "# Songs\n\n![A bird](a%20bird.svg) See [first](1%20explore.ipynb), [runs](experiments/) and [gone](gone.md).\n",
+        "a bird.svg": '<svg xmlns="http://www.w3.org/2000/svg"/>',
+        "1 explore.ipynb": ["# Explore\n\nAn introduction that is kept, and $\\frac{1}{2}$", "import os", "listen()"],
+        "10 compare.ipynb": ["Without a title"],
+        "experiments/a/run.ipynb": ["# Executed"], ".venv/lib/b.ipynb": ["# Installed"], "damaged.ipynb": "{"})
+    pages, printed = build_pages(project)
+    assert {"index.html", "1-explore.html", "10-compare.html", "damaged.html", "experiments/index.html"} <= set(pages)
+    assert not [page for page in pages if re.search("run|/b.html", page)]
+    assert "<title>bird songs</title>" in pages["index.html"] and 'href="1-explore.html"' in pages["index.html"]
+    assert 'href="experiments/index.html"' in pages["index.html"] and 'alt="A bird"' in pages["index.html"]
+    first = pages["1-explore.html"]
+    assert "printed by 1 explore.ipynb" in first and "An introduction that is kept" in first and "<mfrac>" in first and ">os<" in first
+    told = printed.partition("_docs/")[0].splitlines()
+    assert told[0].startswith("damaged.ipynb cannot be read") and told[1] == "gone.md in README.md: the link goes nowhere" and len(told) == 3
+
+
+def test_a_project_with_src_and_pyproject_has_its_pages(tmp_path):
+    about = '[project]\nname = "bird-songs"\nversion = "2.1"\nauthors = [{name = "Ada"}]\n'
+    project = write_files(tmp_path / "clone", {
+        "pyproject.toml": about, "src/bird_songs/__init__.py": "", "notebooks/listen.ipynb": ["# Listen\n# Again", "1"],
+        "notebooks/00_core.ipynb": ["# Core\n\n> Sounds", "#| default_exp sounds.core", "#| export\ndef sing(): pass"]})
+    pages, printed = build_pages(project, "--no-experiments")
+    assert len(printed.splitlines()) == 1 and "<title>bird-songs 2.1</title>" in pages["index.html"] and "Ada" in pages["index.html"]
+    assert re.findall(r'<li><p><a class="reference external" href="([^"]+)">', pages["index.html"]) == ["listen.html", "api/sounds/core.html"]
+    assert "bird_songs.sounds.core</span>" in pages["api/sounds/core.html"] and "<h2>Again" in pages["listen.html"]
+
+
+def test_a_broken_link_in_our_own_pages_is_an_error(tmp_path):
+    project = write_files(tmp_path, {"settings.ini": "[DEFAULT]\nlib_name = ml_repo\n", "nbs/index.ipynb": ["# Ours\n\n[gone](gone.ipynb)"]})
+    done = run("ml-repo", "docs", cwd=project)
+    assert done.returncode and "gone.ipynb in nbs/index.ipynb: the link goes nowhere" in done.stdout and not (project / "_docs").exists()
 
 
 def processor_s() -> float:
