@@ -83,7 +83,8 @@ FIRST_PAGE := from nbformat import v4, write; write(v4.new_notebook(cells=[v4.ne
 	`ml-repo ls` lists all of them. Begin with [a training notebook](guides/own_notebook.ipynb).")]), "nbs/index.ipynb")
 remove-example: $(VENV) ## Take away the example: its package, notebooks, runs and tests; the first page becomes yours
 	git rm -r --quiet --ignore-unmatch $(EXAMPLE)
-	rm -rf nbs/project ml_repo/project
+	rm -rf ml_repo/project/__pycache__ nbs/project/.ipynb_checkpoints
+	@rmdir nbs/project ml_repo/project 2>/dev/null || true  # what git does not know is left
 	python -c '$(FIRST_PAGE)'
 	nbdev_export
 	ml-repo readme
