@@ -24,7 +24,7 @@ from ..core.files import Lock, is_held
 from ..execution.mlflow_process import UNWANTED, WANTED, find_tracking, has_models, hide_login, is_live
 from ..provenance.gpu import BACKENDS, find_visible_gpus
 from ..provenance.machine import read_gpus, read_image, read_machine
-from ..provenance.repository import (compare_with_lock, find_records_folders, find_repository, list_packages,
+from ..provenance.repository import (compare_with_lock, find_locks, find_project, find_records_folders, list_packages,
                                             read_settings)
 
 # %% ../../nbs/cli/00_doctor.ipynb #f204535c
@@ -80,17 +80,19 @@ def examine_packages(
     root: Path,  # of the repository
 ) -> Finding:
     "Compare the installed packages with the lock."
-    lock = root / "docker" / "requirements.txt"
-    facts = compare_with_lock(lock, packages := list_packages())
+    packages = list_packages()
+    facts = compare_with_lock(find_locks(root, packages), packages)
+    is_library, has_makefile = (root / "docker" / "lock.py").is_file(), (root / "Makefile").is_file()
     if facts["matches"] is None:
         return Finding("packages", f"{len(packages)} are installed, and there is no lock docker/requirements.txt",
-                       "warning", "Without a lock nobody can install the same ones again. Make one: make lock")
+                       "warning", "Without a lock nobody can install the same ones again. Make one: "
+                       + ("make lock" if is_library else "ml-repo lock"))
     wrong = [*facts["differ"], *(f"{package} is missing" for package in facts["missing"])]
     if wrong:
         more = f" and {len(wrong) - 5} more" if wrong[5:] else ""
         return Finding("packages", f"not as locked: {', '.join(wrong[:5])}{more}", "problem",
-                       "Install the lock anew: rm -r .venv && make params, "
-                       "or: pip install --require-hashes -r docker/requirements.txt")
+                       "Install the lock anew: " + "rm -r .venv && make params, or: " * has_makefile
+                       + "pip install --require-hashes -r docker/requirements.txt")
     return Finding("packages", f"{len(packages)} are installed, as locked")
 
 
@@ -329,7 +331,7 @@ def examine_machine(
     deep: bool = False,  # import the libraries also without a GPU
 ) -> list[Finding]:  # in the order in which to mend them
     "Examine this machine."
-    root, has_gpu = Path(root) if root else find_repository(), bool(read_gpus())
+    root, has_gpu = Path(root) if root else find_project(), bool(read_gpus())
     checks: dict[str, Callable[[], Finding | list[Finding]]] = {
         "python": lambda: examine_python(root),
         "packages": lambda: examine_packages(root),

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Facts', 'find_repository', 'read_settings', 'find_project', 'find_records_folders', 'read_packages', 'normalize_name',
-           'list_packages', 'compare_with_lock']
+           'list_packages', 'compare_with_lock', 'find_locks']
 
 # %% ../../nbs/provenance/00_repository.ipynb #a81c6f17
 import os
@@ -175,3 +175,20 @@ def compare_with_lock(
     ]
     extra = extra[:limit] + [f"{len(extra) - limit} more"] * (len(extra) > limit)
     return Facts(matches=not differ and not missing, differ=differ, missing=missing, extra=extra)
+
+# %% ../../nbs/provenance/00_repository.ipynb #ef327862
+def find_locks(
+    root: str | PathLike,  # of the repository
+    packages: Mapping[str, str],  # the installed versions, from `list_packages`
+) -> list[Path]:  # the lock first; empty without one
+    "Find the lists that an environment was made from: the lock, that of the installer, that of the GPU libraries."
+    folder = Path(root) / "docker"
+    lock, installer, gpu = (folder / name for name in ("requirements.txt", "uv.txt", "requirements-cuda.txt"))
+    if not lock.is_file():
+        return []
+    found = [lock, *([installer] if installer.is_file() else [])]
+    if gpu.is_file():
+        pins = _read_lock(gpu).items() - _read_lock(lock).items()
+        if 2 * sum(packages.get(name) == number for name, number in pins) > len(pins):
+            found.append(gpu)
+    return found

@@ -28,7 +28,7 @@ from ..provenance.library_files import LibraryFolders, is_cache, is_library_name
 from ..provenance.machine import (read_cuda, read_environment, read_gpus, read_image, read_machine,
                                          read_own_variables)
 from ..provenance.file_watch import Watched
-from ..provenance.repository import compare_with_lock, find_records_folders, list_packages
+from ..provenance.repository import compare_with_lock, find_locks, find_records_folders, list_packages
 from ..provenance.run_files import RunFiles, describe_listing, join_notes, read_shared_notes
 from ..provenance.code_state import keep_code, shorten_list
 from .record import read_noted_facts
@@ -60,11 +60,9 @@ def _keep_packages(
         "list": store_text(folder.parent, "".join(f"{name}=={version}\n" for name, version in packages.items())),
         "count": len(packages)
     }
-    if (lock := root / "docker" / "requirements.txt").is_file():
-        has_cuda = any(name.startswith("nvidia-cu") for name in packages)
-        others = [lock.with_name("uv.txt"), *([lock.with_name("requirements-cuda.txt")] if has_cuda else [])]
-        compared = compare_with_lock([lock, *(file for file in others if file.is_file())], packages)
-        facts["lock"] = store_text(folder.parent, _clean_lock(lock.read_text(encoding="utf-8"), redactor))
+    if locks := find_locks(root, packages):
+        compared = compare_with_lock(locks, packages)
+        facts["lock"] = store_text(folder.parent, _clean_lock(locks[0].read_text(encoding="utf-8"), redactor))
         facts["matches_lock"] = compared["matches"]
         for name in ("differ", "missing", "extra"):
             if compared.get(name):
