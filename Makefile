@@ -86,6 +86,7 @@ remove-example: $(VENV) ## Take away the example: its package, notebooks, runs a
 	rm -rf ml_repo/project/__pycache__ nbs/project/.ipynb_checkpoints
 	@rmdir nbs/project ml_repo/project 2>/dev/null || true  # what git does not know is left
 	python -c '$(FIRST_PAGE)'
+	sed -i -e '/- train\.ipynb$$/d; /tune_keras/d; /first_run/d; /example project/d; /project\/\*/d' nbs/sidebar.yml
 	nbdev_export
 	ml-repo readme
 	@echo 'Gone: $(EXAMPLE). Look at `git status`, then commit; `make lock` makes a lock of your packages.'

@@ -122,6 +122,8 @@ def list_shipped() -> list[Path]:
 
 def copy_shipped(folder: Path) -> Path:
     """Copy the committed records, with their texts and nothing else, into `folder`."""
+    if not HAS_EXAMPLE:
+        pytest.skip(needs_example.kwargs["reason"])
     for name in checked("git", "ls-files", "-z", "--", "experiments").split("\0"):
         if name and (ROOT / name).is_file():
             (target := folder / Path(name).relative_to("experiments")).parent.mkdir(parents=True, exist_ok=True)
@@ -132,8 +134,6 @@ def copy_shipped(folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def shipped(tmp_path_factory) -> Path:
     """A folder with the committed records, to read from."""
-    if not HAS_EXAMPLE:
-        pytest.skip(needs_example.kwargs["reason"])
     return copy_shipped(tmp_path_factory.mktemp("shipped") / "experiments")
 
 

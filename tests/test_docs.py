@@ -11,7 +11,7 @@ import nbformat
 import pytest
 import yaml
 from browser import serve_pages
-from conftest import LIMIT_S, ROOT, checked, run
+from conftest import LIMIT_S, ROOT, checked, needs_example, run
 from test_record import git
 from test_site import axe, browser  # noqa: F401  fixtures
 
@@ -80,6 +80,7 @@ def test_the_workflow_may_write_pages_only():
     assert "make docs" in text and "path: _docs" in text
 
 
+@needs_example
 def test_the_readme_is_short_and_its_links_and_pictures_are_there():
     text = (ROOT / "README.md").read_text()
     assert len(text.splitlines()) <= 120 and "`make test`" in text and "make docs" in text

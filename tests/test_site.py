@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from browser import CHROMIUM, Browser, serve_pages
-from conftest import LIMIT_S, ROOT, checked, copy_shipped, run
+from conftest import LIMIT_S, ROOT, checked, copy_shipped, needs_example, run
 from hostile import decode_fragments, find_dangers, write_hostile, write_hostile_study
 
 from ml_repo.notebook.imports import trace_modules
@@ -131,6 +131,7 @@ def test_every_module_that_makes_a_page_counts_for_its_version(records, tmp_path
     assert hash_makers(makers, package) == version
 
 
+@needs_example
 def test_the_public_sees_no_names(tmp_path):
     records = tmp_path / "records"
     make_records(records, 2)
