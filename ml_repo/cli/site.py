@@ -162,7 +162,6 @@ def docs(
     """
     import shutil
 
-    from ml_repo.site.builder import build_site
     from ml_repo.docs.manual import build_manual
     from ml_repo.docs.metadata import read_metadata
     from ml_repo.provenance.repository import find_project
@@ -178,5 +177,7 @@ def docs(
     if leaves_out:
         shutil.rmtree(output / "experiments", ignore_errors=True)
     else:
+        from ml_repo.site.builder import build_site
+
         click.echo(build_site(output / "experiments", public=public))
     click.echo(f"Open {built.page.as_uri()}")
