@@ -23,7 +23,8 @@ def _list_names(
     source: str,  # Python
 ) -> list[str]:  # of functions and classes
     "List the definitions of a cell, private ones included."
-    return [node.name for node in ast.parse(source).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    return [node.name for node in ast.parse(source).body if isinstance(node, kinds)]
 
 
 def show_source(

@@ -96,7 +96,7 @@ class Links:
         notebook: str,  # that holds the link, seen from the root
     ) -> str:  # the target on the page
         "Translate a link of a notebook for its page. A broken link is noted in `broken`, and stays."
-        if re.match(r"[A-Za-z]+:|#|//|<", target):
+        if re.match(r"[A-Za-z]+:|#|//", target):
             return target
         path, anchor = self.resolve(target, notebook), target.partition("#")[2]
         if path.lower().endswith(_PICTURES) and not path.startswith("../") and (self.root / path).is_file():

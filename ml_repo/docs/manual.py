@@ -10,7 +10,7 @@ import posixpath
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from json import dumps
 from os import PathLike
 from pathlib import Path
@@ -86,10 +86,11 @@ def _find_links(
 ) -> Links:
     "Map the files of the project to their pages."
     pages = {file: page for file, page in _TEXTS.items() if (about.root / file).exists()}
-    taken = {"commands", "modules", "search", "genindex", *_TEXTS.values()}
+    taken = {"index", "commands", "modules", "search", "genindex", *_TEXTS.values()}
     for name in (name for section in contents for name in section.notebooks):
         notebook = about.locate(name)
-        pages[notebook] = name_page(name, read_module(about.root / notebook), taken)
+        is_first = name == "index.ipynb"
+        pages[notebook] = "index" if is_first else name_page(name, read_module(about.root / notebook), taken)
         taken.add(pages[notebook].lower())
     if about.locate("index.ipynb") not in pages:
         pages["README.md"] = "index"
@@ -169,6 +170,19 @@ def write_sources(
     return Sources({page: origins.get(page, "") for page in [*texts, *pages.values()]}, [*unreadable, *broken])
 
 # %% ../../nbs/docs/07_manual.ipynb #087dc8ff
+def _drop_old(
+    built: Path,  # folder in which Sphinx builds
+    pages: Iterable[str],  # without ending
+    extra: Path,  # folder of the files to copy
+) -> None:
+    "Remove pages and copies whose sources are gone, which Sphinx leaves where they are."
+    kept = {f"{page}.html" for page in [*pages, "search", "genindex"]}
+    for file in [*built.rglob("*.html"), *(built / "files").rglob("*.*")]:
+        name = file.relative_to(built).as_posix()
+        if file.is_file() and name not in kept and not (extra / name).is_file():
+            file.unlink()
+
+
 def _renew(
     output: Path,  # of the pages
     made: Path,  # the new pages
@@ -247,6 +261,7 @@ def build_manual(
     is_new |= write_changed(work / "state.txt", f"{state}{has_records}{is_strict}")  # all pages depend on them
     options = ["-E", "-a"] * is_new + ["-W", "--keep-going"] * is_strict + ["-A", f"experiments={'yes' * has_records}"]
     warnings = _run_sphinx(work, options, made.pages)
+    _drop_old(work / "html", made.pages, work / "pages" / "_extra")
     _renew(output, work / "html")
     (output / ".nojekyll").touch()  # GitHub Pages would leave out folders whose names begin with _
     return Manual(output / "index.html", [*made.troubles, *warnings])

@@ -24,7 +24,7 @@ def map_prose(
     return "".join(parts)
 
 
-_LINK = re.compile(r"(?<![\w`])(!?\[[^\]\n]*\]\()([^)\s]+)((?: +\"[^\"\n]*\")?\))")
+_LINK = re.compile(r"(?<![\w`])(!?\[[^\]\n]*\]\()(<[^>\n]+>|[^)\s]+)((?: +\"[^\"\n]*\")?\))")
 _REFERENCE = re.compile(r"^( {0,3}\[[^\]\n^]+\]: +)(\S+)()", re.MULTILINE)
 
 
@@ -33,10 +33,12 @@ def map_links(
     move: Callable[[str], str],  # from the old target of a link to the new one
 ) -> str:  # the text with new targets
     "Change the targets of links and images. Code stays as it is."
+    def replace(match: re.Match) -> str:
+        moved = move(match[2].strip("<>"))
+        return f"{match[1]}<{moved}>{match[3]}" if " " in moved else f"{match[1]}{moved}{match[3]}"
+
     def change(part: str) -> str:
-        for pattern in (_LINK, _REFERENCE):
-            part = pattern.sub(lambda match: f"{match[1]}{move(match[2])}{match[3]}", part)
-        return part
+        return _REFERENCE.sub(replace, _LINK.sub(replace, part))
 
     return map_prose(text, change)
 

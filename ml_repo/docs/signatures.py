@@ -36,7 +36,9 @@ def _read_comment(
     node: ast.AST,  # that ends where the comment begins
 ) -> str:
     "Read the comment beside a node."
-    return lines[node.end_lineno - 1].partition("  # ")[2].strip()
+    rest = lines[node.end_lineno - 1].encode()[node.end_col_offset:].decode()
+    found = re.search(r"\s#+\s*(.*)", rest)
+    return found[1].strip() if found else ""
 
 
 def _read_parameters(
@@ -86,9 +88,9 @@ def _write_signature(
     "Write the call of a function or class."
     if any("property" in ast.unparse(decorator) for decorator in node.decorator_list):
         return name
-    has_defaults = isinstance(node, ast.FunctionDef)
+    has_defaults = not isinstance(node, ast.ClassDef)
     arguments = [f"{row.name}={row.default}" if row.default and has_defaults else row.name for row in rows if row.name]
-    lines = wrap(", ".join(argument.replace(" ", "\0") for argument in arguments), 76 - len(name),
+    lines = wrap(", ".join(argument.replace(" ", "\0") for argument in arguments), max(20, 76 - len(name)),
                  break_long_words=False, break_on_hyphens=False)
     return (f"{name}(" + ("\n" + " " * (len(name) + 1)).join(lines) + ")").replace("\0", " ")
 
@@ -102,6 +104,9 @@ def _owner(
     return f"{ast.unparse(first[0].annotation)}." if is_patched and first and first[0].annotation else ""
 
 # %% ../../nbs/docs/01_signatures.ipynb #db9e5e7c
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
 def read_definitions(
     source: str,  # Python, such as a cell
 ) -> list[Definition]:  # in order; empty if nothing is public
@@ -115,10 +120,10 @@ def read_definitions(
         definitions.append(Definition(name, _write_signature(name, node, rows), text, rows))
 
     for node in ast.parse(source).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+        if isinstance(node, (*_FUNCTIONS, ast.ClassDef)) and not node.name.startswith("_"):
             add(node, "" if isinstance(node, ast.ClassDef) else _owner(node))
             for method in node.body if isinstance(node, ast.ClassDef) else []:
-                is_public = isinstance(method, ast.FunctionDef) and not method.name.startswith("_")
+                is_public = isinstance(method, _FUNCTIONS) and not method.name.startswith("_")
                 if is_public and ast.get_docstring(method):
                     add(method, f"{node.name}.")
     return definitions
