@@ -52,7 +52,7 @@ def _describe_packages(
 ) -> str:
     "Compare the packages with the lock, in a line."
     if "matches_lock" not in packages:
-        return ""
+        return f"{packages['count']}, without a lock" if packages.get("count") else ""
     if packages["matches_lock"]:
         return "as locked"
     names = [str(package) for kind in ("differ", "missing", "extra") for package in packages.get(kind, [])]

@@ -173,6 +173,8 @@ def _judge(
     verification.notes += [warning for warning in repeated.get("warnings", []) if warning not in known]
     if not any(item.name.split(" ")[0] in ("metric", "curve", "weights", "file", "cell") for item in judgement.items):
         verification.notes.append("The run left no metric, no file and no output, so only how it ended was compared.")
+    if (packages := record.get("packages") or {}).get("count") and "lock" not in packages:
+        verification.notes.append(f"There was no lock, so the versions of {packages['count']} packages were compared.")
     if repeated["state"] != record["state"] and repeated["cause"]:
         verification.notes.append(f"The repetition has {repeated['state']}: {repeated['cause'].get('text', '')}")
     if judgement.verdict == "identical":
