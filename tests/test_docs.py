@@ -1,7 +1,6 @@
 """Guide and reference: complete, in step, and pages that load nothing from elsewhere, on a phone and in the dark."""
 import json
 import re
-import resource
 import time
 from html.parser import HTMLParser
 from pathlib import Path
@@ -178,22 +177,13 @@ def test_a_broken_link_in_our_own_pages_is_an_error(tmp_path):
     assert done.returncode and "gone.ipynb in nbs/index.ipynb: the link goes nowhere" in done.stdout and not (project / "_docs").exists()
 
 
-def processor_s() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory) -> Path:
     """All pages, made by the command; the second time only what has changed."""
     folder = tmp_path_factory.mktemp("pages") / "docs"
-    before = processor_s()
     checked("ml-repo", "docs", "-o", folder)
-    assert processor_s() - before < 120
     stamps = {file: file.stat().st_mtime_ns for file in folder.rglob("*") if file.is_file()}
-    before = processor_s()
     checked("ml-repo", "docs", "-o", folder)
-    assert processor_s() - before < 30
     changed = [file for file, stamp in stamps.items() if file.stat().st_mtime_ns != stamp]
     assert len(changed) < 5, changed
     return folder
