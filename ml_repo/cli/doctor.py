@@ -24,8 +24,8 @@ from ..core.files import Lock, is_held
 from ..execution.mlflow_process import UNWANTED, WANTED, find_tracking, has_models, hide_login, is_live
 from ..provenance.gpu import BACKENDS, find_visible_gpus
 from ..provenance.machine import read_gpus, read_image, read_machine
-from ..provenance.repository import (compare_with_lock, find_locks, find_project, find_records_folders, list_packages,
-                                            read_settings)
+from ..provenance.repository import (compare_with_lock, find_locks, find_project, find_records_folders,
+                                            list_packages, read_settings)
 
 # %% ../../nbs/cli/00_doctor.ipynb #f204535c
 @dataclass
