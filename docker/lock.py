@@ -46,7 +46,7 @@ def wanted(settings_file: Path = DOCKER.parent / "settings.ini") -> dict[str, li
 
 
 def digest(ranges: dict[str, list[str]]) -> str:
-    """Name the ranges by a hash, which the lock files carry in their first line."""
+    """Name the ranges by a hash, which the lock carries in its first line."""
     text = "\n".join(f"{kind}: {' '.join(sorted(ranges[kind]))}" for kind in KINDS)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -90,9 +90,10 @@ def compile_locks(folder: Path = DOCKER, flags: tuple[str, ...] = (), earlier: P
         more = resolve(everything + ranges[f"{kind}_requirements"], "\n".join(base.values()) + "\n" + old[f"requirements-{kind}.txt"], PYTHONS[0])
         added.append(extend(base, pins(more), what))
 
-    header = f"# Made by `make lock` from settings.ini; do not edit. Ranges: sha256:{digest(ranges)}\n"
+    header = "# Made by `make lock` from settings.ini; do not edit."
     for name, made in zip(FILES, (base, *added, pins(resolve(["uv"], old["uv.txt"], PYTHONS[0], *flags)))):
-        (folder / name).write_text(header + "\n".join(made[package] for package in sorted(made)) + "\n")
+        of_ranges = f" Ranges: sha256:{digest(ranges)}" if name == FILES[0] else ""  # in one file, so that a merge has one conflict
+        (folder / name).write_text(f"{header}{of_ranges}\n" + "\n".join(made[package] for package in sorted(made)) + "\n")
 
 
 if __name__ == "__main__":
