@@ -75,19 +75,21 @@ def _adopt(
 @click.option("--undo", is_flag=True, help="Take back what was added. Records stay.")
 @click.option("--image/--no-image", "has_image", default=True, help="Dockerfile and devcontainer.")
 @click.option("--lock/--no-lock", "has_lock", default=True, help="Exact versions of all packages; needs uv.")
+@click.option("--hooks/--no-hooks", "has_hooks", default=True, help="A hook that leaves outputs of notebooks out of git.")
 def init(
     is_sure: bool,  # do not ask
     dry_run: bool,  # only show it
     undo: bool,  # take it back
     has_image: bool,  # add Dockerfile and devcontainer
     has_lock: bool,  # resolve the packages
+    has_hooks: bool,  # add a hook of git
 ) -> None:
     """Add to this project what its runs need.
 
     Nothing is overwritten, and all of it can be taken back.
 
     A setting by which papermill keeps records, ignore rules, a lock of the packages that requirements.txt, pyproject,
-    uv, Poetry or conda name, an image and a devcontainer. A folder of a larger repository is a project, too.
+    uv, Poetry or conda name, an image and a devcontainer, a hook that cleans notebooks once it is installed. A folder of a larger repository is a project, too.
 
     \b
     Example:
@@ -103,7 +105,7 @@ def init(
             click.echo(line)
         click.echo("Taken back.")
         return
-    changes = plan_adoption(root, has_image, has_lock)
+    changes = plan_adoption(root, has_image, has_lock, has_hooks)
     _show_plan(changes)
     changes = [change for change in changes if change.action != "keep"]
     if not changes:

@@ -91,6 +91,24 @@ def _plan_settings(
     is_there = "papermill_engine" in file.read_text(encoding="utf-8", errors="replace")
     return Addition("settings.ini", "keep" if is_there else "append", why, "" if is_there else _ASKING)
 
+
+_HOOKS = (".pre-commit-config.yaml", ".pre-commit-config.yml", ".husky", "lefthook.yml", ".lefthook.yml")
+
+
+def _plan_hooks(
+    root: Path,  # of the project
+    answers: Mapping[str, str],  # for the template
+    ignores: Sequence[str],  # files that count as missing
+) -> Addition:
+    "Plan a hook by which git leaves out what notebooks printed."
+    name, top = _HOOKS[0], find_clone_root(root)
+    if root != top.resolve():
+        return Addition(name, "keep", "hooks belong to the root of the repository")
+    if known := [other for other in _HOOKS if other not in ignores and (root / other).exists()]:
+        return Addition(name, "keep", f"{known[0]} is there")
+    return Addition(name, "create", "after `pre-commit install`, outputs of notebooks stay out of git",
+                    read_template("adopted", answers)[name])
+
 # %% ../../nbs/scaffold/03_adoption.ipynb #ea449587
 def survey_code(
     root: str | PathLike,  # of the project
@@ -108,6 +126,7 @@ def plan_adoption(
     root: str | PathLike,  # of the project
     has_image: bool = True,  # plan Dockerfile and devcontainer
     has_lock: bool = True,  # plan the lock
+    has_hooks: bool = True,  # plan a hook that cleans notebooks
     ignores: Sequence[str] = (),  # files of an earlier plan, which count as missing
 ) -> list[Addition]:
     "Plan what is added to a repository. Raises `FileNotFoundError` outside of git, `ValueError` for a damaged file."
@@ -127,6 +146,7 @@ def plan_adoption(
         why = f"exact versions of what {source.file or 'ml_repo'} names"
         changes.append(Addition("docker/requirements.txt", "keep" if lock.exists() else "lock", why))
     files = read_template("docker", answers) if has_image else {}
+    hooks = [_plan_hooks(root, answers, ignores)] if has_hooks else []
     names = ("Dockerfile", "docker/Dockerfile", "Containerfile", ".devcontainer.json", ".devcontainer")
     known = [name for name in names if name not in ignores and (root / name).exists()]
     images, opened = ([name for name in known if ("dev" in name) == is_opened] for is_opened in (False, True))
@@ -136,7 +156,7 @@ def plan_adoption(
         others = images if is_image else opened or images
         changes.append(Addition(path, "keep" if others else "create", f"{others[0]} is there" if others else why,
                               "" if others else text))
-    return changes
+    return changes + hooks
 
 # %% ../../nbs/scaffold/03_adoption.ipynb #8fa25a01
 FOLDER = ".ml-repo"  # of what was made, in the project
