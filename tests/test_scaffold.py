@@ -89,6 +89,8 @@ def test_the_packages_of_a_repository_are_locked(tmp_path, kind, wheels):
     lock = (project / "docker" / "requirements.txt").read_text()
     assert re.search(rf"^{re.escape(PINNED[kind])}", lock, re.MULTILINE) and re.search(r"^ml[-_]repo==", lock, re.MULTILINE)
     assert all("--hash=" in block for block in re.split(r"\n(?=[a-z])", lock)[1:])
+    checked("ml-repo", "lock", cwd=project, **wheels)
+    assert (project / "docker" / "requirements.txt").read_text() == lock
     checked("ml-repo", "init", "--undo", cwd=project)
     assert git(tmp_path / "theirs", "status", "--porcelain") == ""
 

@@ -148,7 +148,7 @@ def lock(
     """Lock the packages: exact versions and hashes.
 
     They are written to docker/requirements.txt, and are those that settings.ini, pyproject.toml, a conda environment
-    or requirements.txt names. A package that comes from elsewhere than PyPI has a line under `indexes` in
+    or requirements.txt names, with this library and JupyterLab where it does not name them. A package that comes from elsewhere than PyPI has a line under `indexes` in
     settings.ini: torch = ADDRESS
 
     \b
@@ -158,9 +158,9 @@ def lock(
     """
     import re
 
-    from ml_repo.scaffold.lock import lock_project
+    from ml_repo.scaffold.adoption import renew_lock
 
-    file = lock_project(Path.cwd(), is_newest=upgrade)
+    file = renew_lock(Path.cwd(), upgrade)
     count = len(re.findall(r"^[\w.-]+(\[.*\])?==", file.read_text(encoding="utf-8"), re.MULTILINE))
     click.echo(f"{file.relative_to(Path.cwd())}: {count} packages")
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FOLDER', 'Addition', 'append_lines', 'list_notebooks', 'survey_code', 'plan_adoption', 'Made', 'read_made',
-           'write_file', 'adopt_project', 'take_back', 'begin_project']
+           'write_file', 'list_tools', 'renew_lock', 'adopt_project', 'take_back', 'begin_project']
 
 # %% ../../nbs/scaffold/03_adoption.ipynb #ee9c5042
 import json
@@ -18,7 +18,7 @@ from pathlib import Path
 from ..core.files import write_atomic
 from ..core.hashing import hash_bytes
 from ..provenance.git import ask_git, find_clone_root
-from .lock import lock_project
+from .lock import lock_project, name_packages
 from .package_source import find_package_source
 from .template import (STARTING_POINTS, answer, make_project_files, name_package, read_template,
                                        read_version)
@@ -194,7 +194,7 @@ def read_made(
     except (TypeError, ValueError) as error:
         raise ValueError(f"{file} cannot be read: {error}. Take an earlier one from git.") from None
 
-# %% ../../nbs/scaffold/03_adoption.ipynb #5d8b5940
+# %% ../../nbs/scaffold/03_adoption.ipynb #20fe540e
 def write_file(
     root: Path,  # of the project
     path: str,  # relative to it
@@ -207,7 +207,32 @@ def write_file(
         write_atomic(file, text)
     made.created[path] = hash_bytes(text.encode())
 
+# %% ../../nbs/scaffold/03_adoption.ipynb #13fe02be
+def list_tools(
+    root: str | PathLike,  # of the project
+) -> list[str]:  # requirements
+    "List what a lock needs besides: this library, and JupyterLab for the image, where the project does not name them."
+    tools = {"ml-repo": f"ml_repo=={read_version()}", "jupyterlab": "jupyterlab>=4.4"}
+    named = name_packages(find_package_source(root))
+    return [text for name, text in tools.items() if name not in named]
 
+# %% ../../nbs/scaffold/03_adoption.ipynb #eb52134a
+def renew_lock(
+    root: str | PathLike,  # of the project
+    is_newest: bool = False,  # take the newest versions that fit
+) -> Path:  # the lock
+    """Lock the packages of a project, and note it where `adopt_project` made the lock, which can still be taken back.
+
+    Raises as `lock_project` does."""
+    file = lock_project(root, list_tools(root), is_newest)
+    if (Path(root) / FOLDER).is_dir():
+        made = read_made(root)
+        if made.by == "init" and "docker/requirements.txt" in made.created:
+            made.created["docker/requirements.txt"] = hash_bytes(file.read_bytes())
+            made.save(Path(root))
+    return file
+
+# %% ../../nbs/scaffold/03_adoption.ipynb #5d8b5940
 def adopt_project(
     root: str | PathLike,  # of the project
     changes: Iterable[Addition],  # a plan
@@ -232,10 +257,10 @@ def adopt_project(
             elif change.action == "lock":
                 tell("Resolving the packages ...")
                 try:
-                    lock_project(root, (f"ml_repo=={read_version()}", "jupyterlab>=4.4"))
+                    lock_project(root, list_tools(root))
                     made.created[change.path] = hash_bytes(file.read_bytes())
                 except (ValueError, OSError) as error:
-                    problems.append(f"No lock was made: {error}")
+                    problems.append(f"No lock was made: {error}. When that is mended: ml-repo lock")
     finally:  # so that what was done can be taken back in any case
         made.save(root)
     return problems
@@ -244,18 +269,20 @@ def adopt_project(
 def _exclude_records(
     root: Path,  # of the project
 ) -> str:  # a sentence; empty where git lists no records
-    "Keep git from listing records that it does not track."
-    folder = root / "experiments"
-    if not folder.is_dir() or not _ask_git(root, "status", "--porcelain", "--", str(folder)):
+    "Keep git from listing records and pages that it does not track."
+    made = [root / name for name in ("experiments", "_docs", "_site", "_sphinx")]
+    listed = [one for one in made if one.is_dir() and _ask_git(root, "status", "--porcelain", "--", str(one))]
+    if not listed:
         return ""
     top = find_clone_root(root)
     file = root / _ask_git(root, "rev-parse", "--git-path", "info/exclude")
     file.parent.mkdir(parents=True, exist_ok=True)
     content = file.read_text() if file.is_file() else ""
-    rule = f"/{folder.relative_to(top.resolve()).as_posix()}/"
-    if rule not in content.splitlines():
-        file.write_text(f"{content}{'' if not content or content.endswith(chr(10)) else chr(10)}{rule}\n")
-    return f"The records in {folder.name}/ stay. git does not list them any more in this clone ({file.name})."
+    rules = [f"/{folder.relative_to(top.resolve()).as_posix()}/" for folder in listed]
+    new = "".join(f"{rule}\n" for rule in rules if rule not in content.splitlines())
+    file.write_text(content + ("\n" if new and content and not content.endswith("\n") else "") + new)
+    names = " and ".join(f"{folder.name}/" for folder in listed)
+    return f"What runs and pages have left in {names} stays. git does not list it any more in this clone ({file.name})."
 
 
 def take_back(
