@@ -186,7 +186,7 @@ def read_determinism(
         attempt("threads_within", lambda: torch.get_num_threads())
         attempt("benchmark", lambda: torch.backends.cudnn.benchmark)
         attempt("matrix_precision", lambda: torch.get_float32_matmul_precision())
-        attempt("torch_seed", lambda: torch.initial_seed())
+        attempt("torch_seed", lambda: seed if (seed := torch.initial_seed()) < 2**32 else None)  # else drawn by itself
         versions = {"cuda_version": lambda: torch.version.cuda, "cudnn_version": lambda: torch.backends.cudnn.version()}
         build = read_build(lambda: {name: get() for name, get in versions.items()}) or build
     return {name: facts for name, facts in (("determinism", determinism), ("build", build)) if facts}
