@@ -47,10 +47,10 @@ def test_another_processor_ends_in_the_same_bits(here, processor):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("training, backend, names", [(TORCH_TRAINING, "torch", ()), (TRAINING, "torch", ()), (TRAINING, "jax", ("dense", "attention"))],
+@pytest.mark.parametrize("training, backend, names", [(TORCH_TRAINING, "torch", ()), (TRAINING, "torch", ()), (TRAINING, "jax", ("attention",))],
                          ids=["torch", "keras-torch", "keras-jax"])
 def test_another_library_ends_in_the_same_bits(training, backend, names):
-    """With JAX, gradients of convolutions are not the same."""
+    """With JAX, large products and gradients of convolutions are not the same."""
     if EMULATOR is None or OTHER_PYTHON is None:
         pytest.skip("NOT TESTED: needs Debian's qemu-user, and ML_REPO_FORMATS_PYTHON, the Python of an environment with PyTorch, JAX and Keras")
     if subprocess.run([OTHER_PYTHON, "-c", f"import {backend}"], capture_output=True).returncode:
