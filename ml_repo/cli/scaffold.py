@@ -75,7 +75,7 @@ def _adopt(
 @click.option("--undo", is_flag=True, help="Take back what was added. Records stay.")
 @click.option("--image/--no-image", "has_image", default=True, help="Dockerfile and devcontainer.")
 @click.option("--lock/--no-lock", "has_lock", default=True, help="Exact versions of all packages; needs uv.")
-@click.option("--hooks/--no-hooks", "has_hooks", default=True, help="A hook that leaves outputs of notebooks out of git.")
+@click.option("--hooks/--no-hooks", "has_hooks", default=True, help="A hook that leaves outputs out of git.")
 def init(
     is_sure: bool,  # do not ask
     dry_run: bool,  # only show it
@@ -89,7 +89,8 @@ def init(
     Nothing is overwritten, and all of it can be taken back.
 
     A setting by which papermill keeps records, ignore rules, a lock of the packages that requirements.txt, pyproject,
-    uv, Poetry or conda name, an image and a devcontainer, a hook that cleans notebooks once it is installed. A folder of a larger repository is a project, too.
+    uv, Poetry or conda name, an image and a devcontainer, a hook that cleans notebooks once it is installed. A folder
+    of a larger repository is a project, too.
 
     \b
     Example:
@@ -148,8 +149,8 @@ def lock(
     """Lock the packages: exact versions and hashes.
 
     They are written to docker/requirements.txt, and are those that settings.ini, pyproject.toml, a conda environment
-    or requirements.txt names, with this library and JupyterLab where it does not name them. A package that comes from elsewhere than PyPI has a line under `indexes` in
-    settings.ini: torch = ADDRESS
+    or requirements.txt names, with this library and JupyterLab where it does not name them. A package that comes from
+    elsewhere than PyPI has a line under `indexes` in settings.ini: torch = ADDRESS
 
     \b
     Example:

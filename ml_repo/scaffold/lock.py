@@ -89,7 +89,7 @@ def resolve_lock(
     python = source.python if tuple(map(int, source.python.split(".") if source.python else ())) >= lowest else LOWEST
     packages = [text for text in source.ranges if not text.startswith("-")]
     files = [text.removeprefix("-r ").strip() for text in source.ranges if text.startswith("-r ")]
-    named = name_packages(source)  # an index holds for what this file names, so what other files name is named once more
+    named = name_packages(source)  # an index holds for what this file names, so others' are named again
     packages += [name for name in indexes if files and normalize_name(name) in named]
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
