@@ -74,7 +74,7 @@ def test_a_repository_is_adopted_and_left_as_it_was(tmp_path, kind):
     checked("ml-repo", "run", "explore.ipynb", "--quiet", cwd=project)
     assert "identical" in checked("ml-repo", "verify", "latest", cwd=project)
     printed = checked("ml-repo", "init", "--undo", cwd=project)
-    assert "records in experiments/ stay" in printed and list((project / "experiments").glob("explore-*"))
+    assert "left in experiments/ stays" in printed and list((project / "experiments").glob("explore-*"))
     left = {path: content for path, content in list_files(tmp_path / "theirs").items() if "experiments/" not in path}
     assert left == before and git(tmp_path / "theirs", "status", "--porcelain") == ""
 
