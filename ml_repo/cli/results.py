@@ -245,15 +245,18 @@ def best(
       ml-repo best test_loss 'experiment = step-size and date >= 2026-11-01'
       ml-repo best memory_gb --direction lower
     """
-    from ml_repo.results.search import best_run, find_judge, find_runs
+    from ml_repo.results.search import find_tied, rank_runs
 
     if not condition and any(sign in metric for sign in "=<>~ "):
         metric, condition = "", metric
-    if not metric and (runs := find_runs(condition, records=records)):
-        metric = find_judge(runs)
-        click.echo(f"The best by {metric}. By another metric: ml-repo best METRIC", err=True)
-    record = best_run(metric, condition, direction or "", records).read()
+    runs, judge = rank_runs(metric, condition, direction or "", records)
+    if not metric:
+        click.echo(f"The best by {judge}. By another metric: ml-repo best METRIC", err=True)
+    record = runs[0].read()
     echo_json(record) if form else echo_record(record)
+    if tied := find_tied(runs, judge):
+        click.echo(f"As good, with the same {judge}: {', '.join(run.run for run in tied)}. The newest is shown.",
+                   err=True)
 
 # %% ../../nbs/cli/03_results.ipynb #57e060e0
 def _find_server(
