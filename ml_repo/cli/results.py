@@ -42,7 +42,8 @@ def _echo_runs(
 ) -> None:
     "Print a list of runs."
     from ml_repo.results.search import pick_columns
-    from ml_repo.results.run_table import choose_columns, name_columns
+    from ml_repo.results.query import find_column
+    from ml_repo.results.run_table import choose_columns, list_columns, name_columns
 
     names = [name.strip() for name in (wanted or "").split(",") if name.strip()]
     chosen = pick_columns(runs, names) if wanted and runs else None
@@ -53,7 +54,7 @@ def _echo_runs(
     elif form == "csv":
         echo_text(runs.to_csv(chosen))
     elif runs:
-        columns = chosen or choose_columns(runs)
+        columns = chosen or choose_columns(runs, find_column(sort.removeprefix("-"), list_columns(runs)) or "")
         header, rows, hidden = fit_columns(runs.header(columns),
                                            runs.rows(columns),
                                            None if chosen else terminal_width(),

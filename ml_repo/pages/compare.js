@@ -25,9 +25,9 @@ function valueTable(title, names, read, more = {}) {
   if (!lines.length) return null;
   const table = make("table", {}, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, more.first ?? "name"), ids.map((id) => make("th", { scope: "col", class: "id" }, short(id))), (more.extra ?? []).map((one) => make("th", { scope: "col" }, one.title)))),
     make("tbody", {}, lines.map(([name, values]) => {
-      const best = more.best?.(name, values), shown = texts(values);
+      const best = more.best?.(name, values) ?? NaN, shown = texts(values);
       return make("tr", { class: all && !same(values) ? "differs" : null }, make("th", { scope: "row" }, name),
-        values.map((value, place) => make("td", { class: [typeof value === "number" ? "number" : "", place === best ? "best" : ""].join(" ").trim() || null }, shown[place])), (more.extra ?? []).map((one) => make("td", {}, one.cell(name, values))));
+        values.map((value, place) => make("td", { class: [typeof value === "number" ? "number" : "", value === best ? "best" : ""].join(" ").trim() || null }, shown[place])), (more.extra ?? []).map((one) => make("td", {}, one.cell(name, values))));
     })));
   return make("section", {}, make("h2", {}, title), more.note ? make("p", { class: "faint" }, more.note) : null, make("div", { class: "scroll" }, table));
 }
@@ -68,7 +68,7 @@ function metricsSection() {
   const names = union((run) => run.metrics), directions = Object.assign({}, ...ids.map((id) => loaded[id].directions));
   const best = (name, values) => {
     const numbers = values.filter((value) => typeof value === "number");
-    return directions[name] && numbers.length > 1 && !same(values) ? values.indexOf(directions[name] === "higher" ? Math.max(...numbers) : Math.min(...numbers)) : -1;
+    return directions[name] && numbers.length > 1 && !same(values) ? Math[directions[name] === "higher" ? "max" : "min"](...numbers) : NaN; // equals none
   };
   const extra = [{ title: "better is", cell: (name) => directions[name] ?? "" }];
   if (ids.length === 2) extra.push({ title: "difference", cell: (_, [a, b]) => (typeof a === "number" && typeof b === "number" ? (b - a).toPrecision(3) : "") });

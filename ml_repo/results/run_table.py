@@ -69,6 +69,7 @@ def _differs(
 
 def choose_columns(
     runs: Sequence[RunSummary],  # in their order
+    always: str = "",  # a metric to show even where it is the same in all, such as "metrics.val_accuracy"
 ) -> list[str]:  # columns, in the order of a table
     "Choose the columns of a table."
     every, several = list_columns(runs), len(runs) > 1
@@ -77,7 +78,9 @@ def choose_columns(
     chosen += [column for column in every if column.startswith("params.") and (not several or _differs(runs, column))]
     directed = {f"metrics.{key}" for run in runs for key in run.directions}
     metrics = [column for column in every if column.startswith("metrics.") and (not several or _differs(runs, column))]
-    chosen += [column for column in metrics if column in directed] or metrics
+    metrics = [column for column in metrics if column in directed] or metrics
+    chosen += [always] if always.startswith("metrics.") and always not in metrics else []
+    chosen += metrics
     chosen += ["duration_s"] + [name for name in ("verified", "tags", "note") if any(run.value(name) for run in runs)]
     return chosen + (["folder"] if len({run.folder.parent for run in runs}) > 1 else [])
 

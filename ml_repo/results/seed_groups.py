@@ -236,7 +236,8 @@ class Comparison(Tabular):
         self.directions = {key: way for run in every for key, way in run.directions.items()}
         self.metrics = [column[8:] for column in list_columns(every) if column.startswith("metrics.")]
         self.metric = self._choose(metric)
-        self.runs, self.best = every, self._find_best()
+        self.runs, self.tied = every, self._find_tied()
+        self.best = self.tied[0] if self.tied else None
 
     def find_metric(
         self,
@@ -259,22 +260,24 @@ class Comparison(Tabular):
                     if key in self.directions and any(group.spread(key) for group in self.groups)]
         return choose_metric({key: self.directions[key] for key in directed})
 
-    def _find_best(self) -> SeedGroup | None:
-        "Find the group with the best mean."
+    def _find_tied(self) -> list[SeedGroup]:  # in their order; several only where their means are equal
+        "Find the groups with the best mean."
         if self.metric not in self.directions:
-            return None
+            return []
         spreads = [(group, group.spread(self.metric)) for group in self.groups]
         means = [(group, spread.mean) for group, spread in spreads if spread and math.isfinite(spread.mean)]
         sign = -1 if self.directions[self.metric] == "higher" else 1
-        return min(means, key=lambda pair: sign * pair[1], default=(None, math.nan))[0]
+        most = min((sign * mean for _, mean in means), default=math.nan)
+        return [group for group, mean in means if sign * mean == most]
 
     def columns(self) -> list[str]:  # columns
-        "Choose parameters that differ between the groups, and metrics that differ at all."
+        "Choose parameters that differ between the groups, metrics that differ at all, and the one that decides."
         settings, parameters = [group[0] for group in self.groups], []
         if len(settings) > 1:
             parameters = [column for column in choose_columns(settings)
                           if column == "experiment" or column.startswith("params.") and column != f"params.{SEED}"]
-        metrics = [column for column in choose_columns(self.runs) if column.startswith("metrics.")]
+        shown = choose_columns(self.runs, f"metrics.{self.metric}" if self.metric else "")
+        metrics = [column for column in shown if column.startswith("metrics.")]
         return parameters + sorted(metrics, key=lambda column: column[8:] != self.metric)
 
     def differences(self) -> list[tuple[SeedGroup, Difference]]:  # each other group, and its difference from the best
@@ -309,7 +312,7 @@ class Comparison(Tabular):
                 *(group.show(column) for column in columns),
                 f"{count} of {tried}" if count < tried else str(count),
                 " ".join(map(str, seeds)),
-                "best" if group is self.best and len(self.groups) > 1 else "",
+                "best" if any(group is one for one in self.tied) and len(self.groups) > 1 else "",
             ])
         return ["run", *name_columns(columns), "n", "seeds", ""], rows, self.caption()
 
@@ -324,10 +327,13 @@ class Comparison(Tabular):
         differences = self.differences()
         known = [(names[id(group)], difference) for group, difference in differences
                  if difference.verdict != "cannot be told"]
-        lines.append(f"Best {self.metric} ({self.directions[self.metric]} is better): {names[id(self.best)]}." +
-                     (" Against it, with 95 % confidence for all pairs together:" if known else ""))
+        equal = [f"{name}, which are equal" if number and number == len(self.tied) - 1 else name
+                 for number, name in enumerate(names[id(group)] for group in self.tied)]
+        lines.append(f"Best {self.metric} ({self.directions[self.metric]} is better): {' and '.join(equal)}." +
+                     (f" Against {'the first' if len(equal) > 1 else 'it'}, with 95 % confidence for all pairs "
+                      "together:" if known else ""))
         lines += [f"  {name}: {difference}" for name, difference in known]
-        if len(differences) > len(known):
+        if any(difference.verdict == "cannot be told" and difference.mean for _, difference in differences):
             lines.append(f"{'The others' if known else 'The differences'} cannot be told from noise: "
                          "three seeds of each setting that show a spread are a good start.")
         return "\n".join(lines)
@@ -350,7 +356,8 @@ class Comparison(Tabular):
         differences = [{"group": names[id(group)], **asdict(difference), "verdict": difference.verdict}
                        for group, difference in self.differences()]
         best = names[id(self.best)] if self.best is not None else None
-        return {"metric": self.metric, "best": best, "groups": groups, "differences": differences}
+        tied = [names[id(group)] for group in self.tied]
+        return {"metric": self.metric, "best": best, "tied": tied, "groups": groups, "differences": differences}
 
 # %% ../../nbs/results/05_seed_groups.ipynb #59e08b71
 def compare_runs(
