@@ -19,7 +19,7 @@ from ..core.metrics import find_direction, metric_key
 from ..notebook.cell_diff import Cell, read_cells
 from ..formats.file_formats import compare_contents, guess_format, plain_name
 from ..provenance.library_files import is_cache, name_recorded
-from ..records.output_files import find_output
+from ..records.output_files import find_output, name_lost
 from ..records.reader import Record, list_uncertain
 from .run_summary import used_value
 
@@ -381,15 +381,16 @@ def compare_outputs(
     weights, other_weights = ({f"weights of {name}": digest for name, digest in (record.get("weights") or {}).items()}
                               for record in (first, second))
     rows = compare_values(weights, other_weights)
-    unknown = []
+    unknown, both = [], (first, second)
     for row, *paths in _pair_names(_compare_files(first, second, "outputs")):
-        is_other = "note" in row or not all(paths) or _has_other_content(row, (first, second), paths)
+        is_other = "note" in row or not all(paths) or _has_other_content(row, both, paths)
         rows += [row] if is_other else []
-        unknown += [row["name"]] if is_other is None else []
+        if is_other is None:
+            unknown.append(f"{row['name']} ({name_lost(both, paths, (row['first'], row['second']))})")
     if unknown and not (weights and weights == other_weights):
         more = f" and {len(unknown) - 5} more" if unknown[5:] else ""
-        rows.append({"note": f"Not compared, since a file is gone and its format holds dates: "
-                             f"{', '.join(unknown[:5])}{more}."})
+        rows.append({"note": "Not compared, since the format holds dates and a file is not as its run wrote it: "
+                             f"{', '.join(unknown[:5])}{more}. What run.log_artifact keeps stays with its run."})
     if weights and weights == other_weights and all(len(digest) == 64 for digest in weights.values()):
         rows.append({"note": "The weights are the same bits."})
     return rows

@@ -20,7 +20,7 @@ from ..core.extras import explain_missing
 from ..core.hashing import hash_file
 from ..formats.file_formats import Format, find_format, guess_format, open_parts, plain_name
 from ..formats.parts import Part, list_changes
-from ..records.output_files import find_output
+from ..records.output_files import find_output, name_lost
 from ..records.reader import Record
 from ..records.verdict import Verdict, find_worst
 from ..results.record_diff import read_files, read_stored, tells_library_files
@@ -323,8 +323,7 @@ def _judge_pair(
         return FileVerdict("identical", "the same weights; the file itself, which carries dates, is not here")
     present = next(filter(None, files), None)
     form = _recognize(present) if present else guess_format(paths[0])
-    lost = " and ".join(record["id"] for record, file in zip(records, files) if not file)
-    gone = f"other bytes, and the file of {lost} is gone or was changed since"
+    gone = f"other bytes, and {name_lost(records, paths, digests)}"
     if form.set_aside:
         return FileVerdict("cannot be judged",
                            f"{gone}. {form.name} holds what differs each time: {form.set_aside}")

@@ -21,7 +21,7 @@ from ..formats.file_formats import open_parts
 from ..formats.parts import Part
 from ..notebook.cell_diff import Cell, align_cells
 from ..notebook.value_flow import read_clock_use
-from ..records.output_files import find_output
+from ..records.output_files import explain_lost, find_output
 from ..records.reader import Record
 from ..results.module_sources import read_module_sources
 from ..results.record_diff import read_notebooks
@@ -150,7 +150,7 @@ class Observer:
             return {}
         file = find_output(self.record, *found)
         if file is None:
-            return {"": Observed("gone", shown=str(found[1]))}
+            return {"": Observed(explain_lost(self.record, found[0]), shown=str(found[1]))}
         with ExitStack() as stack:
             try:
                 parts = stack.enter_context(open_parts(file))[1]
@@ -175,9 +175,9 @@ def weigh_parts(
     copies: Sequence[Mapping[str, Observed]],  # at least one
 ) -> Judged:
     "Weigh a result by its parts."
-    if any(part.words == "gone" for part in own.values()):
+    if lost := [part.words for part in own.values() if part.words in ("gone", "overwritten since")]:
         is_within = any(copy != repeated for copy in copies)
-        return Judged(is_within, f"it is gone, and copies are {'others each time' if is_within else 'all the same'}")
+        return Judged(is_within, f"it is {lost[0]}, and copies are {'others each time' if is_within else 'all the same'}")
     found = []
     for part in own | repeated:
         first, second = own.get(part, _GONE), repeated.get(part, _GONE)
