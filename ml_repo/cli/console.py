@@ -22,6 +22,16 @@ import click
 from ..core.extras import explain_missing
 
 # %% ../../nbs/cli/01_console.ipynb #3d13c6c6
+def _advise(
+    extra: str,  # such as "tune"
+) -> str:  # a command
+    "Say how the project of the working folder gets an extra."
+    from ml_repo.provenance.repository import find_project
+    from ml_repo.scaffold.lock import advise_install
+
+    return advise_install(extra, find_project())
+
+
 class CommandGroup(click.Group):
     "A group of commands whose expected errors end in one line."
 
@@ -38,7 +48,7 @@ class CommandGroup(click.Group):
         except (ValueError, OSError, ModuleNotFoundError) as error:
             message = str(error)
             if isinstance(error, ModuleNotFoundError):
-                if not (missing := explain_missing(error.name)):
+                if not (missing := explain_missing(error.name, _advise)):
                     raise
                 message = f"{context.command_path} {context.invoked_subcommand}: {missing}"
             problem = click.ClickException(message)

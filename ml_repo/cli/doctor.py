@@ -26,6 +26,7 @@ from ..provenance.gpu import BACKENDS, find_visible_gpus
 from ..provenance.machine import read_gpus, read_image, read_machine
 from ..provenance.repository import (compare_with_lock, find_locks, find_project, find_records_folders,
                                             list_packages, read_settings)
+from ..scaffold.lock import advise_install, list_targets
 
 # %% ../../nbs/cli/00_doctor.ipynb #f204535c
 @dataclass
@@ -82,16 +83,16 @@ def examine_packages(
     "Compare the installed packages with the lock."
     packages = list_packages()
     facts = compare_with_lock(find_locks(root, packages), packages)
-    is_library, has_makefile = (root / "docker" / "lock.py").is_file(), (root / "Makefile").is_file()
+    has_targets = {"lock", "params"} <= list_targets(root)
     if facts["matches"] is None:
         return Finding("packages", f"{len(packages)} are installed, and there is no lock docker/requirements.txt",
                        "warning", "Without a lock nobody can install the same ones again. Make one: "
-                       + ("make lock" if is_library else "ml-repo lock"))
+                       + ("make lock" if has_targets else "ml-repo lock"))
     wrong = [*facts["differ"], *(f"{package} is missing" for package in facts["missing"])]
     if wrong:
         more = f" and {len(wrong) - 5} more" if wrong[5:] else ""
         return Finding("packages", f"not as locked: {', '.join(wrong[:5])}{more}", "problem",
-                       "Install the lock anew: " + "rm -r .venv && make params, or: " * has_makefile
+                       "Install the lock anew: " + "rm -r .venv && make params, or: " * has_targets
                        + "pip install --require-hashes -r docker/requirements.txt")
     return Finding("packages", f"{len(packages)} are installed, as locked")
 
@@ -236,14 +237,16 @@ def examine_libraries(
     return findings
 
 # %% ../../nbs/cli/00_doctor.ipynb #485ed704
-def examine_extras() -> Finding:
+def examine_extras(
+    root: Path,  # of the repository
+) -> Finding:
     "List the extras of `ml_repo`, installed or not."
     absent = [name for name in EXTRAS if list_absent(name)]
     present = [name for name in EXTRAS if name not in absent]
     text = f"{', '.join(present) or 'none'} installed"
     if absent:
         text += (f"; not {', '.join(f'{name} ({EXTRAS[name].purpose})' for name in absent)}. "
-                 f"Where you need one: pip install 'ml_repo[{absent[0]}]'")
+                 f"Where you need one, such as {absent[0]}: {advise_install(absent[0], root)}")
     return Finding("extras", text)
 
 # %% ../../nbs/cli/00_doctor.ipynb #4538e583
@@ -318,7 +321,7 @@ def examine_mlflow(
     if list_absent("mlflow"):
         if is_live(root):
             return Finding("mlflow", "settings.ini says mlflow_mirror = live, and MLflow is not installed", "warning",
-                           "Install it with: pip install 'ml_repo[mlflow]', or take the line out")
+                           f"Install it with: {advise_install('mlflow', root)}; or take the line out")
         return Finding("mlflow", "is not installed; runs are recorded without it")
     when = "while they are going" if is_live(root) else "after ml-repo sync mlflow"
     models = ", with their models" if is_live(root) and has_models(root) else ""
@@ -341,7 +344,7 @@ def examine_machine(
         "memory": examine_memory,
         "gpu": examine_gpu,
         "libraries": lambda: examine_libraries(deep, has_gpu),
-        "extras": examine_extras,
+        "extras": lambda: examine_extras(root),
         "mlflow": lambda: examine_mlflow(root),
         "container": lambda: examine_engine(has_gpu),
         "session": examine_session,

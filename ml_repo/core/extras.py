@@ -7,8 +7,10 @@ __all__ = ['EXTRAS', 'Extra', 'list_absent', 'explain_missing', 'require_module'
 
 # %% ../../nbs/core/12_extras.ipynb #ee06f3da
 import sys
+from collections.abc import Callable
 from importlib.abc import MetaPathFinder
 from importlib.util import find_spec
+from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, NamedTuple
 
@@ -50,14 +52,25 @@ def list_absent(
     return list(dict.fromkeys(package for module, package in modules if find_spec(module) is None))
 
 # %% ../../nbs/core/12_extras.ipynb #30af6ad4
+def _name_command(
+    extra: str,  # such as "tune"
+) -> str:  # with a word on the lock of the project around the working folder, which would not hold it
+    "Name the command that installs an extra."
+    has_lock = any((folder / "docker" / "requirements.txt").is_file() for folder in (Path.cwd(), *Path.cwd().parents))
+    how = f"pip install 'ml_repo[{extra}]'"
+    return f"{how} (this project has a lock: `ml-repo doctor` says how to put it there)" if has_lock else how
+
+
 def explain_missing(
     module: str | None,  # such as "optuna.samplers"; of a `ModuleNotFoundError`
+    advise: Callable[[str], str] | None = None,  # says how a project gets an extra, where the project is known
 ) -> str:  # a line; empty where it belongs to no extra
     "Say which package is not installed, and how to install it."
     name = (module or "").partition(".")[0]
     for extra, (_, modules) in EXTRAS.items():
         if name in modules:
-            return f"{modules[name]} is not installed. Install it with: pip install 'ml_repo[{extra}]'"
+            how = advise(extra) if advise else _name_command(extra)
+            return f"{modules[name]} is not installed. Install it with: {how}"
     return ""
 
 
