@@ -80,8 +80,7 @@ def _run_inside(
 ) -> int:  # exit code
     "Run this command in a container."
     from ml_repo.execution.image import run_in_container
-    from ml_repo.execution.preflight import find_recording_repository
-    from ml_repo.provenance.repository import find_repository
+    from ml_repo.execution.preflight import place_record
 
     if context.params["detach"]:
         raise ValueError(
@@ -90,7 +89,7 @@ def _run_inside(
         )
     words = ["ml-repo", *_repeat(context, "image", "has_gpu")]
     return run_in_container(words,
-                            find_recording_repository(notebook) or find_repository(), reference,
+                            place_record(notebook), reference,
                             list(filter(None, (notebook, file, context.params["folder"]))), has_gpu)
 
 # %% ../../nbs/cli/02_run.ipynb #eae251c3

@@ -21,7 +21,7 @@ from typing import Any
 
 from ..core.files import Lock, hand_over
 from ..core.programs import command_for
-from .preflight import check_notebook, find_recording_repository
+from .preflight import check_notebook, place_record
 from ..provenance.repository import find_records_folders
 from ..records.edit_log import check_tag
 from ..records.record import Claim, claim_record, open_record
@@ -126,7 +126,7 @@ def run_detached(
     can be written."""
     check_notebook(notebook, parameters or {}, options.get("cell"))
     options["tags"] = [check_tag(tag) for tag in options.get("tags", ())]
-    path, root = Path(notebook).resolve(), find_recording_repository(notebook) or Path.cwd()
+    path, root = Path(notebook).resolve(), place_record(notebook)
     name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
     options |= {"notebook": str(notebook), "parameters": dict(parameters or {})}
     claim = claim_record(find_records_folders(root)[0], name)

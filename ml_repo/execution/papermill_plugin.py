@@ -7,7 +7,6 @@ __all__ = ['RecordingEngine', 'AskedEngine']
 
 # %% ../../nbs/execution/08_papermill_plugin.ipynb #1e30d8c3
 import os
-from pathlib import Path
 from typing import Any
 
 # %% ../../nbs/execution/08_papermill_plugin.ipynb #d9542193
@@ -21,7 +20,7 @@ def _execute(
     from papermill.engines import NBClientEngine
     from papermill.iorw import papermill_io
 
-    from ml_repo.execution.preflight import find_recording_repository
+    from ml_repo.execution.preflight import find_recording_repository, place_record
 
     folders = (handler._cwd for scheme, handler in papermill_io._handlers if scheme == "local")
     base = next(folders, None) or os.getcwd()
@@ -30,7 +29,7 @@ def _execute(
         return NBClientEngine.execute_notebook(nb, kernel_name, **options)
     from ml_repo.execution.engine import execute_recorded
 
-    return execute_recorded(nb, kernel_name, root or Path(base), base, **options)
+    return execute_recorded(nb, kernel_name, root or place_record(options.get("input_path"), base), base, **options)
 
 # %% ../../nbs/execution/08_papermill_plugin.ipynb #aeded4f4
 class RecordingEngine:

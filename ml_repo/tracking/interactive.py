@@ -22,7 +22,7 @@ from ..core.redaction import Redactor
 from ..notebook.introspection import ask_kernel, watch_files
 from ..notebook.parameters import read_parameters
 from ..provenance.file_watch import FileWatch
-from ..provenance.repository import find_records_folders, find_repository
+from ..provenance.repository import find_project, find_records_folders
 from ..records.record import OpenRecord, name_folder, open_record
 from ..records.signature import sign_record
 from ..records.snapshot import SHARED_NOTES, gather_facts, gather_results
@@ -199,9 +199,7 @@ def open_interactive(
         previous.close()
     notebook = find_notebook()
     start = notebook.resolve().parent if notebook else Path.cwd()
-    root = find_repository(start)
-    if not start.is_relative_to(root):  # `start` is in no repository: not the one that this library comes from
-        root = start
+    root = find_project(start)
     path = notebook.resolve() if notebook else root / "interactive.ipynb"
     name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
     redactor = Redactor(os.environ)

@@ -1,0 +1,61 @@
+"""Projects of other people, as they are found: without settings, started from any folder, by any program."""
+from pathlib import Path
+
+import nbformat
+import pytest
+from conftest import checked, run
+
+
+def write_notebook(path: Path, *sources: str, tagged: int = 0) -> Path:
+    """Write a notebook of code cells; the cell with the number `tagged` (from 1) has the parameters."""
+    cells = [nbformat.v4.new_code_cell(source, metadata={"tags": ["parameters"]} if number == tagged else {})
+             for number, source in enumerate(sources, 1)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), path)
+    return path
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A repository of git that knows nothing of this library."""
+    folder = tmp_path / "clone"
+    folder.mkdir()
+    checked("git", "init", "-q", folder)
+    return folder
+
+
+def list_records(folder: Path) -> list[str]:
+    """The records below a folder, by their paths."""
+    return sorted(path.parent.relative_to(folder).as_posix() for path in folder.rglob("record.json"))
+
+
+def test_a_clone_has_one_folder_of_records(clone):
+    write_notebook(clone / "papers" / "vision" / "fit.ipynb", "from ml_repo import start_run\nstart_run().log(loss=0.5)")
+    checked("ml-repo", "run", "fit.ipynb", "--quiet", cwd=clone / "papers" / "vision")
+    checked("ml-repo", "run", "papers/vision/fit.ipynb", "--quiet", cwd=clone)
+    (elsewhere := clone.parent / "elsewhere").mkdir()
+    checked("ml-repo", "run", clone / "papers" / "vision" / "fit.ipynb", "--quiet", cwd=elsewhere)
+    assert [Path(name).parent.as_posix() for name in list_records(clone)] == ["experiments"] * 3
+    listed = {checked("ml-repo", "ls", "--csv", cwd=folder) for folder in (clone, clone / "papers", clone / "papers" / "vision")}
+    assert len(listed) == 1 and listed.pop().count("fit-") >= 3
+    checked("git", "add", "papers", cwd=clone)
+    checked("git", "commit", "-qm", "Add a notebook", cwd=clone)
+    assert "identical" in checked("ml-repo", "verify", "latest", cwd=clone / "papers")
+
+
+def test_a_folder_with_settings_is_a_project_of_its_own(clone):
+    write_notebook(clone / "packages" / "vision" / "nbs" / "fit.ipynb", "print(1)")
+    (clone / "packages" / "vision" / "settings.ini").write_text("[DEFAULT]\npapermill_engine = ml_repo\n")
+    checked("ml-repo", "run", "fit.ipynb", "--quiet", cwd=clone / "packages" / "vision" / "nbs")
+    assert list_records(clone)[0].startswith("packages/vision/experiments/")
+    assert "fit-" in checked("ml-repo", "ls", cwd=clone / "packages" / "vision" / "nbs")
+    assert "There are no runs yet" in checked("ml-repo", "ls", cwd=clone)
+
+
+def test_outside_of_git_records_lie_where_the_command_was_given(tmp_path):
+    write_notebook(tmp_path / "fit.ipynb", "print(1)")
+    (tmp_path / "here").mkdir()
+    checked("ml-repo", "run", "../fit.ipynb", "--quiet", cwd=tmp_path / "here")
+    assert list_records(tmp_path)[0].startswith("here/experiments/")
+    assert run("ml-repo", "show", cwd=tmp_path / "here").returncode == 0
