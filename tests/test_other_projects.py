@@ -59,3 +59,45 @@ def test_outside_of_git_records_lie_where_the_command_was_given(tmp_path):
     checked("ml-repo", "run", "../fit.ipynb", "--quiet", cwd=tmp_path / "here")
     assert list_records(tmp_path)[0].startswith("here/experiments/")
     assert run("ml-repo", "show", cwd=tmp_path / "here").returncode == 0
+
+
+@pytest.fixture
+def project(clone: Path) -> Path:
+    """A project with notebooks in a folder of their own, written for that folder."""
+    (clone / "settings.ini").write_text("[DEFAULT]\npapermill_engine = ml_repo\n")
+    (clone / "data").mkdir()
+    (clone / "data" / "x.csv").write_text("1,2\n")
+    return clone
+
+
+@pytest.mark.parametrize(("source", "folder", "place"), [
+    ("open('../data/x.csv')", ".", "nbs"),
+    ("import numpy\nnumpy.loadtxt('data/x.csv', delimiter=',')", "nbs", ".."),
+    ("import sqlite3\nsqlite3.connect('file:../data/x.csv?mode=ro', uri=True)", ".", "nbs"),
+    ("import helpers", ".", "nbs"),
+])
+def test_a_failed_run_names_the_folder_of_what_it_missed(project, source, folder, place):
+    notebook = write_notebook(project / "nbs" / "fit.ipynb", source)
+    (project / "nbs" / "helpers.py").touch()
+    done = run("ml-repo", "run", notebook, "--quiet", cwd=project / folder)
+    command = f"ml-repo run {notebook} --quiet --cwd {place}"
+    assert done.returncode == 1 and f"Run it there: {command}\n" in done.stdout, done.stdout
+    repeated = run(*command.split(), cwd=project / folder)
+    assert "Run it there" not in repeated.stdout and repeated.returncode == 0, repeated.stdout
+
+
+def test_papermill_says_at_its_end_where_the_record_is(project):
+    write_notebook(project / "nbs" / "fit.ipynb", "print(open('../data/x.csv').read())")
+    failed = run("papermill", "nbs/fit.ipynb", "out.ipynb", cwd=project)
+    *_, record, hint = failed.stdout.splitlines()
+    assert record.startswith("Recorded: experiments/fit-") and "(failed in cell 1). Next: ml-repo show " in record, failed.stdout
+    assert hint.endswith("Run it there: papermill nbs/fit.ipynb out.ipynb --cwd nbs")
+    done = checked(*hint.rpartition(": ")[2].split(), cwd=project)
+    assert done.count("Recorded: ") == 1
+    assert "completed" in checked(*done.rpartition("Next: ")[2].split(), cwd=project)
+    assert "Recorded" not in checked("papermill", "nbs/fit.ipynb", "out.ipynb", "--cwd", "nbs", "--no-progress-bar", cwd=project)
+
+
+def test_a_file_that_is_nowhere_gives_no_hint(project):
+    write_notebook(project / "nbs" / "fit.ipynb", "open('data/nowhere.csv')")
+    assert "Run it there" not in run("ml-repo", "run", "nbs/fit.ipynb", cwd=project).stdout

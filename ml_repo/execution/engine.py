@@ -33,6 +33,7 @@ from .output_writer import Log, Transcript, UnkeptRecord, keep_whole
 from .preflight import (RefusedRun, RunRequest, check_contract, check_output, check_value_files,
                                          list_unchecked, requires_types)
 from .supervisor import Outcome, Supervisor, catch_signals
+from ..notebook.missing_files import explain_missing_path
 from ..notebook.parameters import ParametersCell
 from ..provenance.file_watch import FileWatch
 from ..provenance.gpu import check_gpu
@@ -53,6 +54,8 @@ class Job:
     transcript: Transcript  # the executed notebook on disk
     names: list[str]  # of the parameters
     request: RunRequest  # from the caller
+    notebook: Path = Path()  # the file, which may be missing
+    base: Path = Path()  # the folder of the command
 
     def gather(self) -> None:
         "Gather the facts of the start, and write them into the record."
@@ -156,6 +159,8 @@ def _close(
     facts["kernel"] |= outcome.kernel
     durations = [cell.metadata.get("papermill", {}).get("duration") for cell in job.nb.cells]
     facts |= _conclude(job, outcome, facts)
+    if hint := _find_hint(job, outcome.cause or {}):
+        outcome.cause["hint"] = hint
     facts |= {"usage": outcome.usage,
               "cells": {"duration_s": [None if duration is None else round(duration, 2) for duration in durations]}}
     try:
@@ -172,6 +177,19 @@ def _close(
             path.chmod(path.stat().st_mode & ~0o222)  # a record is not edited
     if lost:
         raise UnkeptRecord(f"The run ended as {outcome.state}, but its record is not complete. {' '.join(lost)}")
+
+
+def _find_hint(
+    job: Job,  # after its last cell
+    cause: dict[str, Any],  # of its end; empty for a run that completed
+) -> str:  # sentences; empty where nothing helps
+    "Say what to type where a file or a module was not found, but lies in another folder."
+    if cause.get("kind") != "exception" or job.request.launched_by not in ("papermill", "ml-repo run", "python"):
+        return ""
+    name, text = cause["exception"], cause["text"].partition(f"{cause['exception']}: ")[2]
+    folders = job.notebook, job.root.resolve(), job.base, Path.cwd()
+    words = shlex.split(job.record.facts["command"])
+    return explain_missing_path(name, text, job.nb.cells[cause["cell"] - 1].source, folders, words)
 
 
 def _rescue(
@@ -353,6 +371,7 @@ def execute_recorded(
     stopped: list[int] = []  # signals outside of the execution, so that the record is opened and closed whole
     with limited(root), nullcontext() if engine else catch_signals(stopped.append):
         job = _open(nb, root, name, contract, output, request, kernel_name, is_python, options)
+        job.notebook, job.base = path, Path(base).resolve()
         request.on_start(job.record.folder)
         options |= {"log_output": log_output}
         if engine:

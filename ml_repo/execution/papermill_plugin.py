@@ -7,9 +7,22 @@ __all__ = ['RecordingEngine', 'AskedEngine']
 
 # %% ../../nbs/execution/08_papermill_plugin.ipynb #1e30d8c3
 import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 # %% ../../nbs/execution/08_papermill_plugin.ipynb #d9542193
+def _is_watched(
+    options: Mapping[str, Any],  # of papermill
+) -> bool:
+    "Say whether a person sees what papermill prints: not in a kernel or a server, and not where it is to be quiet."
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    server = sys.modules.get("jupyter_server.serverapp")
+    is_inside = hasattr(shell, "kernel") or server is not None and server.ServerApp.initialized()
+    return not is_inside and bool(options.get("progress_bar", True) or options.get("log_output"))
+
+
 def _execute(
     nb: Any,  # the notebook, with the given values
     kernel_name: str,  # as papermill found it
@@ -20,16 +33,24 @@ def _execute(
     from papermill.engines import NBClientEngine
     from papermill.iorw import papermill_io
 
-    from ml_repo.execution.preflight import find_recording_repository, place_record
+    from ml_repo.execution.preflight import RunRequest, find_recording_repository, place_record
+    from ml_repo.records.notice import tell_record
 
-    folders = (handler._cwd for scheme, handler in papermill_io._handlers if scheme == "local")
-    base = next(folders, None) or os.getcwd()
+    places = (handler._cwd for scheme, handler in papermill_io._handlers if scheme == "local")
+    base = next(places, None) or os.getcwd()
     root = find_recording_repository(options.get("input_path"), base)
     if root is None and not is_asked and "request" not in options:
         return NBClientEngine.execute_notebook(nb, kernel_name, **options)
     from ml_repo.execution.engine import execute_recorded
 
-    return execute_recorded(nb, kernel_name, root or place_record(options.get("input_path"), base), base, **options)
+    folders: list[Path] = []
+    if "request" not in options and _is_watched(options):
+        options["request"] = RunRequest(on_start=folders.append)
+    try:
+        return execute_recorded(nb, kernel_name, root or place_record(options.get("input_path"), base), base, **options)
+    finally:
+        for folder in folders:
+            tell_record(folder, Path(base))
 
 # %% ../../nbs/execution/08_papermill_plugin.ipynb #aeded4f4
 class RecordingEngine:

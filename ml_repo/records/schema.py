@@ -101,6 +101,7 @@ _CAUSE = _object(
     kind=_text("exception, signal, pruned, timeout, kernel died, out of memory, no kernel, no GPU, not started, "
                "supervisor gone"),
     text=_text("a sentence"),
+    hint=_text("where a file or module lies that was not found, and the command that finds it"),
     cell=_whole("number of the cell", 1),
     signal=_text("such as SIGKILL"),
     exception=_text("its class"),

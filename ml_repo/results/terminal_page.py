@@ -84,7 +84,8 @@ def _describe_end(
     image = record.get("image") or {}
     duration = format_duration(record["duration_s"])
     rows = [("run", record["id"]), ("state", record["state"] + (f" after {duration}" if duration else "")),
-            ("why", (record["cause"] or {}).get("text", "")), ("last seen", seen),
+            ("why", (record["cause"] or {}).get("text", "")), ("what to do", (record["cause"] or {}).get("hint", "")),
+            ("last seen", seen),
             ("experiment", record["experiment"]), ("started", record["started"]), ("note", record["note"]),
             ("tags", " ".join(record["tags"])), ("archived", record.get("archived") or ""),
             ("repetition of" if find_verified(record) else "rerun of", (record.get("rerun") or {}).get("of", "")),
