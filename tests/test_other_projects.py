@@ -1,4 +1,5 @@
 """Projects of other people, as they are found: without settings, started from any folder, by any program."""
+import json
 from pathlib import Path
 
 import nbformat
@@ -101,3 +102,17 @@ def test_papermill_says_at_its_end_where_the_record_is(project):
 def test_a_file_that_is_nowhere_gives_no_hint(project):
     write_notebook(project / "nbs" / "fit.ipynb", "open('data/nowhere.csv')")
     assert "Run it there" not in run("ml-repo", "run", "nbs/fit.ipynb", cwd=project).stdout
+
+
+@pytest.mark.parametrize("command", [("ml-repo", "run", "fit.ipynb"), ("papermill", "fit.ipynb", "out.ipynb")], ids=" ".join)
+def test_a_value_without_a_type_is_passed_and_told(project, command):
+    write_notebook(project / "fit.ipynb", "lr = 0.01\nepochs = 3", "print('lr is', repr(lr), epochs)", tagged=1)
+    printed = checked(*command, "-p", "lr", "hello", "-p", "epoch", "1", cwd=project)
+    assert "lr was given as 'hello', of type str, and its default 0.01 is of type float." in printed
+    assert "it would be refused: lr: float = 0.01" in printed
+    assert "does not set epoch, which was given" in printed and "Did you mean epochs? It sets: lr, epochs." in printed
+    record = json.loads(next(project.glob("experiments/*/record.json")).read_text())
+    assert "lr is 'hello' 3" in (project / "experiments" / record["id"] / "log.txt").read_text()
+    assert len(record["warnings"]) >= 2
+    printed = checked(*command, "-p", "lr", "1", "-r", "epochs", "1", cwd=project)
+    assert "lr was given" not in printed and "epochs was given as '1', of type str" in printed

@@ -151,6 +151,13 @@ _GIVEN = (
                  multiple=True,
                  metavar="NAME VALUE",
                  help="Give a parameter; may be repeated."),
+    click.option("-r",
+                 "--parameters_raw",
+                 "raw",
+                 nargs=2,
+                 multiple=True,
+                 metavar="NAME TEXT",
+                 help="Give a parameter as a text, whatever it looks like; may be repeated."),
     click.option("-f",
                  "--file",
                  type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -250,6 +257,7 @@ def run(
     context: click.Context,  # to repeat the command in a container
     notebook: Path,  # to execute
     pairs: tuple[tuple[str, str], ...],  # names and values
+    raw: tuple[tuple[str, str], ...],  # names and texts
     file: Path | None,  # with more of them
     detach: bool,  # do not wait for it
     image: str | None,  # "default" or a reference
@@ -282,7 +290,7 @@ def run(
     from ml_repo.execution.launch import find_cell, read_values, run_notebook
 
     cell = find_cell(notebook)
-    values = read_values(notebook, pairs, file, cell)
+    values = read_values(notebook, pairs, file, cell) | dict(raw)
     options["folder"] = options["folder"] and str(options["folder"].resolve())
     grid, seeds, is_warm, *work = (options.pop(name) for name in ("grid", "seeds", "is_warm", "workers", "threads"))
     if grid or seeds:

@@ -215,6 +215,23 @@ def check_given(
     return {name: given.get(name, parameter.default) for name, parameter in contract.items()}
 
 # %% ../../nbs/notebook/00_parameters.ipynb #d499613f
+def _advise_value(
+    parameter: Parameter,  # without a declared type
+    value: Any,  # that is of another type than its default
+) -> str:  # sentences with a leading blank
+    "Say how a value of the type of the default is given, and how another one would be refused."
+    name, type_ = parameter.name, parameter.type
+    advice = suggest_number(value, type_)
+    if type_ == "str":
+        advice = f" If a text is meant: -r {name} {value}."
+    elif type_ == "bool":
+        is_off = str(value).lower() in ("false", "no", "off", "0")
+        advice = f" A text that is not empty counts as true. If {not is_off} is meant: -p {name} {not is_off}."
+    elif type_ in ("list", "dict"):
+        advice = f" -p gives no {type_}, a file of values does: -f values.yaml, with a line such as {name}: {value}."
+    return f"{advice} With a type in the parameters cell it would be refused: {name}: {type_} = {parameter.default!r}"
+
+
 def doubt_given(
     cell: ParametersCell,  # of the notebook
     given: Mapping[str, Any],  # name -> value
@@ -224,11 +241,13 @@ def doubt_given(
     for name, value in given.items():
         parameter = contract.get(name)
         if parameter is None:
-            doubts.append(f"The parameters cell does not set {name}, which was given.{suggest_nearest(name, contract)}")
+            others = f" It sets: {', '.join(list(contract)[:20])}." if contract else ""
+            doubts.append(f"The parameters cell does not set {name}, which was given: "
+                          f"no cell reads it, if it is a mistake.{suggest_nearest(name, contract)}{others}")
         elif not parameter.is_declared and parameter.type and not has_type(value, parameter.type):
             doubts.append(
                 f"{name} was given as {value!r}, of type {type(value).__name__}, and its default {parameter.default!r} "
-                f"is of type {parameter.type}.{suggest_number(value, parameter.type)}")
+                f"is of type {parameter.type}.{_advise_value(parameter, value)}")
     for parameter in cell.parameters:
         names = {part.id for part in ast.walk(ast.parse(parameter.expression)) if isinstance(part, ast.Name)}
         if parameter.name not in given and (stale := sorted(names & given.keys())):
