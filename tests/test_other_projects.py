@@ -116,3 +116,27 @@ def test_a_value_without_a_type_is_passed_and_told(project, command):
     assert len(record["warnings"]) >= 2
     printed = checked(*command, "-p", "lr", "1", "-r", "epochs", "1", cwd=project)
     assert "lr was given" not in printed and "epochs was given as '1', of type str" in printed
+
+
+@pytest.mark.parametrize("words", [("jupyter", "execute", "nbs/fit.ipynb"),
+                                   ("jupyter", "nbconvert", "--to", "notebook", "--execute", "--output", "other.ipynb", "nbs/fit.ipynb")], ids=" ".join)
+def test_a_notebook_that_another_program_executes_has_its_name(project, words):
+    sources = "lr = 0.5", "from ml_repo import start_run\nrun = start_run()", "run.log(loss=lr)"
+    write_notebook(project / "nbs" / "fit.ipynb", *sources, tagged=1)
+    write_notebook(project / "nbs" / "other.ipynb", *sources[:2], "run.log(loss=1)", tagged=1)
+    checked(*words, cwd=project)
+    record = json.loads(next(project.glob("experiments/*/record.json")).read_text())
+    assert record["notebook"] == "nbs/fit.ipynb" and record["parameters"] == {"lr": {"default": 0.5, "used": 0.5}}
+    assert not any("did not say" in warning for warning in record["warnings"])
+
+
+def test_a_notebook_that_nobody_names_is_said_to_be_unknown(project):
+    write_notebook(project / "nbs" / "fit.ipynb", "from ml_repo import start_run\nrun = start_run()\nrun.log(loss=1)")
+    (project / "elsewhere").mkdir()
+    program = ("import nbclient, nbformat; nb = nbformat.read(open('nbs/fit.ipynb'), 4); "
+               "nbclient.NotebookClient(nb, resources={'metadata': {'path': 'elsewhere'}}).execute()")
+    checked("python", "-c", program, cwd=project)
+    record = json.loads(next(project.glob("experiments/*/record.json")).read_text())
+    assert record["notebook"] == "interactive.ipynb" and "did not say which notebook it runs" in " ".join(record["warnings"])
+    checked("python", "-c", program.replace("'path': 'elsewhere'", "'path': 'nbs'"), cwd=project)
+    assert "nbs/fit.ipynb" in checked("ml-repo", "show", "latest", cwd=project)

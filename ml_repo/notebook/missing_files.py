@@ -19,8 +19,8 @@ from typing import NamedTuple
 # %% ../../nbs/notebook/12_missing_files.ipynb #04122ec4
 _CLASSES = {"FileNotFoundError", "NotFoundError", "NotADirectoryError"}
 _OTHERS = {"PermissionError", "ModuleNotFoundError", "ImportError", "KeyError", "AttributeError", "NameError"}
-_WORDS = re.compile(r"no such file|not found|not exist|non-?existent|(cannot|can't|could not|couldn't|unable to|failed to)"
-                    r" (synchronously )?(find|open)|no files? found", re.IGNORECASE)
+_WORDS = re.compile(r"no such file|not found|not exist|non-?existent|no files? found|"
+                    r"(cannot|can't|could not|couldn't|unable to|failed to) (synchronously )?(find|open)", re.IGNORECASE)
 
 
 def is_missing_file(
@@ -134,7 +134,8 @@ def _repeat_command(
     program = ["python", "-m", "papermill"] if words and words[0].endswith("papermill/__main__.py") else (
         [os.path.basename(words[0])] if words else [])
     is_batch = any(re.match(r"--(grid|seeds)\b", word) for word in words[1:])
-    if program[-1:] not in (["ml-repo"], ["papermill"]) or is_batch or program[0] == "ml-repo" and words[1:2] != ["run"]:
+    is_other = program == ["ml-repo"] and words[1:2] != ["run"]
+    if program[-1:] not in (["ml-repo"], ["papermill"]) or is_batch or is_other:
         return []
     kept, rest = [], iter(words[1:])
     for word in rest:
@@ -167,7 +168,8 @@ def _write_hint(
     start = f"{found.path} is not in the working folder {cwd}, but in {found.folder}{whose}."
     if found.is_source:
         command = _repeat_command(words)
-        start += f" Install the project (pip install -e {_name_place(found.folder.parent, base)}), or put it on the path"
+        project = _name_place(found.folder.parent, base)
+        start += f" Install the project (pip install -e {project}), or put it on the path"
         return f"{start}: PYTHONPATH={shlex.quote(str(found.folder))} {shlex.join(command)}" if command else (
             f"{start}: PYTHONPATH={shlex.quote(str(found.folder))}")
     if command := _repeat_command(words, ["--cwd", place]):

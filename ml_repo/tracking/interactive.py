@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from base64 import b64encode
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from ..core.hashing import hash_source
 from ..core.metrics import summarize_metrics
 from ..core.redaction import Redactor
 from ..notebook.introspection import ask_kernel, watch_files
-from ..notebook.parameters import read_parameters
+from ..notebook.kernel_notebook import Found, find_kernel_notebook, list_ancestors
+from ..notebook.parameters import parse_cell, read_parameters
 from ..provenance.file_watch import FileWatch
 from ..provenance.repository import find_project, find_records_folders
 from ..records.record import OpenRecord, name_folder, open_record
@@ -28,11 +30,17 @@ from ..records.signature import sign_record
 from ..records.snapshot import SHARED_NOTES, gather_facts, gather_results
 
 # %% ../../nbs/tracking/00_interactive.ipynb #de3da68f
-def find_notebook() -> Path | None:  # None without a notebook file, as in a console
+def find_notebook(
+    shell: Any,  # IPython's
+) -> Found:  # without a path where the notebook is not known, and in a console
     "Find the notebook file that this kernel belongs to."
-    main = sys.modules.get("__main__")
-    name = os.environ.get("JPY_SESSION_NAME") or getattr(main, "__vsc_ipynb_file__", None)
-    return Path(name) if name and Path(name).suffix == ".ipynb" else None
+    if not hasattr(shell, "kernel"):  # IPython in a terminal
+        return Found(None)
+    ran = list(shell.history_manager.input_hist_raw[1:])
+    try:
+        return find_kernel_notebook(ran, shell.user_ns, list_ancestors(), Path.cwd())
+    except Exception as error:  # a run is not lost for the want of a name
+        return Found(None, f"Which notebook this kernel runs could not be found out: {error!r}.")
 
 # %% ../../nbs/tracking/00_interactive.ipynb #86144118
 def _as_output(
@@ -100,15 +108,20 @@ def _code_cells(
 
 def _read_values(
     notebook: Path | None,  # the file, if there is one
+    ran: Iterable[str],  # sources of the cells that ran
     namespace: dict[str, Any],  # of the notebook
 ) -> dict[str, dict[str, Any]]:  # by name: default and used
-    "Read what the parameters hold now."
+    """Read what the parameters hold now.
+
+    They stand in the cell with the tag; for a notebook that is not known, in the first that ran and declares a type in
+    each line."""
     try:
-        parameters = read_parameters(notebook) if notebook else []
+        declared = (cell.parameters for cell in map(parse_cell, ran) if cell.is_closed)
+        parameters = read_parameters(notebook) if notebook else next(declared, ())
     except ParameterError:
         return {}
     return {parameter.name: {"default": parameter.default, "used": namespace[parameter.name]}
-            for parameter in parameters if parameter.name in namespace}
+            for parameter in parameters if parameter.name in namespace and not parameter.expression}
 
 # %% ../../nbs/tracking/00_interactive.ipynb #2ea3f536
 class _Follower:
@@ -143,7 +156,8 @@ class _Follower:
         facts["order"] = describe_order([execution["id"] for execution in self.ran],
                                         [cell.get("id", "") for cell in _code_cells(self.notebook)])
         facts["metrics"] = summarize_metrics(read_lines(self.record.folder / "metrics.jsonl"))
-        facts["parameters"] = _read_values(self.notebook, self.shell.user_ns)
+        sources = [execution["source"] for execution in self.ran]
+        facts["parameters"] = _read_values(self.notebook, sources, self.shell.user_ns)
         content = {
             "cells": [_as_cell(self.shell, execution) for execution in self.ran], "nbformat": 4, "nbformat_minor": 5,
             "metadata": {
@@ -197,7 +211,9 @@ def open_interactive(
         previous = _followers.pop()
         since = max((execution["count"] for execution in previous.ran), default=0) + 1
         previous.close()
-    notebook = find_notebook()
+    notebook, unknown = find_notebook(shell)
+    if unknown:
+        print(unknown, file=sys.stderr)
     start = notebook.resolve().parent if notebook else Path.cwd()
     root = find_project(start)
     path = notebook.resolve() if notebook else root / "interactive.ipynb"
@@ -209,6 +225,7 @@ def open_interactive(
     watch = FileWatch(root, Path.cwd(), skipped=[*find_records_folders(root), record.folder.parent, path])
     watch.start()
     record.facts |= gather_facts(root, record.folder, redactor)
+    record.facts["warnings"] = [*record.facts.get("warnings", []), *([unknown] if unknown else [])]
     record.facts["signature"] = sign_record(record.folder, record.facts)
     eval(watch_files(record.folder / SHARED_NOTES))
     watch.arm(os.getpid())
