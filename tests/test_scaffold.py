@@ -9,7 +9,7 @@ import pytest
 from conftest import BIN, ROOT, checked, run
 from test_record import git, write_notebook
 
-from ml_repo.scaffold.adoption import begin_project
+from ml_repo.scaffold.new_project import begin_project
 from ml_repo.scaffold.template import STARTING_POINTS
 
 CODE = "import json\nfrom pathlib import Path\nprint('mean', sum(json.loads(Path('numbers.json').read_text())) / n)"

@@ -6,6 +6,7 @@
 __all__ = ['SCAFFOLD_COMMANDS', 'new', 'init', 'update', 'lock']
 
 # %% ../../nbs/cli/14_scaffold.ipynb #300a1e75
+import shlex
 from pathlib import Path
 
 import click
@@ -40,11 +41,12 @@ def new(
       ml-repo new birds --with torch
       cd birds && make train && .venv/bin/ml-repo verify latest
     """
-    from ml_repo.scaffold.adoption import begin_project
+    from ml_repo.scaffold.new_project import begin_project
 
     problems = begin_project(folder, point, has_lock, lambda line: click.echo(line, err=True))
     _report(problems)
-    click.echo(f"{folder} is ready. Next: cd {folder} && make train")
+    go = "" if folder.resolve() == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
+    click.echo(f"{folder.resolve().name} is ready. Next: {go}make train")
 
 # %% ../../nbs/cli/14_scaffold.ipynb #ee2949c8
 def _show_plan(
@@ -56,15 +58,28 @@ def _show_plan(
         click.echo(f"  {words[change.action]:<10} {change.path:<26} {change.why}")
 
 
+def _find_folder(
+    is_here: bool = False,  # take the working folder
+) -> Path:
+    "Find the project, and say so where it is not the working folder."
+    from ml_repo.scaffold.plan import find_adoptable
+
+    root = Path.cwd() if is_here else find_adoptable()
+    if root != Path.cwd().resolve() and not is_here:
+        click.echo(f"The project is {root}.", err=True)
+    return root
+
+
 def _adopt(
     root: Path,  # of the project
     changes: list,  # of `plan_adoption`
 ) -> None:
     "Add what is planned, and say what comes next."
-    from ml_repo.scaffold.adoption import adopt_project, list_notebooks
+    from ml_repo.scaffold.adoption import adopt_project
+    from ml_repo.scaffold.plan import list_notebooks
 
     _report(adopt_project(root, changes, lambda line: click.echo(line, err=True)))
-    notebook = next(iter(list_notebooks(root)), "NOTEBOOK")
+    notebook = shlex.quote(next(iter(list_notebooks(root)), "NOTEBOOK"))
     click.echo(f"Done. `git diff` and `git status` show it; commit it. Next: ml-repo run {notebook}\n"
                "To take it back: ml-repo init --undo")
 
@@ -76,6 +91,7 @@ def _adopt(
 @click.option("--image/--no-image", "has_image", default=True, help="Dockerfile and devcontainer.")
 @click.option("--lock/--no-lock", "has_lock", default=True, help="Exact versions of all packages; needs uv.")
 @click.option("--hooks/--no-hooks", "has_hooks", default=True, help="A hook that leaves outputs out of git.")
+@click.option("--here", is_flag=True, help="Take this folder, though a folder above it is the project.")
 def init(
     is_sure: bool,  # do not ask
     dry_run: bool,  # only show it
@@ -83,14 +99,16 @@ def init(
     has_image: bool,  # add Dockerfile and devcontainer
     has_lock: bool,  # resolve the packages
     has_hooks: bool,  # add a hook of git
+    here: bool,  # take the working folder
 ) -> None:
     """Add to this project what its runs need.
 
     Nothing is overwritten, and all of it can be taken back.
 
-    A setting by which papermill keeps records, ignore rules, a lock of the packages that requirements.txt, pyproject,
-    uv, Poetry or conda name, an image and a devcontainer, a hook that cleans notebooks once it is installed. A folder
-    of a larger repository is a project, too.
+    A setting by which papermill keeps records, ignore rules, a lock of the packages that requirement files, pyproject,
+    uv, Poetry, PDM, Hatch, Pixi, Pipenv or conda name (or that notebooks import, where no file names any), an image
+    and a devcontainer, a hook that cleans notebooks once it is installed. Versions of a lock that is there are kept,
+    and so are those that are installed. A folder of a larger repository is a project, too.
 
     \b
     Example:
@@ -98,15 +116,18 @@ def init(
       ml-repo init
       ml-repo init --undo
     """
-    from ml_repo.scaffold.adoption import plan_adoption, take_back
+    from ml_repo.scaffold.adoption import take_back
+    from ml_repo.scaffold.plan import describe_source, plan_adoption
 
-    root = Path.cwd()
+    root = _find_folder(here)
     if undo:
         for line in take_back(root):
             click.echo(line)
         click.echo("Taken back.")
         return
     changes = plan_adoption(root, has_image, has_lock, has_hooks)
+    for line in describe_source(root):
+        click.echo(line)
     _show_plan(changes)
     changes = [change for change in changes if change.action != "keep"]
     if not changes:
@@ -116,29 +137,37 @@ def init(
 
 # %% ../../nbs/cli/14_scaffold.ipynb #fd068eed
 @click.command()
-def update() -> None:
+@click.option("--dry-run", is_flag=True, help="Only show what would be merged.")
+def update(
+    dry_run: bool,  # only show it
+) -> None:
     """Merge what this version of ml_repo has changed.
 
     It brings the files that `new` or `init` has made up to date.
 
     What you changed is merged with what the template changed, as git merges branches; where both changed the same
-    lines, conflict marks stay in the file.
+    lines, conflict marks stay in the file. A file that was moved is merged where it is; one that is gone stays gone.
 
     \b
     Example:
       pip install -U ml_repo
+      ml-repo update --dry-run
       ml-repo update
       git diff
     """
     from ml_repo.scaffold.update import update_project
 
-    merged = update_project(Path.cwd())
+    merged = update_project(_find_folder(), dry_run)
     for one in merged:
-        click.echo(f"  {one.outcome:<10} {one.path}")
+        click.echo(f"  {one.outcome:<10} {one.path}" + (f": {one.why}" if one.why else ""))
+    touched = [one for one in merged if one.outcome != "yours"]
+    if dry_run:
+        click.echo("Nothing to do." if not touched else "Nothing was changed yet: that is what `ml-repo update` does.")
+        return
     if conflicts := [one.path for one in merged if one.outcome == "conflict"]:
         raise click.ClickException(f"{len(conflicts)} with conflicts, marked by <<<<<<<: {', '.join(conflicts)}. "
                                    "Mend them, then commit.")
-    click.echo("Nothing to do." if not merged else "Look at it with `git diff`, and commit it.")
+    click.echo("Nothing to do." if not touched else "Look at it with `git diff`, and commit it.")
 
 
 @click.command()
@@ -148,9 +177,10 @@ def lock(
 ) -> None:
     """Lock the packages: exact versions and hashes.
 
-    They are written to docker/requirements.txt, and are those that settings.ini, pyproject.toml, a conda environment
-    or requirements.txt names, with this library and JupyterLab where it does not name them. A package that comes from
-    elsewhere than PyPI has a line under `indexes` in settings.ini: torch = ADDRESS
+    They are written to docker/requirements.txt, and are those that settings.ini, pyproject.toml, a conda environment,
+    a Pipfile or requirement files name, with this library, and with JupyterLab where the environment has it. Versions
+    of the project's own lock stay, then those of the earlier lock, then those that are installed. A package that comes
+    from elsewhere than PyPI has a line under `indexes` in settings.ini: torch = ADDRESS
 
     \b
     Example:
@@ -160,10 +190,15 @@ def lock(
     import re
 
     from ml_repo.scaffold.adoption import renew_lock
+    from ml_repo.scaffold.plan import LOCK, describe_source
 
-    file = renew_lock(Path.cwd(), upgrade)
-    count = len(re.findall(r"^[\w.-]+(\[.*\])?==", file.read_text(encoding="utf-8"), re.MULTILINE))
-    click.echo(f"{file.relative_to(Path.cwd())}: {count} packages")
+    root = _find_folder()
+    for line in describe_source(root):
+        click.echo(line, err=True)
+    resolved = renew_lock(root, upgrade)
+    _report(list(resolved.notes))
+    count = len(re.findall(r"^[\w.-]+(\[.*\])?==", resolved.text, re.MULTILINE))
+    click.echo(f"{LOCK}: {count} packages")
 
 
 SCAFFOLD_COMMANDS = (new, init, update, lock)  # for the group of all commands

@@ -9,13 +9,12 @@ __all__ = ['is_executed_copy', 'read_module', 'list_readable', 'Section', 'read_
 import json
 import os
 import re
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .metadata import Metadata
-from ..provenance.git import ask_git
+from ..provenance.git import list_files
 from ..provenance.repository import find_records_folders
 
 # %% ../../nbs/docs/05_contents.ipynb #e44b7cd6
@@ -48,17 +47,6 @@ def read_module(
     return next((match[1] for match in found if match), "")
 
 # %% ../../nbs/docs/05_contents.ipynb #cea150a0
-def _list_kept(
-    root: Path,  # of the project
-) -> set[Path] | None:  # None outside of a repository
-    "List the notebooks that git does not ignore."
-    try:
-        listed = ask_git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", "*.ipynb")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return {root / name for name in os.fsdecode(listed).split("\0") if name}
-
-
 def _walk(
     folder: Path,
     left_out: set[Path],  # folders
@@ -75,7 +63,8 @@ def list_readable(
     about: Metadata,  # of the project
 ) -> list[str]:  # paths in the folder of notebooks; numbers in names count as numbers
     "List the notebooks of a project that somebody wrote."
-    folder, kept = about.root / about.notebooks, _list_kept(about.root)
+    folder, kept = about.root / about.notebooks, list_files(about.root, "*.ipynb")
+    kept = None if kept is None else {about.root / name for name in kept}
     records = {*find_records_folders(about.root), about.root / "experiments"}
     found = [file for file in _walk(folder, records) if (kept is None or file in kept) and not is_executed_copy(file)]
     names = [file.relative_to(folder).as_posix() for file in found]

@@ -8,14 +8,13 @@ __all__ = ['Metadata', 'read_metadata']
 # %% ../../nbs/docs/04_metadata.ipynb #f6a93ed6
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from ..provenance.repository import read_settings
+from ..provenance.repository import read_settings, read_toml
 
 # %% ../../nbs/docs/04_metadata.ipynb #8cebcfc5
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def _read_project(
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:  # the project's own table, and that of nbdev
     "Read pyproject.toml; empty tables where it cannot be read."
     try:
-        tables = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+        tables = read_toml(root / "pyproject.toml")
     except (OSError, ValueError):
         return {}, {}
     tools = tables.get("tool", {})
