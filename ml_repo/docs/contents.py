@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .metadata import Metadata
-from ..provenance.git import list_files
+from ..provenance.git import list_kept_files
 from ..provenance.repository import find_records_folders
 
 # %% ../../nbs/docs/05_contents.ipynb #e44b7cd6
@@ -63,7 +63,7 @@ def list_readable(
     about: Metadata,  # of the project
 ) -> list[str]:  # paths in the folder of notebooks; numbers in names count as numbers
     "List the notebooks of a project that somebody wrote."
-    folder, kept = about.root / about.notebooks, list_files(about.root, "*.ipynb")
+    folder, kept = about.root / about.notebooks, list_kept_files(about.root, "*.ipynb")
     kept = None if kept is None else {about.root / name for name in kept}
     records = {*find_records_folders(about.root), about.root / "experiments"}
     found = [file for file in _walk(folder, records) if (kept is None or file in kept) and not is_executed_copy(file)]

@@ -61,7 +61,7 @@ def read_made(
 # %% ../../nbs/scaffold/08_adoption.ipynb #8da98455
 def rewrite(
     file: Path,  # that may be a link
-    content: bytes,
+    content: bytes,  # the new one
 ) -> None:
     "Replace the content of a file, which keeps its rights; a link stays one."
     target = file.resolve()
@@ -215,12 +215,13 @@ def _remove_lines(
     "Take lines out of a file again."
     file = root / path
     content = file.read_bytes() if file.is_file() else b""
-    for lines in (text.encode(), text.replace("\r\n", "\n").replace("\n", "\r\n").encode(), text.replace("\r\n", "\n").encode()):
-        before, found, after = content.rpartition(lines)
+    plain = text.replace("\r\n", "\n")
+    for lines in (text, plain.replace("\n", "\r\n"), plain):
+        before, found, after = content.rpartition(lines.encode())
         if found:
             rewrite(file, before + after)
             return ""
-    return f"The lines that were added to {path} were changed since, and stay." if text.strip().encode() and content else ""
+    return f"The lines that were added to {path} were changed since, and stay." if content else ""
 
 
 def take_back(

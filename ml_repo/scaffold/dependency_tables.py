@@ -236,7 +236,7 @@ def find_workspace(
 
 
 def _list_members(
-    workspace: Path,
+    workspace: Path,  # its folder
 ) -> dict[str, Path]:  # folder by name
     "List the projects of a workspace."
     uv = read_toml(workspace / "pyproject.toml")["tool"]["uv"]
@@ -284,7 +284,7 @@ def read_pyproject(
 
 
 def _as_list(
-    value: str | list[str],
+    value: str | list[str],  # of a table
 ) -> list[str]:
     "Put a text into a list."
     return [value] if isinstance(value, str) else value

@@ -67,8 +67,8 @@ def _read_pins(
 ) -> dict[str, list[str]]:  # pins by package
     "Read the pins of a lock."
     pins: dict[str, list[str]] = {}
-    for match in (re.match(r"([A-Za-z0-9][\w.-]*)(?:\[.*?\])?\s*==\s*([^\s;\\]+)\s*(;[^\\]*)?", line) for line in lines):
-        if match:
+    for line in lines:
+        if match := re.match(r"([A-Za-z0-9][\w.-]*)(?:\[.*?\])?\s*==\s*([^\s;\\]+)\s*(;[^\\]*)?", line):
             marker = f" {match[3].strip()}" if match[3] else ""
             pins.setdefault(normalize_name(match[1]), []).append(f"{match[1]}=={match[2]}{marker}")
     return pins
@@ -127,7 +127,8 @@ def _compile(
         place = Path(folder)
         project = _write_project(place, python, [*named, *more], indexes)
         for name, lines in (("lock", kept), ("limits", source.constraints), ("more", [*source.options, *others])):
-            (place / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines if line != "--pre"), encoding="utf-8")
+            text = "".join(f"{line}\n" for line in lines if line != "--pre")
+            (place / f"{name}.txt").write_text(text, encoding="utf-8")
         words = [*find_uv(), "pip", "compile", project, place / "more.txt", *files, "--quiet", "--universal",
                  "--generate-hashes", "--no-header", "--no-annotate", "--python-version", python,
                  "--constraints", place / "limits.txt", "--output-file", place / "lock.txt"]
@@ -198,7 +199,8 @@ def _split_blocks(
 ) -> tuple[list[str], list[str]]:  # packages with hashes, and those without: a folder, a repository of git
     "Split a lock into its packages. What has no hash cannot be installed beside what has."
     blocks = re.split(r"\n(?=\S)", re.sub(r"^(#|--).*\n", "", text, flags=re.MULTILINE).strip("\n"))
-    return [block for block in blocks if "--hash=" in block], [block for block in blocks if block and "--hash=" not in block]
+    has_hash = [block for block in blocks if "--hash=" in block]
+    return has_hash, [block for block in blocks if block and block not in has_hash]
 
 
 def _write_head(
@@ -232,7 +234,8 @@ def resolve_lock(
     own = _read_pins(source.versions)
     indexes = {**source.indexes, **indexes}
     known = {*map(normalize_name, indexes)}
-    here = {name: [f"{name}=={version if name in known else version.partition('+')[0]}"] for name, version in installed.items()}
+    here = {name: [f"{name}=={version if name in known else version.partition('+')[0]}"]
+            for name, version in installed.items()}
     wanted = {} if is_newest else here | _read_pins(earlier.splitlines()) | own
     kept = [line for lines in wanted.values() for line in lines]
     named = [text for text in more if name_package_of(text) not in source.names]

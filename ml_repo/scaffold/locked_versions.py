@@ -51,7 +51,8 @@ def _list_pipenv(
     for name, facts in {**content.get("develop", {}), **content.get("default", {})}.items():
         if str(facts.get("version", "")).startswith("=="):
             index = indexes.get(facts.get("index"), "")
-            yield Locked(name, facts["version"].lstrip("="), facts.get("markers", ""), "" if _PYPI.match(index) else index)
+            index = "" if _PYPI.match(index) else index
+            yield Locked(name, facts["version"].lstrip("="), facts.get("markers", ""), index)
 
 
 def _list_conda(
@@ -63,14 +64,14 @@ def _list_conda(
         file = re.fullmatch(r"(.+)-([^-]+)-([^-]+?)(\.conda|\.tar\.bz2)", address.rpartition("/")[2])
         name, version = (file[1], file[2]) if file else (package.get("name"), package.get("version"))
         if name and version and (file or package.get("manager") == "conda"):
-            build = f"={file[3]}" if file else ""
-            name, _, version = convert_conda_spec(f"{name}={version}{build}" if build else f"{name}=={version}").partition("==")
+            spec = f"{name}={version}={file[3]}" if file else f"{name}=={version}"
+            name, _, version = convert_conda_spec(spec).partition("==")
         if name and version and not str(package.get("pypi", "")).startswith("."):
             yield Locked(name, str(version))
 
 
 def read_yaml(
-    file: Path,
+    file: Path,  # such as conda-lock.yml
 ) -> Any:
     "Read YAML, by the parser in C where there is one."
     import yaml
@@ -105,7 +106,7 @@ def _list_locked(
 
 
 def read_locked(
-    file: Path,  # uv.lock, poetry.lock, pdm.lock, pylock.toml, Pipfile.lock, conda-lock.yml, pixi.lock or pinned requirements
+    file: Path,  # of uv, Poetry, PDM, Pipenv, Pixi or conda-lock, pylock.toml, or pinned requirements
     own: str = "",  # name of the project itself
 ) -> Versions:
     """Read a lock. A package with several versions has the marker of each; without markers it is left open.
@@ -118,6 +119,7 @@ def read_locked(
     versions: dict[str, dict[str, str]] = {}
     for one in packages:
         versions.setdefault(one.name, {})[one.version] = one.marker
-    pins = [f"{name}=={version}" + (f" ; {marker}" if len(found) > 1 else "") for name, found in sorted(versions.items())
-            for version, marker in found.items() if len(found) == 1 or all(found.values())]
+    pins = [f"{name}=={version}" + (f" ; {marker}" if len(found) > 1 else "")
+            for name, found in sorted(versions.items()) for version, marker in found.items()
+            if len(found) == 1 or all(found.values())]
     return Versions(tuple(pins), {one.name: one.index for one in packages if one.index})

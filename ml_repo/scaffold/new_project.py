@@ -28,18 +28,19 @@ def check_name(
     from importlib.metadata import packages_distributions  # here, since it reads all packages
 
     package = name_package(name)
-    needed = {text for point in STARTING_POINTS.values() for text in (point.name, *point.requirements)} | {"nbdev", "pytest"}
-    owners = {"Python": sys.stdlib_module_names, "a package that it needs": {text.split(">")[0] for text in needed},
+    needed = {text for point in STARTING_POINTS.values() for text in (point.name, *point.requirements)}
+    owners = {"a module of Python": sys.stdlib_module_names,
+              "a package that it needs": {"nbdev", "pytest", *(text.split(">")[0] for text in needed)},
               "a package that is installed": {*packages_distributions(), *list_packages()}}
     for owner, names in owners.items():
         if package in names or normalize_name(package) in names:
-            raise ValueError(f"{package} is the name of {owner if owner != 'Python' else 'a module of Python'}, which the project "
-                             f"would hide. Choose another one, such as {package}_project.")
+            raise ValueError(f"{package} is the name of {owner}, which the project would hide. "
+                             f"Choose another one, such as {package}_project.")
 
 # %% ../../nbs/scaffold/09_new_project.ipynb #fde405f0
 def _commit(
     root: Path,  # of the project
-    message: str,
+    message: str,  # of the commit
 ) -> str:  # why there is no commit; empty where there is one
     "Make the first commit."
     nobody = {"GIT_AUTHOR_NAME": "ml-repo", "GIT_AUTHOR_EMAIL": "ml-repo@localhost", "GIT_COMMITTER_NAME": "ml-repo",
@@ -48,15 +49,15 @@ def _commit(
         if not find_clone_root(root):
             ask_git(root, "init", "--quiet", "--initial-branch", "main", ".")
         try:
-            ask_git(root, "var", "GIT_COMMITTER_IDENT", **{"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "user.useConfigOnly",
-                                                          "GIT_CONFIG_VALUE_0": "true"})
+            ask_git(root, "-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT")
             nobody = {}
         except subprocess.CalledProcessError:
             pass
         ask_git(root, "add", "--all", ".")
         ask_git(root, "commit", "--quiet", "--message", message, "--", ".", **nobody)
     except FileNotFoundError:
-        return "git is not installed, so there is no commit, and records would not say which code ran. Install it, then: git init"
+        return ("git is not installed, so there is no commit, and records would not say which code ran. "
+                "Install it, then: git init")
     except subprocess.CalledProcessError as error:
         return f"git has made no commit: {os.fsdecode(error.stderr or error.stdout).strip()}"
     return ""

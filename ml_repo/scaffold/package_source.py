@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 
-from ..notebook.imports import list_imported
-from ..provenance.git import list_files
+from ..notebook.imports import list_imported_names
+from ..provenance.git import list_kept_files
 from ..provenance.repository import normalize_name, read_settings, read_toml
 from .dependency_tables import (Reading, add_pixi, add_pipfile, find_workspace, name_package_of,
                                                 read_pyproject)
@@ -161,12 +161,14 @@ def _read_imports(
     "List the installed packages that the notebooks of a project import."
     from importlib.metadata import packages_distributions  # here, since it reads all packages
 
-    files = [root / name for name in list_files(root, "*.ipynb", "*.py") or [] if not name.startswith((".", "experiments/"))]
+    names = list_kept_files(root, "*.ipynb", "*.py") or []
+    files = [root / name for name in names if not name.startswith((".", "experiments/"))]
     own = {file.stem for file in files} | {folder.name for file in files for folder in file.parents}
-    imported = sorted({name for file in files for name in list_imported(file)} - own)
+    imported = sorted({name for file in files for name in list_imported_names(file)} - own)
     owners = packages_distributions() if imported else {}
     known = {normalize_name(owners[name][0]) for name in imported if len(set(owners.get(name, []))) == 1}
-    return Reading(sorted(known), left_out=[f"import {name} (not installed here)" for name in imported if name not in owners])
+    absent = [name for name in imported if name not in owners]
+    return Reading(sorted(known), left_out=[f"import {name} (not installed here)" for name in absent])
 
 # %% ../../nbs/scaffold/04_package_source.ipynb #cfa4b1f0
 _CONDA = ("environment.yml", "environment.yaml", "conda.yml", "conda.yaml", "env.yml", "binder/environment.yml",
@@ -247,7 +249,8 @@ def _take_in(
             more = read() if kind in ("pyproject", "setup") else None
             if more and more.requirements + more.folders:
                 for name in ("requirements", "constraints", "options", "folders"):
-                    getattr(reading, name).extend(one for one in getattr(more, name) if one not in getattr(reading, name))
+                    known = getattr(reading, name)
+                    known += [one for one in getattr(more, name) if one not in known]
                 reading.indexes, reading.sources = more.indexes | reading.indexes, more.sources | reading.sources
                 break
 
@@ -291,4 +294,5 @@ def find_package_source(
     file = lock or reading.file
     return PackageSource(file, tool or kind, ranges, tuple(dict.fromkeys(reading.versions)), python,
                          tuple(dict.fromkeys([*reading.left_out, *unread, *unfit])), tuple(reading.constraints),
-                         tuple(dict.fromkeys(reading.options)), {name: url for name, url in indexes.items() if "/" in url})
+                         tuple(dict.fromkeys(reading.options)),
+                         {name: url for name, url in indexes.items() if "/" in url})

@@ -11,11 +11,11 @@ import configparser
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 
-from ..provenance.git import ask_git, find_clone_root, list_files
+from ..provenance.git import ask_git, find_clone_root, list_kept_files
 from ..provenance.repository import list_packages, normalize_name, read_settings
 from .lock import choose_python, find_local_indexes, is_environment_of, read_indexes
 from .package_source import PackageSource, find_package_source
@@ -64,7 +64,8 @@ def list_notebooks(
     root: str | PathLike,  # of the project
 ) -> list[str]:  # paths, relative to it
     "List the notebooks of a project that git does not ignore, without those of records."
-    return [name for name in list_files(root, "*.ipynb") or [] if not name.startswith((f"{FOLDER}/", "experiments/"))]
+    names = list_kept_files(root, "*.ipynb") or []
+    return [name for name in names if not name.startswith((f"{FOLDER}/", "experiments/"))]
 
 
 def survey_code(
@@ -84,7 +85,8 @@ _IGNORED = {".venv/": ".venv/lib", "__pycache__/": "__pycache__/a.pyc", "_docs/"
             "out.ipynb": "out.ipynb"}
 _ASKING = ("# `papermill notebook.ipynb out.ipynb` keeps a record in experiments/ because of this line.\n"
            "papermill_engine = ml_repo\n")
-_COMING = "# Where a package comes from that PyPI does not have as it is wanted, a line each: NAME = ADDRESS\nindexes =\n"
+_COMING = ("# Where a package comes from that PyPI does not have as it is wanted, a line each: NAME = ADDRESS\n"
+           "indexes =\n")
 
 
 def list_ignored(
@@ -120,15 +122,15 @@ def _plan_ignoring(
 ) -> Addition:
     "Plan which files git is to ignore."
     ignored = list_ignored(root, *_IGNORED.values())
-    missing = [rule for rule, example in _IGNORED.items()
-               if example not in ignored and not (rule == "out.ipynb" and list_files(root, "out.ipynb", "*/out.ipynb"))]
+    tracked = ["out.ipynb"] if list_kept_files(root, "out.ipynb", "*/out.ipynb") else []
+    missing = [rule for rule, example in _IGNORED.items() if example not in ignored and rule not in tracked]
     text = "# what Python, Jupyter and ml_repo can make again\n" + "".join(f"{rule}\n" for rule in missing)
     action = "keep" if not missing else "append" if (root / ".gitignore").is_file() else "create"
     return Addition(".gitignore", action, "what can be made again stays out of git", text if missing else "")
 
 
 def _read_ini(
-    text: str,
+    text: str,  # of settings.ini
 ) -> Mapping[str, str] | None:  # of the section DEFAULT; None for another format
     "Read settings as they would be read."
     parser = configparser.ConfigParser(delimiters=["="], inline_comment_prefixes=["#", ";"], interpolation=None)
@@ -147,7 +149,8 @@ def _plan_settings(
     "Plan the setting that makes papermill keep records."
     file, why = root / "settings.ini", "papermill keeps records"
     coming = answers.get("indexes", "")
-    why += f"; {', '.join(read_indexes({'indexes': coming.partition('indexes =')[2]}))} from the index of what is installed" if coming else ""
+    known = read_indexes({"indexes": coming.partition("indexes =")[2]})
+    why += "".join(f"; {name} from {address}, as installed" for name, address in known.items())
     if not file.is_file() or is_ignored:
         return Addition("settings.ini", "create", why, read_template("adopted", answers)["settings.ini"])
     content = file.read_text(encoding="utf-8", errors="replace")
@@ -158,7 +161,8 @@ def _plan_settings(
     sections = re.findall(r"^\[(.+?)\]", content, re.MULTILINE)
     lines = ("[DEFAULT]\n" if not sections or sections[-1] != "DEFAULT" else "") + _ASKING + own
     if values is None or (_read_ini(f"{content}\n\n{lines}") or {}).get("papermill_engine") != "ml_repo":
-        return Addition("settings.ini", "keep", "cannot be read; mend it, and add to [DEFAULT]: papermill_engine = ml_repo")
+        return Addition("settings.ini", "keep",
+                        "cannot be read; mend it, and add to [DEFAULT]: papermill_engine = ml_repo")
     return Addition("settings.ini", "append", why, lines)
 
 
@@ -236,8 +240,8 @@ def plan_adoption(
     "Plan what is added to a repository. Raises `FileNotFoundError` outside of git, `ValueError` for a damaged file."
     root = Path(root).resolve()
     if not find_clone_root(root):
-        raise FileNotFoundError(f"{root} lies in no git repository that git can read, which says what the code of a run "
-                                "was. Make one with: git init. What git says: git status")
+        raise FileNotFoundError(f"{root} lies in no git repository that git can read, which says what the code of a "
+                                "run was. Make one with: git init. What git says: git status")
     source = find_package_source(root)
     answers = answers or answer_for(root, source)
     changes = [_plan_settings(root, answers, "settings.ini" in ignores), _plan_ignoring(root)]
@@ -248,9 +252,12 @@ def plan_adoption(
     changes += _plan_image(root, answers, ignores) if has_image else []
     changes += [_plan_hooks(root, answers, ignores)] if has_hooks else []
     hidden = list_ignored(root, *(change.path for change in changes if change.action in ("create", "lock")))
-    return [Addition(change.path, "keep", reason) if change.action != "keep" and (reason := explain_obstacle(root, change.path))
-            else Addition(change.path, change.action, f"{change.why}; a rule of .gitignore hides it", change.text)
-            if change.path in hidden and change.action != "keep" else change for change in changes]
+    for place, change in enumerate(changes):
+        if change.action != "keep" and (reason := explain_obstacle(root, change.path)):
+            changes[place] = Addition(change.path, "keep", reason)
+        elif change.path in hidden:
+            changes[place] = replace(change, why=f"{change.why}; a rule of .gitignore hides it")
+    return changes
 
 
 def describe_source(
@@ -261,5 +268,6 @@ def describe_source(
     python = f"Python {choose_python(source)}" + ("" if source.python else ", as running")
     count = f"{len(source.ranges)} package{'s' * (len(source.ranges) != 1)}"
     kept = ", with the versions of this lock" if source.versions else ""
-    lines = [f"Packages: {count} that {source.label} {'imports' if source.kind == 'notebooks' else 'names'}{kept}; {python}"]
+    verb = "import" if source.kind == "notebooks" else "names"
+    lines = [f"Packages: {count} that {source.label} {verb}{kept}; {python}"]
     return lines + [f"  not in a lock: {text}" for text in source.left_out]

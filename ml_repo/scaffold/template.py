@@ -93,8 +93,8 @@ def answer(
     "Collect what the files of the template ask for."
     tag = package or re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_").lower() or "project"  # of an image, too
     return {"name": name.replace('"', "'"), "package": tag, "python": python or LOWEST, "version": read_version(),
-            "notebook": shlex.quote(notebook), "more_path": more_path, "command": json.dumps(_LAB if has_lab else ["bash"]),
-            "indexes": indexes}
+            "notebook": shlex.quote(notebook), "more_path": more_path,
+            "command": json.dumps(_LAB if has_lab else ["bash"]), "indexes": indexes}
 
 
 def _format_index(

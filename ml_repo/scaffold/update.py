@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from ..core.files import write_atomic
 from ..core.hashing import hash_bytes
-from ..provenance.git import ask_git, list_files
+from ..provenance.git import ask_git, list_kept_files
 from .adoption import Made, read_made, rewrite
 from .plan import FOLDER, LOCK, explain_obstacle, plan_adoption
 from .template import STARTING_POINTS, make_project_files, read_template, read_version
@@ -98,11 +98,12 @@ def _find_moved(
     "Find a file that was moved or renamed."
     lines = base.decode(errors="replace").splitlines()
     alike = {}
-    for name in list_files(root) or []:
+    for name in list_kept_files(root) or []:
         file = root / name
         is_near = file.suffix == Path(path).suffix or file.name == Path(path).name
         if is_near and not name.startswith((f"{FOLDER}/", "experiments/")) and file.is_file() and not file.is_symlink():
-            matcher = difflib.SequenceMatcher(None, lines, file.read_text(errors="replace").splitlines(), autojunk=False)
+            others = file.read_text(errors="replace").splitlines()
+            matcher = difflib.SequenceMatcher(None, lines, others, autojunk=False)
             if matcher.quick_ratio() > 0.6 and (ratio := matcher.ratio()) > 0.6:
                 alike[name] = ratio
     return max(alike, key=alike.get, default="")
@@ -166,20 +167,21 @@ def _check_state(
 
     try:
         if Version(made.version) > Version(read_version()):
-            raise ValueError(f"This project was brought up to ml_repo {made.version}, and {read_version()} is installed. Going back "
-                             "would undo what you have merged. Take the newer one: pip install -U ml_repo")
-        changed = ask_git(root, "status", "--porcelain", "--untracked-files=no", "--", ".").decode(errors="replace").strip()
+            raise ValueError(f"This project was brought up to ml_repo {made.version}; {read_version()} is installed. "
+                             "Going back would undo what you have merged. Take the newer one: pip install -U ml_repo")
+        changed = ask_git(root, "status", "--porcelain", "--untracked-files=no", "--", ".").decode(errors="replace")
     except InvalidVersion as error:
         raise ValueError(f"{FOLDER}/made.json names no version: {error}") from None
     except (OSError, subprocess.CalledProcessError) as error:
         raise ValueError(f"git cannot read {root}, and shows not what an update does: {error}. Make a repository of it "
                          "first: git init, git add, git commit") from None
     if changed:
-        raise ValueError(f"There are changes that are not committed, such as {changed.splitlines()[0].strip()}. "
+        raise ValueError(f"There are changes that are not committed, such as {changed.splitlines()[0][3:]}. "
                          "Commit them first, so that git shows what the update does, and can take it back.")
-    marked = [path for path in made.created if (root / path).is_file() and b"<<<<<<< yours" in (root / path).read_bytes()]
-    if marked:
-        raise ValueError(f"{', '.join(marked)} still has the marks of an earlier conflict (<<<<<<<). Mend it and commit it first.")
+    files = [path for path in made.created if (root / path).is_file()]
+    if marked := [path for path in files if b"<<<<<<< yours" in (root / path).read_bytes()]:
+        raise ValueError(f"{', '.join(marked)} still has the marks of an earlier conflict (<<<<<<<). "
+                         "Mend it and commit it first.")
 
 
 def update_project(
