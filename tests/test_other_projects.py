@@ -140,3 +140,18 @@ def test_a_notebook_that_nobody_names_is_said_to_be_unknown(project):
     assert record["notebook"] == "interactive.ipynb" and "did not say which notebook it runs" in " ".join(record["warnings"])
     checked("python", "-c", program.replace("'path': 'elsewhere'", "'path': 'nbs'"), cwd=project)
     assert "nbs/fit.ipynb" in checked("ml-repo", "show", "latest", cwd=project)
+
+
+def test_a_list_says_that_runs_read_other_data(project):
+    write_notebook(project / "fit.ipynb", "lr = 0.1", "from ml_repo import start_run\nsize = len(open('data/x.csv').read())\n"
+                   "start_run().log(accuracy=size * lr)", tagged=1)
+    checked("ml-repo", "run", "fit.ipynb", "--quiet", cwd=project)
+    checked("ml-repo", "run", "fit.ipynb", "--quiet", "-p", "lr", "0.2", cwd=project)
+    assert "Not the same" not in checked("ml-repo", "ls", cwd=project)
+    (project / "data" / "x.csv").write_text("1,2\n3,4\n")
+    checked("ml-repo", "run", "fit.ipynb", "--quiet", "-p", "lr", "0.3", cwd=project)
+    for words in (("ls",), ("ls", "--seeds"), ("best",), ("compare", "latest", "lr", "--alone")):
+        if words[0] == "compare":
+            checked("ml-repo", "tag", json.loads(checked("ml-repo", "ls", "--json", cwd=project))[-1]["run"], "lr", cwd=project)
+        printed = checked("ml-repo", *words, cwd=project)
+        assert printed.count("Not the same data: another data/x.csv in ") == 1 and "Not the same code" not in printed, printed

@@ -43,7 +43,7 @@ def _echo_runs(
     "Print a list of runs."
     from ml_repo.results.search import pick_columns
     from ml_repo.results.query import find_column
-    from ml_repo.results.run_table import choose_columns, list_columns, name_columns
+    from ml_repo.results.run_table import choose_columns, describe_mixture, list_columns, name_columns
 
     names = [name.strip() for name in (wanted or "").split(",") if name.strip()]
     chosen = pick_columns(runs, names) if wanted and runs else None
@@ -60,7 +60,8 @@ def _echo_runs(
                                            None if chosen else terminal_width(),
                                            first=find_main_columns(runs.header(columns), sort))
         more = f"\nNot shown for want of room: {', '.join(hidden)}. Choose with --columns" if hidden else ""
-        echo_table(header, rows, "\n" + runs.caption(columns) + more)
+        mixture = describe_mixture(runs)
+        echo_table(header, rows, "\n" + runs.caption(columns) + more + (f"\n{mixture}" if mixture else ""))
     else:
         click.echo("No run matches."
                    if condition or runs.damaged else "There are no runs yet. Begin with: ml-repo run nbs/train.ipynb")
@@ -108,7 +109,7 @@ def _echo_groups(
     from ml_repo.results.query import find_column
     from ml_repo.core.metrics import find_direction
     from ml_repo.results.seed_groups import Comparison, group_runs, rank_groups
-    from ml_repo.results.run_table import list_columns
+    from ml_repo.results.run_table import describe_mixture, list_columns
 
     groups = group_runs(runs)
     metrics = [column for column in list_columns(runs) if column.startswith("metrics.")]
@@ -128,7 +129,9 @@ def _echo_groups(
                                            first=["n", *find_main_columns(header, sort)])
         more = f"\nNot shown for want of room: {', '.join(hidden)}." if hidden else ""
         count = f"{len(comparison.groups)} of {len(groups)} settings, {len(runs)} runs"
-        echo_table(header, rows, f"{more}\n{count}. Mean ± standard deviation over n seeds.")
+        mixture = describe_mixture(comparison.runs)
+        echo_table(header, rows, f"{more}\n{count}. Mean ± standard deviation over n seeds."
+                                 + (f"\n{mixture}" if mixture else ""))
 
 # %% ../../nbs/cli/03_results.ipynb #ab7b8dc2
 @click.command()
@@ -246,6 +249,7 @@ def best(
       ml-repo best test_loss 'experiment = step-size and date >= 2026-11-01'
       ml-repo best memory_gb --direction lower
     """
+    from ml_repo.results.run_table import describe_mixture
     from ml_repo.results.search import find_tied, rank_runs
 
     if not condition and any(sign in metric for sign in "=<>~ "):
@@ -258,6 +262,8 @@ def best(
     if tied := find_tied(runs, judge):
         click.echo(f"As good, with the same {judge}: {', '.join(run.run for run in tied)}. The newest is shown.",
                    err=True)
+    if mixture := describe_mixture(runs):
+        click.echo(mixture, err=True)
 
 # %% ../../nbs/cli/03_results.ipynb #57e060e0
 def _find_server(

@@ -33,7 +33,7 @@ CREATE TABLE cells (column INTEGER, number INTEGER, value, PRIMARY KEY (column, 
 CREATE TABLE damaged (run TEXT PRIMARY KEY, stamp TEXT NOT NULL, problem TEXT NOT NULL);
 CREATE TABLE seen (stamp TEXT NOT NULL);
 """
-_MEANING = 1  # raised when the same record gives another summary
+_MEANING = 2  # raised when the same record gives another summary
 _LAYOUT = hashlib.sha256(f"{_TABLES}{ATTRIBUTES}{_MEANING}{RECORD_SCHEMA}".encode()).hexdigest()
 VERSION = int(_LAYOUT[:7], 16)  # an index of another version is rebuilt
 

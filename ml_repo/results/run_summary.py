@@ -10,11 +10,14 @@ __all__ = ['ATTRIBUTES', 'SEED', 'RunSummary', 'used_value', 'summarize_record',
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ..core.content_store import read_text
 from ..core.files import read_lines
 from ..core.hashing import hash_bytes
 from ..core.metrics import find_direction, metric_key, summarize_metrics
@@ -48,6 +51,8 @@ class RunSummary(Tabular):
     repetition: str = ""  # a hash that is equal for runs that differ only in their seed
     verified: str = ""  # the verdict of the newest verification, such as "identical"; of a repetition, its own
     verifies: str = ""  # the run that this repetition of `verify` is evidence for; empty for a run
+    data: dict[str, str] = field(default_factory=dict)  # hash by name of what it read as data, 12 digits each
+    code: dict[str, str] = field(default_factory=dict)  # hashes of its notebook and its modules, where they are known
 
     def read(self) -> Record:
         "Read the whole record. Raises `FileNotFoundError` when it was removed since."
@@ -74,7 +79,7 @@ class RunSummary(Tabular):
 
 
 ATTRIBUTES = tuple(attribute.name for attribute in dataclasses.fields(RunSummary)
-                   if attribute.name not in ("parameters", "metrics", "directions"))
+                   if attribute.name not in ("parameters", "metrics", "directions", "data", "code"))
 
 # %% ../../nbs/results/00_run_summary.ipynb #170eef85
 def used_value(
@@ -114,6 +119,63 @@ def _name_repetition(
              (code.get("modules") or {}).get("sha256") or code.get("tree"), fields.get("data"), others)
     return hash_bytes(json.dumps(facts, sort_keys=True, default=str).encode("utf-8", "surrogatepass"))[:16]
 
+# %% ../../nbs/results/00_run_summary.ipynb #b9fbd9d5
+_NO_DATA = re.compile(
+    r"(^|/)(\.[^/]*|settings\.ini|setup\.(py|cfg)|pyproject\.toml|Makefile|requirements[^/]*\.txt|environment\.ya?ml|"
+    r"[^/]*\.lock)(/|$)|^(~|/usr/|/etc/|/proc/|/sys/|/opt/|/lib|docker/)|(/|\.py|\.pyc|\.so|\.ipynb)$")
+_MOST_NAMES = 20  # files; more are taken together by folder
+
+
+@lru_cache(maxsize=64)
+def _read_stored_list(
+    home: Path,  # the folder of all records
+    name: str,  # of a list of files in the store
+) -> tuple[tuple[str, str], ...]:  # path and hash
+    "Read a long list of files, which many runs share. Raises `OSError` or `ValueError` where it is gone or damaged."
+    files = map(json.loads, read_text(home, name).splitlines())
+    return tuple((file["path"], file["sha256"] or f"{file['size_bytes']} bytes") for file in files)
+
+
+def _read_paths(
+    folder: Path,  # of the record
+    listed: Mapping[str, Any],  # inputs or outputs
+) -> dict[str, str]:  # hash by path
+    "Read a list of files of a record; its beginning, where the rest is gone."
+    try:
+        if "list" in listed:
+            return dict(_read_stored_list(folder.parent, listed["list"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return {file["path"]: file["sha256"] or f"{file['size_bytes']} bytes" for file in listed.get("files", [])}
+
+
+def _read_data(
+    folder: Path,  # of the record
+    fields: Mapping[str, Any],  # of its record.json
+) -> dict[str, str]:  # hash by path, by folder, or by name of a data set
+    "Read what a run read as data."
+    written = _read_paths(folder, fields.get("outputs") or {})
+    paths = {path: digest for path, digest in _read_paths(folder, fields.get("inputs") or {}).items()
+             if path not in written and not _NO_DATA.search(path)}
+    if len(paths) > _MOST_NAMES:
+        folders: dict[str, list[str]] = {}
+        for path, digest in sorted(paths.items()):
+            folders.setdefault(path.rpartition("/")[0] or ".", []).append(f"{path} {digest}")
+        paths = {f"{name}/": hash_bytes("\n".join(lines).encode("utf-8", "surrogatepass"))
+                 for name, lines in list(folders.items())[:_MOST_NAMES]}
+    sets = {f"data set {name}": facts["sha256"] for name, facts in (fields.get("data") or {}).items()
+            if isinstance(facts, Mapping) and isinstance(facts.get("sha256"), str)}
+    return {name: digest[:12] if len(digest) == 64 else digest for name, digest in (paths | sets).items()}
+
+
+def _read_code(
+    fields: Mapping[str, Any],  # of a record
+) -> dict[str, str]:  # hash of `notebook` and `modules`, 12 digits each
+    "Read which code a run executed."
+    modules = ((fields.get("code") or {}).get("modules") or {}).get("sha256")
+    return {name: digest[:12] for name, digest in (("notebook", fields.get("source_sha256")), ("modules", modules))
+            if isinstance(digest, str)}
+
 # %% ../../nbs/results/00_run_summary.ipynb #5658c367
 def summarize_record(
     folder: Path,  # of the record
@@ -142,7 +204,9 @@ def summarize_record(
                       archived=str(fields.get("archived") or ""),
                       seen=str(fields.get("seen") or ""),
                       repetition=_name_repetition(fields, parameters),
-                      verifies=find_verified(fields))
+                      verifies=find_verified(fields),
+                      data=_read_data(folder, fields),
+                      code=_read_code(fields))
 
 # %% ../../nbs/results/00_run_summary.ipynb #8492e226
 def summarize_folder(

@@ -19,7 +19,8 @@ from ..core.metrics import choose_metric
 from ..core.tables import Tabular
 from .query import find_column
 from .run_summary import SEED, RunSummary, summarize_folder
-from .run_table import Runs, choose_columns, format_value, list_columns, name_columns
+from .run_table import (Runs, choose_columns, describe_mixture, format_value, list_columns,
+                                       name_columns)
 from .search import find_run, find_runs
 
 # %% ../../nbs/results/05_seed_groups.ipynb #56a5478d
@@ -321,6 +322,8 @@ class Comparison(Tabular):
         lines = []
         if any(len(group.counted) > 1 for group in self.groups):
             lines.append("Mean ± standard deviation over n seeds.")
+        if mixture := describe_mixture(self.runs):
+            lines.append(mixture)
         if self.best is None or len(self.groups) < 2:
             return "\n".join(lines)
         names = {id(group): name for group, name in zip(self.groups, self.name_groups())}
