@@ -177,7 +177,8 @@ def describe_mixture(
         return ""
     data = _group_changes(compared, lambda run: run.data) or _find_strangers(compared)
     code = _group_changes(compared, lambda run: {
-        run.notebook if kind == "notebook" else f"modules of {run.notebook}": digest for kind, digest in run.code.items()})
+        run.notebook if kind == "notebook" else f"modules of {run.notebook}": digest
+        for kind, digest in run.code.items()})
     sentences = [f"Not the same {what}: another {_name_changes(changed, len(compared))}."
                  for what, changed in (("data", data), ("code", code)) if changed]
     if not sentences:

@@ -177,7 +177,8 @@ def weigh_parts(
     "Weigh a result by its parts."
     if lost := [part.words for part in own.values() if part.words in ("gone", "overwritten since")]:
         is_within = any(copy != repeated for copy in copies)
-        return Judged(is_within, f"it is {lost[0]}, and copies are {'others each time' if is_within else 'all the same'}")
+        how = "others each time" if is_within else "all the same"
+        return Judged(is_within, f"it is {lost[0]}, and copies are {how}")
     found = []
     for part in own | repeated:
         first, second = own.get(part, _GONE), repeated.get(part, _GONE)
