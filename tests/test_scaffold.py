@@ -15,15 +15,28 @@ from ml_repo.scaffold.template import STARTING_POINTS
 CODE = "import json\nfrom pathlib import Path\nprint('mean', sum(json.loads(Path('numbers.json').read_text())) / n)"
 POETRY = '[tool.poetry]\nname = "birds"\nversion = "1"\n[tool.poetry.dependencies]\npython = "^3.11"\niniconfig = "^2.0"\n'
 PROJECT = '[project]\nname = "birds"\nversion = "1"\nrequires-python = ">=3.9"\ndependencies = ["iniconfig>=2"]\n'
+MEMBER = '[project]\nname = "birds"\nversion = "1"\ndependencies = ["core"]\n[tool.uv.sources]\ncore = {workspace = true}\n'
+LOCKED = '[[package]]\nname = "iniconfig"\nversion = "2.0.0"\n'
 KINDS = {  # files of a repository, and the folder in it that is the project
     "flat": ({"requirements.txt": "iniconfig>=2\n", "birds.py": "def double(x):\n    return 2 * x\n", ".gitignore": "*.log\n"}, "."),
     "src": ({"pyproject.toml": PROJECT, "src/birds/__init__.py": "def double(x):\n    return 2 * x\n", "Dockerfile": "FROM scratch\n"}, "."),
     "notebooks only": ({"README.md": "# Birds\n"}, "."),
     "conda": ({"environment.yml": "name: birds\ndependencies:\n  - python=3.12\n  - iniconfig=2.1\n  - pip:\n    - toolz\n"}, "."),
     "poetry": ({"pyproject.toml": POETRY, "poetry.lock": '[[package]]\nname = "iniconfig"\nversion = "2.0.0"\n', ".devcontainer/devcontainer.json": "{}\n"}, "."),
+    "uv workspace": ({"pyproject.toml": '[tool.uv.workspace]\nmembers = ["members/*"]\n', "uv.lock": LOCKED,
+                      "members/core/pyproject.toml": PROJECT.replace("birds", "core"), "members/birds/pyproject.toml": MEMBER}, "members/birds"),
+    "pdm": ({"pyproject.toml": PROJECT + '[tool.pdm.dev-dependencies]\ntest = ["toolz"]\n', "pdm.lock": LOCKED}, "."),
+    "pixi": ({"pixi.toml": '[dependencies]\npython = "3.12.*"\niniconfig = "2.0.*"\nlibblas = "*"\n'}, "."),
+    "pipenv": ({"Pipfile": '[packages]\niniconfig = "*"\n', "Pipfile.lock": '{"default": {"iniconfig": {"version": "==2.0.0"}}}'}, "."),
+    "nbdev of somebody": ({"settings.ini": "[DEFAULT]\nlib_name = birds\nrequirements = iniconfig==2.0.0\n[other]\na = 1"}, "."),
+    "setup.py that reads a file": ({"deps": "iniconfig==2.0.0\n", "setup.py": "from setuptools import setup\n"
+                                    "setup(name='birds', py_modules=[], install_requires=open('deps').read().split())\n"}, "."),
+    "requirement files": ({"requirements/base.txt": "iniconfig\n-c limits.txt\n", "requirements/limits.txt": "iniconfig==2.0.0\n",
+                           ".gitignore": "*.log\r\n*.txt"}, "."),
     "folder of a monorepo": ({"services/web/app.py": "1\n", "research/requirements.txt": "iniconfig>=2\n", "research/birds/__init__.py": ""}, "research"),
 }
-PINNED = {"flat": "iniconfig==2", "src": "iniconfig==2", "conda": "iniconfig==2.1", "poetry": "iniconfig==2.0.0", "folder of a monorepo": "iniconfig==2"}
+PINNED = {"flat": "iniconfig==2", "src": "iniconfig==2", "conda": "iniconfig==2.1", "poetry": "iniconfig==2.0.0", "folder of a monorepo": "iniconfig==2",
+          **dict.fromkeys(("uv workspace", "pdm", "pixi", "pipenv", "nbdev of somebody", "setup.py that reads a file", "requirement files"), "iniconfig==2.0.0")}
 
 
 def make_stranger(folder: Path, kind: str) -> Path:
@@ -38,7 +51,7 @@ def make_stranger(folder: Path, kind: str) -> Path:
     git(folder, "init", "--quiet", "--initial-branch", "main")
     for name, value in {"user.name": "test", "user.email": "test@localhost", "commit.gpgsign": "false"}.items():
         git(folder, "config", name, value)
-    git(folder, "add", "--all")
+    git(folder, "add", "--all", "--force")
     git(folder, "commit", "--quiet", "--message", "Begin")
     return project
 
@@ -67,7 +80,7 @@ def test_a_repository_is_adopted_and_left_as_it_was(tmp_path, kind):
     assert list_files(tmp_path / "theirs") == before and "settings.ini" in planned
     checked("ml-repo", "init", "--no-lock", "--yes", cwd=project)
     after = list_files(tmp_path / "theirs")
-    assert {path for path in before if after[path] != before[path]} <= {".gitignore"} and after.keys() > before.keys()
+    assert {path for path in before if after[path] != before[path]} <= {".gitignore", "settings.ini"} and after.keys() > before.keys()
     assert (project / "docker" / "Dockerfile").is_file() == (kind != "src")
     assert (project / ".devcontainer.json").is_file() == (kind not in ("src", "poetry"))
     assert "Nothing is missing" in checked("ml-repo", "init", "--no-lock", "--yes", cwd=project)

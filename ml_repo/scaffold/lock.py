@@ -258,6 +258,13 @@ def resolve_lock(
     return Resolved("\n".join([*_write_head(source, python, used, folder), *blocks]) + "\n", tuple(notes))
 
 # %% ../../nbs/scaffold/05_lock.ipynb #24631ed1
+def _list_built(
+    root: Path,  # of a project
+) -> set[Path]:  # folders
+    "List what setuptools leaves where it was asked what a project needs."
+    return {folder for pattern in ("*.egg-info", "*/*.egg-info", "build") for folder in root.glob(pattern)}
+
+
 def lock_project(
     root: str | PathLike,  # of the project
     more: Sequence[str] = (),  # requirements besides
@@ -275,10 +282,15 @@ def lock_project(
     known = {*map(normalize_name, [*source.indexes, *given])}
     found = {name: address for name, address in find_local_indexes(installed).items() if name not in known}
     earlier = file.read_text(encoding="utf-8") if file.is_file() else ""
+    built = _list_built(root)
     if earlier.strip() and not re.match(r"# Made by `ml-repo lock`", earlier):
         raise FileExistsError(f"{file} is there, and was not made by `ml-repo lock`, which does not overwrite it. "
                               "Move it: requirements.txt in the folder of the project is read as well.")
-    resolved = resolve_lock(source, more, earlier, found | given, is_newest, installed, file.parent)
+    try:
+        resolved = resolve_lock(source, more, earlier, found | given, is_newest, installed, file.parent)
+    finally:
+        for folder in _list_built(root) - built:
+            shutil.rmtree(folder, ignore_errors=True)
     taken = {name: address for name, address in found.items() if name in _read_pins(resolved.text.splitlines())}
     notes = [f"{name} {installed[name]} is installed, so it comes from {address}. Keep that by a line in settings.ini, "
              f"below `indexes =`: {name} = {address}" for name, address in taken.items()]

@@ -269,5 +269,6 @@ def describe_source(
     count = f"{len(source.ranges)} package{'s' * (len(source.ranges) != 1)}"
     kept = ", with the versions of this lock" if source.versions else ""
     verb = "import" if source.kind == "notebooks" else "names"
-    lines = [f"Packages: {count} that {source.label} {verb}{kept}; {python}"]
+    named = f"{count} that {source.label} {verb}{kept}" if source.kind != "none" else "no file names any"
+    lines = [f"Packages: {named}; {python}"]
     return lines + [f"  not in a lock: {text}" for text in source.left_out]
