@@ -41,9 +41,9 @@ def _echo_runs(
     form: str | None,  # "json" or "csv"
 ) -> None:
     "Print a list of runs."
-    from ml_repo.results.search import pick_columns
     from ml_repo.results.query import find_column
     from ml_repo.results.run_table import choose_columns, describe_mixture, list_columns, name_columns
+    from ml_repo.results.search import explain_none, pick_columns
 
     names = [name.strip() for name in (wanted or "").split(",") if name.strip()]
     chosen = pick_columns(runs, names) if wanted and runs else None
@@ -63,8 +63,7 @@ def _echo_runs(
         mixture = describe_mixture(runs)
         echo_table(header, rows, "\n" + runs.caption(columns) + more + (f"\n{mixture}" if mixture else ""))
     else:
-        click.echo("No run matches."
-                   if condition or runs.damaged else "There are no runs yet. Begin with: ml-repo run nbs/train.ipynb")
+        click.echo("No run matches." if condition or runs.damaged else explain_none())
 
 # %% ../../nbs/cli/03_results.ipynb #3e778e2b
 def _echo_damaged(

@@ -164,7 +164,7 @@ def define_study(
         raise FileNotFoundError(f"There is no notebook {notebook}, looked for from {Path.cwd()}.")
     if (root := find_recording_repository(path)) is None:
         raise ValueError(f"{notebook} lies in no repository that keeps records. Its settings.ini needs the line: "
-                         "papermill_engine = ml_repo")
+                         "papermill_engine = ml_repo. `ml-repo init` writes it.")
     known = set(Study.__dataclass_fields__) - {"source_sha256"}
     if unknown := [name for name in options if name not in known]:
         raise ParameterError(f"A study has no field {unknown[0]}.{suggest_nearest(unknown[0], known)}")
