@@ -163,10 +163,16 @@ def test_a_flat_repository_has_its_pages_and_is_told_what_is_wrong_with_them(tmp
 def test_a_project_with_src_and_pyproject_has_its_pages(tmp_path):
     about = '[project]\nname = "bird-songs"\nversion = "2.1"\nauthors = [{name = "Ada"}]\n'
     project = write_files(tmp_path / "clone", {
-        "pyproject.toml": about, "src/bird_songs/__init__.py": "", "notebooks/listen.ipynb": ["# Listen\n# Again", "1"],
+        "pyproject.toml": about, "src/bird_songs/__init__.py": "",
+        "src/bird_songs/feathers.py": '"""Colours."""\n\ndef count(\n    feathers: list[str],  # of a bird\n) -> int:\n'
+                                      '    """Count them.\n\n    Args:\n        feathers: one a colour\n    """\n',
+        "src/bird_songs/broken.py": "def (", "notebooks/listen.ipynb": ["# Listen\n# Again", "1"],
         "notebooks/00_core.ipynb": ["# Core\n\n> Sounds", "#| default_exp sounds.core", "#| export\ndef sing(): pass"]})
     pages, printed = build_pages(project, "--no-experiments")
-    assert len(printed.splitlines()) == 1 and "<title>bird-songs 2.1</title>" in pages["index.html"] and "Ada" in pages["index.html"]
+    assert printed.splitlines()[0].startswith("src/bird_songs/broken.py cannot be read: SyntaxError") and len(printed.splitlines()) == 2
+    feathers = re.sub(r"<[^>]+>", "", pages["api/feathers.html"])
+    assert "bird_songs.feathers" in feathers and "Colours." in feathers and "count(feathers)" in feathers and "of a bird" in feathers
+    assert "<title>bird-songs 2.1</title>" in pages["index.html"] and "Ada" in pages["index.html"]
     assert re.findall(r'<li><p><a class="reference external" href="([^"]+)">', pages["index.html"]) == ["listen.html", "api/sounds/core.html"]
     assert "bird_songs.sounds.core</span>" in pages["api/sounds/core.html"] and "<h2>Again" in pages["listen.html"]
 

@@ -20,10 +20,11 @@ import ml_repo
 from ..core.extras import require_module
 from ..core.files import remove_others, write_changed
 from .chapters import Chapter, read_chapter, read_names
-from .contents import Section, read_contents, read_module
+from .contents import Section, find_plain_modules, read_contents, read_module
 from .links import Links, name_copy, name_page
 from .metadata import Metadata, read_metadata
-from .pages import name_module, write_commands, write_first_page, write_reference, write_toc
+from .pages import (name_module, write_commands, write_first_page, write_plain_module, write_reference,
+                                write_toc)
 
 # %% ../../nbs/docs/07_manual.ipynb #655634cd
 def _add_origin(
@@ -83,6 +84,7 @@ def _find_links(
     about: Metadata,
     contents: list[Section],
     has_records: bool,  # whether there are pages of the records
+    modules: Mapping[str, str],  # files by the modules that have no notebook
 ) -> Links:
     "Map the files of the project to their pages."
     pages = {file: page for file, page in _TEXTS.items() if (about.root / file).exists()}
@@ -92,10 +94,29 @@ def _find_links(
         is_first = name == "index.ipynb"
         pages[notebook] = "index" if is_first else name_page(name, read_module(about.root / notebook), taken)
         taken.add(pages[notebook].lower())
+    for module, file in modules.items():
+        pages[file] = name_page(file, module.removeprefix(f"{about.package}."), taken)
+        taken.add(pages[file].lower())
     if about.locate("index.ipynb") not in pages:
         pages["README.md"] = "index"
     records = "experiments/index" if has_records else pages.get(about.locate("results.ipynb"), "index")
     return Links(about.root, pages, about.package, about.web, records)
+
+# %% ../../nbs/docs/07_manual.ipynb #fa7f56c2
+def _read_plain_modules(
+    about: Metadata,
+) -> tuple[dict[str, tuple[str, str]], list[str]]:  # file and Markdown by module, and what cannot be read
+    "Write the pages of the modules that have no notebook; our own have one each."
+    written, faulty = {}, []
+    for module, file in find_plain_modules(about).items() if about.package != "ml_repo" else ():
+        origin = f"[{file}]({about.web}/{file})" if about.web else f"`{file}`"
+        try:
+            source = (about.root / file).read_text(encoding="utf-8-sig")
+            if text := write_plain_module(module, source, origin):
+                written[module] = file, text
+        except (SyntaxError, ValueError) as error:
+            faulty.append(f"{file} cannot be read: {type(error).__name__}: {error}")
+    return written, faulty
 
 # %% ../../nbs/docs/07_manual.ipynb #a6b3e7f9
 class Sources(NamedTuple):
@@ -109,10 +130,14 @@ def _list_parts(
     contents: list[Section],
     last: list[str],  # pages that stand at the end
     pages: Mapping[str, str],  # without ending, by notebook
+    modules: list[str],  # pages of modules that have no notebook
 ) -> str:  # directives of MyST
     "Write the contents beside the pages."
     parts = [(section.title, [pages[name] for name in section.notebooks])
              for section in contents if section.title and not section.is_reference]
+    if modules:
+        made = [listed for title, listed in parts if title == "Modules"]
+        made[0].extend(modules) if made else parts.append(("Modules", modules))
     if last and parts and (about.root / about.notebooks / "sidebar.yml").is_file():
         parts[-1][1].extend(last)
     elif last:
@@ -144,14 +169,17 @@ def write_sources(
     "Write the input of Sphinx."
     about, folder = read_metadata(root), Path(folder)
     contents = read_contents(about)
-    links = _find_links(about, contents, has_records)
+    plain, faulty = _read_plain_modules(about)
+    links = _find_links(about, contents, has_records, {module: file for module, (file, _) in plain.items()})
     chapters, unreadable = _read_chapters(about, contents, links, is_own=about.package == "ml_repo")
     texts, pages = _write_texts(about, links, chapters), {name: links.pages[about.locate(name)] for name in chapters}
     reference = [section for section in contents if section.is_reference]
     texts |= write_reference(reference, chapters, pages, about.package) if reference else {}
+    modules = {links.pages[file]: text for file, text in plain.values()}
+    texts |= modules
     texts |= {"commands": write_commands(main, "ml-repo")} if main else {}
     last = [page for page in ("commands", "modules", *_TEXTS.values()) if page in texts]
-    parts = _list_parts(about, contents, last, pages)
+    parts = _list_parts(about, contents, last, pages, list(modules))
     if "index" in texts:
         texts["index"] += f"\n\n{parts}\n"
     else:
@@ -167,7 +195,7 @@ def write_sources(
     (folder / "_extra").mkdir(parents=True, exist_ok=True)
     origins = {page: file for file, page in links.pages.items()}
     broken = [f"{link}: the link goes nowhere" for link in links.broken]
-    return Sources({page: origins.get(page, "") for page in [*texts, *pages.values()]}, [*unreadable, *broken])
+    return Sources({page: origins.get(page, "") for page in [*texts, *pages.values()]}, [*unreadable, *faulty, *broken])
 
 # %% ../../nbs/docs/07_manual.ipynb #087dc8ff
 def _drop_old(
