@@ -2,6 +2,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -118,12 +119,50 @@ def test_what_cannot_be_adopted_is_told(tmp_path):
     assert done.returncode == 2 and "no word of Python" in done.stdout and not (tmp_path / "class").exists()
 
 
-def test_exporting_a_new_project_changes_nothing(tmp_path):
+@pytest.mark.parametrize("name", ["finches", "Bird-songs of 2"])
+def test_exporting_a_new_project_changes_nothing(tmp_path, name):
     """The package of the template is what nbdev makes of its notebooks, and the notebooks are clean."""
-    begin_project(tmp_path / "finches", "torch", has_lock=False)
-    checked(BIN / "nbdev_export", cwd=tmp_path / "finches")
-    checked(BIN / "nbdev_clean", cwd=tmp_path / "finches")
-    assert git(tmp_path / "finches", "status", "--porcelain") == ""
+    begin_project(tmp_path / name, "torch", has_lock=False)
+    checked(BIN / "nbdev_export", cwd=tmp_path / name)
+    checked(BIN / "nbdev_clean", cwd=tmp_path / name)
+    assert git(tmp_path / name, "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize("command", ["new", "init"])
+def test_an_interruption_leaves_nothing_that_cannot_be_taken_back(tmp_path, wheels, command):
+    """Ctrl-C while the packages are resolved: no half a project, and a repository that is as it was."""
+    project = make_stranger(tmp_path / "theirs", "flat")
+    before = list_files(project)
+    variables = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"} | wheels
+    words = ["new", "finches"] if command == "new" else ["init", "--yes"]
+    with subprocess.Popen(["ml-repo", *words], cwd=project, env=variables, text=True, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True) as started:
+        assert any("Resolving" in line for line in started.stdout)
+        os.killpg(started.pid, signal.SIGINT)
+        started.stdout.read()
+    assert started.returncode == 1
+    if command == "init":
+        checked("ml-repo", "init", "--undo", cwd=project)
+    assert list_files(project) == before and git(project, "status", "--porcelain") == ""
+
+
+def test_a_project_is_adopted_from_a_folder_below_and_twice(tmp_path):
+    """From nbs/ the project above is meant, records come back with the next init, line ends of git are no change."""
+    project = make_stranger(tmp_path / "theirs", "flat")
+    (project / "nbs").mkdir()
+    write_notebook(project / "nbs" / "a b.ipynb", "n = 3", "print(n)")
+    git(project, "add", "--all")
+    git(project, "commit", "--quiet", "--message", "More")
+    before = list_files(project)
+    for _ in range(2):
+        printed = checked("ml-repo", "init", "--no-lock", "--yes", cwd=project / "nbs")
+        assert f"The project is {project}" in printed and (project / "settings.ini").is_file()
+        checked("ml-repo", "run", "a b.ipynb", "--quiet", cwd=project / "nbs")
+        assert "experiments/" in git(project, "status", "--porcelain")
+        (project / "settings.ini").write_bytes((project / "settings.ini").read_bytes().replace(b"\n", b"\r\n"))
+        checked("ml-repo", "init", "--undo", cwd=project / "nbs")
+        left = {path: content for path, content in list_files(project).items() if "experiments/" not in path}
+        assert left == before and git(project, "status", "--porcelain") == ""
 
 
 @pytest.mark.slow

@@ -134,7 +134,8 @@ def read_contents(
     return [section for section in [*sections.values(), modules] if section.notebooks]
 
 # %% ../../nbs/docs/05_contents.ipynb #40bc39f4
-_NO_LIBRARY = ("tests", "test", "docs", "doc", "examples", "scripts", "benchmarks", "setup", "conftest", "noxfile", "tasks")
+_NO_LIBRARY = ("tests", "test", "docs", "doc", "examples", "scripts", "benchmarks", "setup", "conftest",
+               "noxfile", "tasks")
 
 
 def find_plain_modules(

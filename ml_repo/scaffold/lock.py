@@ -269,6 +269,7 @@ def lock_project(
     root: str | PathLike,  # of the project
     more: Sequence[str] = (),  # requirements besides
     is_newest: bool = False,  # take the newest versions that fit
+    is_here: bool = True,  # whether this program may run in the environment of the project
 ) -> Resolved:  # what was written
     """Write `docker/requirements.txt` from the file that names the packages of a project.
 
@@ -278,7 +279,7 @@ def lock_project(
     file = root / "docker" / "requirements.txt"
     source, given = find_package_source(root), read_indexes(read_settings(root))
     installed = list_packages()
-    installed = installed if is_environment_of(source, installed) else {}
+    installed = installed if is_here and is_environment_of(source, installed) else {}
     known = {*map(normalize_name, [*source.indexes, *given])}
     found = {name: address for name, address in find_local_indexes(installed).items() if name not in known}
     earlier = file.read_text(encoding="utf-8") if file.is_file() else ""

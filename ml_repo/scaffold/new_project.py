@@ -88,7 +88,7 @@ def begin_project(
         if has_lock:
             tell("Resolving the packages ...")
             try:
-                problems += lock_project(root).notes
+                problems += lock_project(root, is_here=False).notes
             except (ValueError, OSError) as error:
                 problems.append(f"No lock was made, `make lock` makes it: {error}")
     except BaseException:  # an interruption, or a full disk
