@@ -165,11 +165,13 @@ def _write_hint(
     "Say where something lies, and what to type."
     place = _name_place(found.folder, base)
     whose = " (the folder of the notebook)" if found.folder == notebook.parent else ""
-    start = f"{found.path} is not in the working folder {cwd}, but in {found.folder}{whose}."
+    start = f"{found.path} is not found from the working folder {cwd}, but from {found.folder}{whose}."
     if found.is_source:
         command = _repeat_command(words)
-        project = _name_place(found.folder.parent, base)
-        start += f" Install the project (pip install -e {project}), or put it on the path"
+        project = found.folder.parent
+        can_install = (project / "pyproject.toml").is_file() or (project / "setup.py").is_file()
+        install = f"Install the project (pip install -e {_name_place(project, base)}), or put" if can_install else "Put"
+        start += f" {install} it on the path"
         return f"{start}: PYTHONPATH={shlex.quote(str(found.folder))} {shlex.join(command)}" if command else (
             f"{start}: PYTHONPATH={shlex.quote(str(found.folder))}")
     if command := _repeat_command(words, ["--cwd", place]):
