@@ -17,7 +17,7 @@ from .console import CommandGroup, echo_json, echo_table
 def image() -> None:
     """Build, push, pull and check the image of this repository.
 
-    Docker or Podman is found by itself. The name is example_ml, or that of settings.ini: image = ghcr.io/you/example_ml
+    Docker or Podman is found by itself. Its name is that of the package or folder, or of settings.ini: image = ghcr.io/you/birds
 
     \b
     Example:
@@ -46,7 +46,7 @@ def build(
     \b
     Example:
       ml-repo image build
-      ml-repo image build ghcr.io/you/example_ml:1 --gpu
+      ml-repo image build ghcr.io/you/birds:1 --gpu
     """
     from ml_repo.execution.image import build_image
     from ml_repo.provenance.repository import find_repository
@@ -63,7 +63,7 @@ def push(
 
     \b
     Example:
-      ml-repo image push ghcr.io/you/example_ml:1
+      ml-repo image push ghcr.io/you/birds:1
     """
     from ml_repo.execution.image import push_image
     from ml_repo.provenance.repository import find_repository
@@ -80,7 +80,7 @@ def pull(
 
     \b
     Example:
-      ml-repo image pull ghcr.io/you/example_ml:1
+      ml-repo image pull ghcr.io/you/birds:1
     """
     from ml_repo.execution.image import ask_engine, find_engine, name_image, read_local_image
     from ml_repo.provenance.repository import find_repository

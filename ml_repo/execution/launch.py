@@ -74,6 +74,7 @@ def _execute(
     **options: Any,  # of papermill
 ) -> None:
     "Execute by papermill; a failure is in the record, so it raises nothing."
+    import click
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from nbformat import ValidationError
@@ -93,7 +94,7 @@ def _execute(
         raise ValueError(f"{notebook} is not a notebook: {str(error).splitlines()[0]}") from None
     except papermill.PapermillExecutionError as error:
         if shown:
-            print(*error.traceback, sep="\n", file=sys.stderr)
+            click.echo("\n".join(error.traceback), err=True)  # without colors where nobody sees a terminal
     except (DeadKernelError, CellTimeoutError):
         pass
 

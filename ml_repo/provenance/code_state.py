@@ -18,6 +18,7 @@ from ..core.content_store import load_bytes, read_text, store_bytes, store_text
 from ..core.files import dump_json, write_atomic
 from ..core.hashing import hash_file
 from ..core.redaction import Redactor
+from ..core.tables import name_some
 from .git import find_clone_root, read_code
 from .patch import Patch, apply_patch, make_patch
 
@@ -132,9 +133,8 @@ def _list_warnings(
     "Say what a checkout will miss."
     warnings = []
     if patch.left_out:
-        reasons = ", ".join(f"{file['path']} ({file['reason']})" for file in patch.left_out[:3])
-        more = f" and {len(patch.left_out) - 3} more" if len(patch.left_out) > 3 else ""
-        warnings.append(f"Not kept with the uncommitted changes: {reasons}{more}. A checkout of this run will be "
+        files = name_some([f"{file['path']} ({file['reason']})" for file in patch.left_out], 3)
+        warnings.append(f"Not kept with the uncommitted changes: {files}. A checkout of this run will be "
                         "without it. Commit it, or let git ignore what is no code.")
     if patch.problem:
         warnings.append(f"{patch.problem} A checkout of this run will not be what ran; commit the changes.")

@@ -21,6 +21,7 @@ from ..core.files import read_lines
 from ..core.metrics import summarize_metrics
 from ..core.redaction import Redactor
 from ..core.secret_patterns import is_secret_name
+from ..core.tables import name_some
 from ..notebook.variables import find_read_variables
 from ..provenance.code_origin import name_own_packages
 from ..provenance.git import find_clone_root
@@ -282,8 +283,7 @@ def _describe_watch(
                           and not any(Path(file["path"]).resolve().is_relative_to(place) for place in places)
                           and file["path"] not in answer.get("origins", {}).values()})
         if outside:
-            more = f" and {len(outside) - 3} more" if outside[3:] else ""
-            gaps.append(f"In {', '.join(outside[:3])}{more} only what Python itself opened was seen.")
+            gaps.append(f"In {name_some(outside, 3)} only what Python itself opened was seen.")
     return {"by": by, "gaps": list(dict.fromkeys(gaps))[:20]}
 
 # %% ../../nbs/records/02_snapshot.ipynb #ee8aa8c7

@@ -318,7 +318,7 @@ def supervise_task() -> None:
     def tell(**facts: Any) -> None:
         print(json.dumps(facts), file=answer, flush=True)
 
-    with tempfile.TemporaryDirectory(dir=task["scratch"]) as folder:
+    with tempfile.TemporaryDirectory(prefix="ml-repo-", dir=task["scratch"]) as folder:
         doubts = task["left_out"] + _restore_process(task)
         _write_kernel(task, Path(folder))
         jupyter_path = os.pathsep.join(filter(None, [folder, os.environ.get("JUPYTER_PATH")]))

@@ -10,7 +10,7 @@ import re
 import textwrap
 from collections.abc import Iterable
 
-from ..core.tables import visible_text
+from ..core.tables import name_some, visible_text
 from ..records.verdict import WORST_FIRST
 from .cause_ranking import Cause, make_cause
 from .metric_check import Item
@@ -114,8 +114,7 @@ def summarize_verdict(
     counted = [item for item in sort_items(verification.items) if item.counts and item.verdict == verdict]
     if verdict == "identical":
         if told := [visible_text(text) for text in verification.circumstances]:
-            more = f" and {len(told) - 3} more" if told[3:] else ""
-            return (f"{run}: identical. Same results to the bit, in another environment ({', '.join(told[:3])}{more}): "
+            return (f"{run}: identical. Same results to the bit, in another environment ({name_some(told, 3)}): "
                     f"{count_items(counted)}.")
         return f"{run}: identical in {count_items(counted)}."
     if not counted:
