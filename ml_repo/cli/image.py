@@ -17,7 +17,8 @@ from .console import CommandGroup, echo_json, echo_table
 def image() -> None:
     """Build, push, pull and check the image of this repository.
 
-    Docker or Podman is found by itself. Its name is that of the package or folder, or of settings.ini: image = ghcr.io/you/birds
+    Docker or Podman is found by itself. The name is that of the package or folder,
+    or in settings.ini: image = ghcr.io/you/birds
 
     \b
     Example:

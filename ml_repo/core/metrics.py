@@ -218,7 +218,7 @@ def metric_key(
 # %% ../../nbs/core/05_metrics.ipynb #c10fb450
 _LOWER = {
     "loss", "error", "mae", "mse", "rmse", "mape", "msle", "perplexity", "crossentropy", "entropy", "divergence", "wer",
-    "cer", "fid", "brier", "regret"
+    "cer", "fid", "brier", "regret", "logloss", "rmsle", "deviance", "l1", "l2", "merror", "mlogloss"
 }
 _HIGHER = {
     "accuracy", "acc", "auc", "auroc", "auprc", "ap", "map", "precision", "recall", "sensitivity", "specificity", "f1",
@@ -231,9 +231,11 @@ def find_direction(
     name: str,  # of a metric, with or without its split
 ) -> Literal["higher", "lower", ""]:  # empty for a word that we do not know
     "Find the better direction of a metric by its name; that of `f1_score/0` is that of `f1_score`."
-    for word in reversed(name.partition("/")[0].lower().split("_")):
+    words = name.partition("/")[0].lower().split("_")
+    for word in reversed(words):
         if word in _LOWER | _HIGHER:
-            return "lower" if word in _LOWER else "higher"
+            is_lower = (word in _LOWER) != ("neg" in words)  # neg_mean_squared_error, as scorers have it
+            return "lower" if is_lower else "higher"
     return ""
 
 # %% ../../nbs/core/05_metrics.ipynb #e2f188a3

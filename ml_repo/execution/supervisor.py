@@ -21,6 +21,7 @@ from jupyter_core.utils import ensure_async, run_sync
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from papermill.engines import NotebookExecutionManager
 
+from ..autolog.autolog import follow_libraries
 from .kernel import KernelClient, ask, describe_death
 from .output_writer import Log, Transcript
 from .resource_usage import UsageMeter, find_survivors
@@ -115,6 +116,7 @@ class Supervisor:
         self.folder, self.names, self.prepare, self.require_gpu = folder, names, prepare, require_gpu
         self.outcome, self.index, self.meter, self.watch = Outcome(), None, None, watch
         self._loop, self._stopping, self._was_running = None, None, False
+        self.is_followed = False  # record what libraries report of fits
         self.judge: Callable[[], dict[str, Any] | None] | None = None  # a cause from it ends the run
 
     def run(
@@ -228,6 +230,8 @@ class Supervisor:
             self.meter.sample()
         if client.is_python:
             await ask(client, watch_files(self.folder / SHARED_NOTES))
+            if self.is_followed:
+                await ask(client, follow_libraries(self.folder))
         if self.watch is not None:
             self.watch.arm(getattr(client.process, "pid", None))
         if self.require_gpu:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import ml_repo
+from ..autolog.autolog import AUTOLOG
 from ..core.files import Lock, read_lines, resolve_inside
 from ..core.hashing import hash_file
 from ..core.programs import command_for
@@ -150,6 +151,7 @@ def make_task(
         "variables": variables,
         "own": record.get("variables") or [],
         "threads": (record.get("machine") or {}).get("threads"),
+        "is_followed": "followed" in record,
         "timeout_s": (record.get("limits") or {}).get("cell_s"),
         "hide": hide,
         "hidden": list(hide),
@@ -323,7 +325,8 @@ def supervise_task() -> None:
         _write_kernel(task, Path(folder))
         jupyter_path = os.pathsep.join(filter(None, [folder, os.environ.get("JUPYTER_PATH")]))
         os.environ |= task["hide"]
-        os.environ |= {"ML_REPO_RECORDS": task["records"], "ML_REPO_MIRROR": "0", "JUPYTER_PATH": jupyter_path}
+        os.environ |= {"ML_REPO_RECORDS": task["records"], "ML_REPO_MIRROR": "0", "JUPYTER_PATH": jupyter_path,
+                       AUTOLOG: str(int(task["is_followed"]))}
         sys.argv = task["command"]
         os.chdir(task["project"])
         try:

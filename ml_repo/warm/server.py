@@ -19,6 +19,7 @@ from contextlib import nullcontext, redirect_stderr, suppress
 from pathlib import Path
 from typing import Any
 
+from ..autolog.autolog import follow_libraries
 from ..notebook.imports import is_fixed
 from .forking import (ImportScene, become_kernel, end_process, explain_unsafe_fork, run_kernel,
                                   watch_settings)
@@ -92,6 +93,7 @@ class WarmServer:
         with watch_variables() as looked_up:
             for name in _KERNEL:
                 problem = problem or _import(name)
+            eval(follow_libraries(""))  # before a library is imported; its kernels name their records
             with self.scene, watch_reads() as self.early:
                 for name in self.order["modules"]:
                     failed = failed or _import(name)
