@@ -209,8 +209,10 @@ class Follower(Callers):
         name: str,  # of a file of the record
         line: Mapping[str, object],  # for it
     ) -> None:
-        "Append a line of JSON to a file of the record. Raises `OSError` where it cannot be written."
+        "Append a line of JSON to a file of the record, if there is one. Raises `OSError` where it cannot be written."
         data = (json.dumps(line, default=str) + "\n").encode()
+        if not self.folder:
+            return
         with self.lock:
             descriptor = os.open(os.path.join(self.folder, name), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
             try:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from ..core.extras import EXTRAS, list_absent
 from ..core.files import Lock, is_held
+from ..core.tables import name_some
 from ..execution.mlflow_process import UNWANTED, WANTED, find_tracking, has_models, hide_login, is_live
 from ..provenance.gpu import BACKENDS, find_visible_gpus
 from ..provenance.machine import read_gpus, read_image, read_machine
@@ -88,12 +89,14 @@ def examine_packages(
         return Finding("packages", f"{len(packages)} are installed, and there is no lock docker/requirements.txt",
                        "warning", "Without a lock nobody can install the same ones again. Make one: "
                        + ("make lock" if has_targets else "ml-repo lock"))
-    wrong = [*facts["differ"], *(f"{package} is missing" for package in facts["missing"])]
-    if wrong:
-        more = f" and {len(wrong) - 5} more" if wrong[5:] else ""
-        return Finding("packages", f"not as locked: {', '.join(wrong[:5])}{more}", "problem",
-                       "Install the lock anew: " + "rm -r .venv && make params, or: " * has_targets
-                       + "pip install --require-hashes -r docker/requirements.txt")
+    command = "pip install --require-hashes -r docker/requirements.txt"
+    if facts["differ"]:
+        wrong = [*facts["differ"], *(f"{package} is missing" for package in facts["missing"])]
+        return Finding("packages", f"not as locked: {name_some(wrong)}", "problem",
+                       "Install the lock anew: " + "rm -r .venv && make params, or: " * has_targets + command)
+    if missing := facts["missing"]:
+        return Finding("packages", f"{len(packages)} are installed, as locked; without {len(missing)} of the lock: "
+                       f"{name_some(missing)}", "warning", "If you want the whole lock, as an image has it: " + command)
     return Finding("packages", f"{len(packages)} are installed, as locked")
 
 

@@ -198,6 +198,13 @@ _HOW = (
         help="Compute with the code for AVX2, so that TensorFlow, PyTorch and NumPy give the same bits on any "
         "processor of the level x86-64-v3, and JAX in part. Default: as settings.ini says (portable = yes), else not."
     ),
+    click.option(
+        "--autolog/--no-autolog",
+        "is_followed",
+        default=None,
+        help="Record the metrics that Keras, scikit-learn and others report in a notebook that logs none itself. "
+        "Default: as settings.ini says (autolog = no), else yes."
+    ),
     click.option("--quiet", is_flag=True, help="Show a progress bar instead of what the notebook prints."),
     click.option("--require-gpu",
                  is_flag=True,
@@ -263,6 +270,7 @@ def run(
     image: str | None,  # "default" or a reference
     has_gpu: bool | None,  # of the container
     is_portable: bool | None,  # as settings.ini says without it
+    is_followed: bool | None,  # as settings.ini says without it
     **options: Any,  # of `run_notebook`, and of a batch
 ) -> None:
     """Run a NOTEBOOK and keep its record.
@@ -283,8 +291,9 @@ def run(
       ml-repo run nbs/train.ipynb --portable
       ml-repo run nbs/train.ipynb -p lr 0.01 --image
     """
-    if is_portable is not None:
-        os.environ["ML_REPO_PORTABLE"] = str(int(is_portable))
+    for variable, choice in (("ML_REPO_PORTABLE", is_portable), ("ML_REPO_AUTOLOG", is_followed)):
+        if choice is not None:
+            os.environ[variable] = str(int(choice))
     if image:
         sys.exit(_run_inside(context, "" if image == "default" else image, notebook, file, has_gpu))
     from ml_repo.execution.launch import find_cell, read_values, run_notebook

@@ -24,6 +24,7 @@ from papermill.engines import NotebookExecutionManager, papermill_engines
 from papermill.exceptions import PapermillException
 from papermill.log import logger
 
+from ..autolog.autolog import is_followed
 from ..core.hashing import hash_source
 from ..core.private_folder import remove_abandoned
 from ..core.redaction import Redactor
@@ -305,6 +306,7 @@ def _run_here(
     names = job.names if is_python else []
     supervisor = Supervisor(client, job.transcript, log, job.record.folder, names, job.gather, require_gpu,
                             _make_watch(job))
+    supervisor.is_followed = is_followed(job.root)
     if job.request.judge is not None:
         supervisor.judge = lambda: job.request.judge.look(job.record.folder)
     return supervisor.run(stopped)
@@ -360,7 +362,7 @@ def execute_recorded(
     try:
         is_python = check_kernel(kernel_name) == "python"
         papermill_engines.get_engine(engine)
-        is_portable(root)
+        is_portable(root), is_followed(root)
     except (KernelError, PapermillException, ValueError) as error:
         raise RefusedRun(f"{name}: {error}") from None
     check_value_files(click.get_current_context(silent=True), base)

@@ -273,6 +273,11 @@ _EVIDENCE = {
         "description": "files that libraries keep for themselves, which are no results: written in their folders, "
         "or caches; named from the folder, as in ~/.keras/keras.json"
     },
+    "followed": {
+        "type": "object",
+        "description": "facts about what was followed without a line in the notebook, by name: fits of models and "
+        "studies; missing where nothing was to be followed"
+    },
     "variables": _TEXTS | {"description": "names of the environment variables that the code of the notebook reads"},
     "weights": {"type": "object", "description": "SHA-256 of trained weights, by name"},
     "weight_sums": _text("SHA-256 of a JSON text in the store: count, sum, sum of squares and largest magnitude of "

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..core.files import read_lines
 from ..core.metrics import find_direction, list_values, metric_key
-from ..core.tables import draw_line, text_table, visible_text
+from ..core.tables import draw_line, name_some, text_table, visible_text
 from ..records.reader import Record
 from ..records.verdict import describe_machines, find_verified, read_verdict
 from .run_summary import RunSummary, used_value
@@ -53,10 +53,10 @@ def _describe_packages(
     "Compare the packages with the lock, in a line."
     if "matches_lock" not in packages:
         return f"{packages['count']}, without a lock" if packages.get("count") else ""
-    if packages["matches_lock"]:
-        return "as locked"
-    names = [str(package) for kind in ("differ", "missing", "extra") for package in packages.get(kind, [])]
-    return "not as locked: " + ", ".join(names)[:200]
+    differ, missing = ([str(one) for one in packages.get(kind) or []] for kind in ("differ", "missing"))
+    words = [f"not as locked: {name_some(differ)}" if differ else "as locked"]
+    words += [f"without {len(missing)} of the lock: {name_some(missing)}"] if missing else []
+    return "; ".join(words)
 
 # %% ../../nbs/results/11_terminal_page.ipynb #360442db
 def _describe_verdict(
@@ -126,6 +126,21 @@ def _describe_metrics(
     return [(key, f"{value:.6g}", direction, lines.get(key, "")) for key, (value, direction) in last.items()]
 
 # %% ../../nbs/results/11_terminal_page.ipynb #fd664d06
+def _describe_fits(
+    record: Record,  # as `read_record` gives it
+) -> list[tuple]:  # name, library and version, model, time, and how it went on
+    "List what was followed without a line in the notebook."
+    rows = []
+    for name, facts in (record.get("followed") or {}).items():
+        facts = facts if isinstance(facts, dict) else {}
+        numbers = {key: value for key, value in facts.items() if isinstance(value, (int, float))}
+        counts = [f"{numbers[key]:,} {key}" for key in ("weights", "epochs", "rounds", "trials") if key in numbers]
+        counts += [f"best {numbers[key]}" for key in ("best_epoch", "best_round") if key in numbers]
+        library = " ".join(str(facts[key]) for key in ("by", "version") if key in facts)
+        rows.append((name, library, facts.get("model", ""), format_duration(numbers.get("seconds")), ", ".join(counts)))
+    return rows
+
+
 def describe_record(
     record: Record,  # as `read_record` gives it
     repetitions: Iterable[RunSummary] = (),  # what `verify` kept of it
@@ -138,6 +153,8 @@ def describe_record(
         sections[0][1].append(("parameters", f"all {len(record['parameters'])} at their defaults"))
     if rows := _describe_metrics(record):
         sections.append((("metric", "value", "better is", "curve"), rows))
+    if rows := _describe_fits(record):
+        sections.append((("followed", "library", "model", "time", "in it"), rows))
     outputs = (record.get("outputs") or {}).get("files", [])
     if outputs:
         sections.append((("output", "bytes"), [(file["path"], f"{file['size_bytes']:,}") for file in outputs[:10]]))
@@ -153,5 +170,8 @@ def format_record(
 ) -> str:  # lines for a terminal
     "Write the main facts of a run."
     parts = [text_table(header, rows, width=width) for header, rows in describe_record(record, repetitions)]
+    if record["state"] == "completed" and not record["metrics"]:
+        parts.append("This run has left no metric. Log what it is judged by, in a cell of the notebook:\n"
+                     "from ml_repo import start_run; start_run().log(split=\"test\", accuracy=accuracy)")
     parts += [f"Warning: {visible_text(warning)}" for warning in record["warnings"]]
     return "\n\n".join([*parts, str(record.folder)])
