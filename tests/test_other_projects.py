@@ -45,15 +45,6 @@ def test_a_clone_has_one_folder_of_records(clone):
     assert "identical" in checked("ml-repo", "verify", "latest", cwd=clone / "papers")
 
 
-def test_a_folder_with_settings_is_a_project_of_its_own(clone):
-    write_notebook(clone / "packages" / "vision" / "nbs" / "fit.ipynb", "print(1)")
-    (clone / "packages" / "vision" / "settings.ini").write_text("[DEFAULT]\npapermill_engine = ml_repo\n")
-    checked("ml-repo", "run", "fit.ipynb", "--quiet", cwd=clone / "packages" / "vision" / "nbs")
-    assert list_records(clone)[0].startswith("packages/vision/experiments/")
-    assert "fit-" in checked("ml-repo", "ls", cwd=clone / "packages" / "vision" / "nbs")
-    assert "There are no runs yet" in checked("ml-repo", "ls", cwd=clone)
-
-
 def test_outside_of_git_records_lie_where_the_command_was_given(tmp_path):
     write_notebook(tmp_path / "fit.ipynb", "print(1)")
     (tmp_path / "here").mkdir()
@@ -72,9 +63,7 @@ def project(clone: Path) -> Path:
 
 
 @pytest.mark.parametrize(("source", "folder", "place"), [
-    ("open('../data/x.csv')", ".", "nbs"),
-    ("import numpy\nnumpy.loadtxt('data/x.csv', delimiter=',')", "nbs", ".."),
-    ("import sqlite3\nsqlite3.connect('file:../data/x.csv?mode=ro', uri=True)", ".", "nbs"),
+    ("open('data/x.csv')", "nbs", ".."),
     ("import helpers", ".", "nbs"),
 ])
 def test_a_failed_run_names_the_folder_of_what_it_missed(project, source, folder, place):
@@ -97,11 +86,6 @@ def test_papermill_says_at_its_end_where_the_record_is(project):
     assert done.count("Recorded: ") == 1
     assert "completed" in checked(*done.rpartition("Next: ")[2].split(), cwd=project)
     assert "Recorded" not in checked("papermill", "nbs/fit.ipynb", "out.ipynb", "--cwd", "nbs", "--no-progress-bar", cwd=project)
-
-
-def test_a_file_that_is_nowhere_gives_no_hint(project):
-    write_notebook(project / "nbs" / "fit.ipynb", "open('data/nowhere.csv')")
-    assert "Run it there" not in run("ml-repo", "run", "nbs/fit.ipynb", cwd=project).stdout
 
 
 @pytest.mark.parametrize("command", [("ml-repo", "run", "fit.ipynb"), ("papermill", "fit.ipynb", "out.ipynb")], ids=" ".join)
@@ -145,13 +129,10 @@ def test_a_notebook_that_nobody_names_is_said_to_be_unknown(project):
 def test_a_list_says_that_runs_read_other_data(project):
     write_notebook(project / "fit.ipynb", "lr = 0.1", "from ml_repo import start_run\nsize = len(open('data/x.csv').read())\n"
                    "start_run().log(accuracy=size * lr)", tagged=1)
-    checked("ml-repo", "run", "fit.ipynb", "--quiet", cwd=project)
-    checked("ml-repo", "run", "fit.ipynb", "--quiet", "-p", "lr", "0.2", cwd=project)
+    checked("ml-repo", "run", "fit.ipynb", "--quiet", "--tag", "first", cwd=project)
     assert "Not the same" not in checked("ml-repo", "ls", cwd=project)
     (project / "data" / "x.csv").write_text("1,2\n3,4\n")
     checked("ml-repo", "run", "fit.ipynb", "--quiet", "-p", "lr", "0.3", cwd=project)
-    for words in (("ls",), ("ls", "--seeds"), ("best",), ("compare", "latest", "lr", "--alone")):
-        if words[0] == "compare":
-            checked("ml-repo", "tag", json.loads(checked("ml-repo", "ls", "--json", cwd=project))[-1]["run"], "lr", cwd=project)
+    for words in (("ls",), ("ls", "--seeds"), ("best",), ("compare", "latest", "first", "--alone")):
         printed = checked("ml-repo", *words, cwd=project)
         assert printed.count("Not the same data: another data/x.csv in ") == 1 and "Not the same code" not in printed, printed
