@@ -172,8 +172,10 @@ def update(
 
 @click.command()
 @click.option("--upgrade", is_flag=True, help="Take the newest versions that fit. Default: keep those of the lock.")
+@click.option("--installed", is_flag=True, help="Take the versions that are installed, rather than those of the lock.")
 def lock(
     upgrade: bool,  # take the newest versions
+    installed: bool,  # take those of the environment
 ) -> None:
     """Lock the packages: exact versions and hashes.
 
@@ -186,6 +188,7 @@ def lock(
     Example:
       ml-repo lock
       ml-repo lock --upgrade
+      ml-repo lock --installed
     """
     import re
 
@@ -195,7 +198,9 @@ def lock(
     root = _find_folder()
     for line in describe_source(root):
         click.echo(line, err=True)
-    resolved = renew_lock(root, upgrade)
+    if upgrade and installed:
+        raise click.UsageError("--upgrade takes newer versions, --installed those of the environment. Choose one of them.")
+    resolved = renew_lock(root, upgrade, installed)
     _report(list(resolved.notes))
     count = len(re.findall(r"^[\w.-]+(\[.*\])?==", resolved.text, re.MULTILINE))
     click.echo(f"{LOCK}: {count} packages")

@@ -87,19 +87,22 @@ def write_file(
 def _lock(
     root: Path,  # of the project
     is_newest: bool = False,  # take the newest versions that fit
+    is_installed: bool = False,  # what is installed counts more than the earlier lock
 ) -> Resolved:
     "Lock the packages of a project, and its tools. Raises as `lock_project` does."
-    return lock_project(root, list_tools(find_package_source(root), list_packages()), is_newest)
+    tools = list_tools(find_package_source(root), list_packages())
+    return lock_project(root, tools, is_newest, is_installed=is_installed)
 
 
 def renew_lock(
     root: str | PathLike,  # of the project
     is_newest: bool = False,  # take the newest versions that fit
+    is_installed: bool = False,  # what is installed counts more than the earlier lock
 ) -> Resolved:
     """Lock the packages of a project, and note it where `adopt_project` made the lock, which can still be taken back.
 
     Raises as `lock_project` does."""
-    resolved, has_base = _lock(Path(root), is_newest), (Path(root) / FOLDER / "made.json").is_file()
+    resolved, has_base = _lock(Path(root), is_newest, is_installed), (Path(root) / FOLDER / "made.json").is_file()
     made = read_made(root) if has_base else None
     if made and made.by == "init":
         made.created[LOCK] = hash_bytes(resolved.text.encode())

@@ -27,6 +27,7 @@ class Reading(Listed):
     indexes: dict[str, str] = field(default_factory=dict)  # address, or name of an index, by package
     sources: dict[str, str] = field(default_factory=dict)  # address of an index by its name
     versions: list[str] = field(default_factory=list)  # of a lock
+    overrides: list[str] = field(default_factory=list)  # of uv: ranges that stand in for those of packages
 
 
 def name_package_of(
@@ -174,6 +175,8 @@ def _add_uv(
     "Apply what uv says of where packages come from."
     for facts in uv.get("index", []):
         _add_index(reading, facts)
+    reading.constraints += uv.get("constraint-dependencies", [])
+    reading.overrides += uv.get("override-dependencies", [])
     sources = {normalize_name(name): value for name, value in uv.get("sources", {}).items()}
     requirements, reading.requirements = reading.requirements, []
     for text in requirements:

@@ -126,12 +126,15 @@ def _compile(
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         project = _write_project(place, python, [*named, *more], indexes)
-        for name, lines in (("lock", kept), ("limits", source.constraints), ("more", [*source.options, *others])):
+        texts = {"lock": kept, "limits": source.constraints, "overrides": source.overrides,
+                 "more": [*source.options, *others]}
+        for name, lines in texts.items():
             text = "".join(f"{line}\n" for line in lines if line != "--pre")
             (place / f"{name}.txt").write_text(text, encoding="utf-8")
         words = [*find_uv(), "pip", "compile", project, place / "more.txt", *files, "--quiet", "--universal",
                  "--generate-hashes", "--no-header", "--no-annotate", "--python-version", python,
-                 "--constraints", place / "limits.txt", "--output-file", place / "lock.txt"]
+                 "--constraints", place / "limits.txt", "--overrides", place / "overrides.txt",
+                 "--output-file", place / "lock.txt"]
         words += ["--prerelease", "allow"] if "--pre" in source.options else []
         if any("extra-index" in option for option in source.options):  # pip takes the best version of all of them
             words += ["--index-strategy", "unsafe-best-match"]
@@ -227,6 +230,7 @@ def resolve_lock(
     indexes: Mapping[str, str] = {},  # address of another index by package
     is_newest: bool = False,  # take the newest versions that fit
     installed: Mapping[str, str] = {},  # version by package, of the project's environment
+    is_installed: bool = False,  # what is installed counts more than the earlier lock
     folder: Path | None = None,  # of the lock, that paths are written from
 ) -> Resolved:
     "Ask uv for exact versions and hashes. Raises `ValueError` with uv's reason where there are none."
@@ -236,14 +240,15 @@ def resolve_lock(
     known = {*map(normalize_name, indexes)}
     here = {name: [f"{name}=={version if name in known else version.partition('+')[0]}"]
             for name, version in installed.items()}
-    wanted = {} if is_newest else here | _read_pins(earlier.splitlines()) | own
+    before = _read_pins(earlier.splitlines())
+    wanted = {} if is_newest else {**before, **here, **own} if is_installed else {**here, **before, **own}
     kept = [line for lines in wanted.values() for line in lines]
     named = [text for text in more if name_package_of(text) not in source.names]
     text = _settle(source, lambda wants, chosen: _compile(wants, [*named, *(
         name for name in chosen if normalize_name(name) not in wants.names)], python, kept, chosen), indexes, notes)
     blocks, bare = _split_blocks(text)
     taken = _read_pins(blocks)
-    for label, pins in ((f"{source.label} has", own), ("Installed is", {} if earlier else here)):
+    for label, pins in ((f"{source.label} has", own), ("Installed is", {} if earlier and not is_installed else here)):
         pins = {name: lines for name, lines in pins.items() if not is_newest and (label[0] != "I" or name not in own)}
         other = [f"{lines[0]}, locked {taken[name][0].partition('==')[2]}" for name, lines in pins.items()
                  if name in taken and not {*lines} & {*taken[name]} and len(lines) == len(taken[name]) == 1
@@ -270,6 +275,7 @@ def lock_project(
     more: Sequence[str] = (),  # requirements besides
     is_newest: bool = False,  # take the newest versions that fit
     is_here: bool = True,  # whether this program may run in the environment of the project
+    is_installed: bool = False,  # what is installed counts more than the earlier lock
 ) -> Resolved:  # what was written
     """Write `docker/requirements.txt` from the file that names the packages of a project.
 
@@ -288,7 +294,7 @@ def lock_project(
         raise FileExistsError(f"{file} is there, and was not made by `ml-repo lock`, which does not overwrite it. "
                               "Move it: requirements.txt in the folder of the project is read as well.")
     try:
-        resolved = resolve_lock(source, more, earlier, found | given, is_newest, installed, file.parent)
+        resolved = resolve_lock(source, more, earlier, found | given, is_newest, installed, is_installed, file.parent)
     finally:
         for folder in _list_built(root) - built:
             shutil.rmtree(folder, ignore_errors=True)

@@ -37,6 +37,7 @@ class PackageSource:
     constraints: tuple[str, ...] = ()  # ranges of what the packages need themselves
     options: tuple[str, ...] = ()  # of pip, such as "--extra-index-url https://example.org/simple"
     indexes: Mapping[str, str] = field(default_factory=dict)  # address of another index by package
+    overrides: tuple[str, ...] = ()  # of uv: ranges that stand in for those that packages have
 
     @property
     def names(self) -> set[str]:  # normal names
@@ -257,7 +258,8 @@ def _take_in(
 
 def find_package_source(
     root: str | PathLike,  # of the project
-) -> PackageSource:  # of the kind "none" where no file names packages
+    reads_imports: bool = True,  # where no file names packages, read what notebooks import
+) -> PackageSource:  # of the kind "none" where nothing names packages
     "Find the file that names the packages of a project, and read it. Raises `ValueError` for a damaged one."
     root = Path(root).resolve()
     chosen, unread, pythons = None, [], []
@@ -280,7 +282,7 @@ def find_package_source(
     python = find_python(version[0]) if version else find_python(asked) if asked else ""
     unfit = [f"Python {asked} (this library needs another one)"] if asked and not find_python(asked) else []
     if chosen is None:
-        reading = _read_imports(root)
+        reading = _read_imports(root) if reads_imports else Reading()
         kind = "notebooks" if reading.requirements or reading.left_out else "none"
         return PackageSource("", kind, tuple(reading.requirements), (), python, tuple(reading.left_out))
     kind, reading = chosen
@@ -295,4 +297,4 @@ def find_package_source(
     return PackageSource(file, tool or kind, ranges, tuple(dict.fromkeys(reading.versions)), python,
                          tuple(dict.fromkeys([*reading.left_out, *unread, *unfit])), tuple(reading.constraints),
                          tuple(dict.fromkeys(reading.options)),
-                         {name: url for name, url in indexes.items() if "/" in url})
+                         {name: url for name, url in indexes.items() if "/" in url}, tuple(reading.overrides))

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['FOLDER', 'LOCK', 'Addition', 'append_lines', 'find_adoptable', 'list_notebooks', 'survey_code', 'list_ignored',
-           'explain_obstacle', 'list_tools', 'answer_for', 'plan_adoption', 'describe_source']
+           'explain_obstacle', 'plan_ignoring', 'list_tools', 'answer_for', 'plan_adoption', 'describe_source']
 
 # %% ../../nbs/scaffold/07_plan.ipynb #849851f7
 import configparser
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -53,7 +53,7 @@ def find_adoptable(
     top = find_clone_root(start) or start
     for folder in (start, *start.parents):
         has_settings = (folder / FOLDER).is_dir() or (folder / "settings.ini").is_file()
-        if has_settings or find_package_source(folder).kind not in ("none", "notebooks"):
+        if has_settings or find_package_source(folder, reads_imports=False).kind != "none":
             return folder
         if folder == top:
             break
@@ -117,7 +117,7 @@ def explain_obstacle(
     return ""
 
 
-def _plan_ignoring(
+def plan_ignoring(
     root: Path,  # of the project
 ) -> Addition:
     "Plan which files git is to ignore."
@@ -144,14 +144,13 @@ def _read_ini(
 def _plan_settings(
     root: Path,  # of the project
     answers: Mapping[str, str],  # for the template
-    is_ignored: bool,  # whether a file that is there counts as missing
 ) -> Addition:
     "Plan the setting that makes papermill keep records."
     file, why = root / "settings.ini", "papermill keeps records"
     coming = answers.get("indexes", "")
     known = read_indexes({"indexes": coming.partition("indexes =")[2]})
     why += "".join(f"; {name} from {address}, as installed" for name, address in known.items())
-    if not file.is_file() or is_ignored:
+    if not file.is_file():
         return Addition("settings.ini", "create", why, read_template("adopted", answers)["settings.ini"])
     content = file.read_text(encoding="utf-8", errors="replace")
     values, own = _read_ini(content), coming if "indexes" not in read_settings(root) else ""
@@ -172,13 +171,12 @@ _HOOKS = (".pre-commit-config.yaml", ".pre-commit-config.yml", ".husky", "leftho
 def _plan_hooks(
     root: Path,  # of the project
     answers: Mapping[str, str],  # for the template
-    ignores: Sequence[str],  # files that count as missing
 ) -> Addition:
     "Plan a hook by which git leaves out what notebooks printed."
     name, top = _HOOKS[0], find_clone_root(root)
     if root != top.resolve():
         return Addition(name, "keep", "hooks belong to the root of the repository")
-    if known := [other for other in _HOOKS if other not in ignores and (root / other).exists()]:
+    if known := [other for other in _HOOKS if (root / other).exists()]:
         return Addition(name, "keep", f"{known[0]} is there")
     return Addition(name, "create", "after `pre-commit install`, outputs of notebooks stay out of git",
                     read_template("adopted", answers)[name])
@@ -187,11 +185,10 @@ def _plan_hooks(
 def _plan_image(
     root: Path,  # of the project
     answers: Mapping[str, str],  # for the template
-    ignores: Sequence[str],  # files that count as missing
 ) -> list[Addition]:
     "Plan an image and a devcontainer, where there is neither."
     names = ("Dockerfile", "docker/Dockerfile", "Containerfile", ".devcontainer.json", ".devcontainer")
-    known = [name for name in names if name not in ignores and (root / name).exists()]
+    known = [name for name in names if (root / name).exists()]
     images, opened = ([name for name in known if ("dev" in name) == is_opened] for is_opened in (False, True))
     changes = []
     for path, text in read_template("docker", answers).items():
@@ -234,8 +231,6 @@ def plan_adoption(
     has_image: bool = True,  # plan Dockerfile and devcontainer
     has_lock: bool = True,  # plan the lock
     has_hooks: bool = True,  # plan a hook that cleans notebooks
-    ignores: Sequence[str] = (),  # files of an earlier plan, which count as missing
-    answers: Mapping[str, str] | None = None,  # for the template; those of today without
 ) -> list[Addition]:
     "Plan what is added to a repository. Raises `FileNotFoundError` outside of git, `ValueError` for a damaged file."
     root = Path(root).resolve()
@@ -243,14 +238,14 @@ def plan_adoption(
         raise FileNotFoundError(f"{root} lies in no git repository that git can read, which says what the code of a "
                                 "run was. Make one with: git init. What git says: git status")
     source = find_package_source(root)
-    answers = answers or answer_for(root, source)
-    changes = [_plan_settings(root, answers, "settings.ini" in ignores), _plan_ignoring(root)]
+    answers = answer_for(root, source)
+    changes = [_plan_settings(root, answers), plan_ignoring(root)]
     if has_lock:
         is_there = (root / LOCK).exists()
         why = "is there" if is_there else f"exact versions of what {source.label} names"
         changes.append(Addition(LOCK, "keep" if is_there else "lock", why.replace("no file", "ml_repo")))
-    changes += _plan_image(root, answers, ignores) if has_image else []
-    changes += [_plan_hooks(root, answers, ignores)] if has_hooks else []
+    changes += _plan_image(root, answers) if has_image else []
+    changes += [_plan_hooks(root, answers)] if has_hooks else []
     hidden = list_ignored(root, *(change.path for change in changes if change.action in ("create", "lock")))
     for place, change in enumerate(changes):
         if change.action != "keep" and (reason := explain_obstacle(root, change.path)):

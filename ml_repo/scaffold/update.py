@@ -18,7 +18,8 @@ from ..core.files import write_atomic
 from ..core.hashing import hash_bytes
 from ..provenance.git import ask_git, list_kept_files
 from .adoption import Made, read_made, rewrite
-from .plan import FOLDER, LOCK, explain_obstacle, plan_adoption
+from .package_source import find_package_source
+from .plan import FOLDER, LOCK, answer_for, explain_obstacle, plan_ignoring
 from .template import STARTING_POINTS, make_project_files, read_template, read_version
 
 # %% ../../nbs/scaffold/10_update.ipynb #29a4c515
@@ -79,15 +80,12 @@ def _make_new(
                              "Take a newer one: pip install -U ml_repo")
         files = make_project_files(made.name, STARTING_POINTS[made.point])
         return files, {*files, LOCK}
-    files = {}
-    for change in plan_adoption(root, has_lock=False, ignores=list(made.created), answers=made.answers or None):
-        if change.path in made.created and change.text:
-            earlier = _read_base(root, change.path) if change.path == ".gitignore" else None  # rules that are new
-            lines = "".join(f"{line}\n" for line in change.text.splitlines() if not line.startswith("#"))
-            files[change.path] = change.text if earlier is None else earlier.decode() + lines
-    answers = dict.fromkeys(("name", "package", "python", "version", "notebook", "more_path", "command", "indexes"), "")
-    known = {path for kind in ("adopted", "docker") for path in read_template(kind, answers)}
-    return files, {*files, *known, ".gitignore", LOCK}
+    answers = answer_for(root, find_package_source(root)) | made.answers
+    texts = read_template("adopted", answers) | read_template("docker", answers)
+    if ".gitignore" in made.created and (earlier := _read_base(root, ".gitignore")) is not None:
+        rules = [line for line in plan_ignoring(root).text.splitlines() if not line.startswith("#")]
+        texts[".gitignore"] = earlier.decode() + "".join(f"{rule}\n" for rule in rules)  # those that are new
+    return {path: text for path, text in texts.items() if path in made.created}, {*texts, ".gitignore", LOCK}
 
 
 def _find_moved(
