@@ -199,7 +199,7 @@ def lock(
     for line in describe_source(root):
         click.echo(line, err=True)
     if upgrade and installed:
-        raise click.UsageError("--upgrade takes newer versions, --installed those of the environment. Choose one of them.")
+        raise click.UsageError("--upgrade takes newer versions, --installed those of the environment. Choose one.")
     resolved = renew_lock(root, upgrade, installed)
     _report(list(resolved.notes))
     count = len(re.findall(r"^[\w.-]+(\[.*\])?==", resolved.text, re.MULTILINE))
