@@ -90,10 +90,13 @@ def examine_packages(
                        "warning", "Without a lock nobody can install the same ones again. Make one: "
                        + ("make lock" if has_targets else "ml-repo lock"))
     command = "pip install --require-hashes -r docker/requirements.txt"
+    lock = root / "docker" / "requirements.txt"
+    is_made = "ml-repo lock" in lock.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
     if facts["differ"]:
         wrong = [*facts["differ"], *(f"{package} is missing" for package in facts["missing"])]
         return Finding("packages", f"not as locked: {name_some(wrong)}", "problem",
-                       "Install the lock anew: " + "rm -r .venv && make params, or: " * has_targets + command)
+                       "Install the lock anew: " + "rm -r .venv && make params, or: " * has_targets + command
+                       + ". Or lock what is installed: ml-repo lock --installed" * is_made)
     if missing := facts["missing"]:
         return Finding("packages", f"{len(packages)} are installed, as locked; without {len(missing)} of the lock: "
                        f"{name_some(missing)}", "warning", "If you want the whole lock, as an image has it: " + command)
