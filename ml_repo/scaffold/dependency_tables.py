@@ -59,8 +59,9 @@ def _add_entry(
             reading.requirements.append(f"{name}{extras} @ {kind}{address}{at}{inside}{marker}")
         elif place:
             is_folder = (folder / place).is_dir()
-            (reading.folders if is_folder else reading.left_out).append(
-                Path(os.path.normpath(folder / place)) if is_folder else f"{name} ({place})")
+            lies = Path(os.path.normpath(folder / place))
+            (reading.folders if is_folder else reading.left_out).append(lies if is_folder else f"{name} ({place})")
+            reading.extras.setdefault(lies, set()).update(facts.get("extras", []))
         elif facts.get("version"):
             reading.requirements.append(f"{name}{extras}{convert(str(facts['version']))}{marker}")
             if index := facts.get("source") or facts.get("index"):
@@ -116,11 +117,13 @@ def _add_standard(
     reading: Reading,  # gets them
     root: Path,  # of the project
     content: Mapping[str, Any],  # of pyproject.toml
+    asked: frozenset[str],  # extras that are asked for
 ) -> None:
     "Add the dependencies of PEP 621, and the default groups of PEP 735."
     project, groups, tools = content.get("project", {}), content.get("dependency-groups", {}), content.get("tool", {})
     extras = {normalize_name(name): texts for name, texts in project.get("optional-dependencies", {}).items()}
-    uv, taken = tools.get("uv", {}), set(tools.get("hatch", {}).get("envs", {}).get("default", {}).get("features", []))
+    uv, hatch = tools.get("uv", {}), tools.get("hatch", {}).get("envs", {}).get("default", {})
+    taken = {*hatch.get("features", []), *asked}
     chosen = uv.get("default-groups", ["dev"])
     if "pdm" in tools or chosen == "all":
         chosen = list(groups)
@@ -251,6 +254,7 @@ def _list_members(
 
 def read_pyproject(
     root: Path,  # of the project
+    extras: frozenset[str] = frozenset(),  # that are asked for, as in `-e .[dev]`
 ) -> Reading | None:  # None without pyproject.toml
     "Read the packages of pyproject.toml. Raises `ValueError` for a damaged one."
     content, file = read_toml(root / "pyproject.toml"), root / "pyproject.toml"
@@ -261,7 +265,7 @@ def read_pyproject(
     reading.name = str(project.get("name") or poetry.get("name") or "")
     reading.python = str(project.get("requires-python") or "")
     try:
-        _add_standard(reading, root, content)
+        _add_standard(reading, root, content, extras)
         _add_poetry(reading, root, poetry, "dependencies" in project)
         for entries in tools.get("pdm", {}).get("dev-dependencies", {}).values():
             for text in entries:

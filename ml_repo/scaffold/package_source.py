@@ -110,6 +110,7 @@ def _read_list(
 
 def _read_setup(
     file: Path,  # setup.cfg or setup.py
+    extras: frozenset[str] = frozenset(),  # that are asked for, as in `-e .[dev]`
 ) -> Reading:
     "Read what a package of setuptools needs. Where `setup.py` computes it, uv asks `setup.py`."
     reading, needs = Reading(file=file.name), None
@@ -118,16 +119,23 @@ def _read_setup(
         options.read(file, encoding="utf-8")
         needs = options.get("options", "install_requires", fallback="").strip().splitlines()
         needs = [f"-r {line.partition(':')[2].strip()}" if line.startswith("file:") else line for line in needs]
+        for name in extras:
+            needs += options.get("options.extras_require", name, fallback="").strip().splitlines()
         reading.python = options.get("options", "python_requires", fallback="")
     else:
         calls = [node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
         for word in (word for call in calls for word in call.keywords):
-            if word.arg in ("install_requires", "python_requires"):
+            if word.arg in ("install_requires", "python_requires", "extras_require"):
                 try:
                     value = ast.literal_eval(word.value)
-                    needs, reading.python = (value, reading.python) if word.arg[0] == "i" else (needs, value)
                 except ValueError:
                     needs = [f"-r {file}"]
+                    continue
+                if word.arg == "python_requires":
+                    reading.python = value
+                else:
+                    lists = [value] if word.arg == "install_requires" else [value.get(name, []) for name in extras]
+                    needs = [*(needs or []), *(one for listed in lists for one in listed)]
     for line in needs or []:
         reading.requirements.append(line) if line == f"-r {file}" else add_line(line, file.parent, reading)
     return reading
@@ -195,6 +203,7 @@ def _find_one(
 
 def _list_candidates(
     root: Path,  # of the project
+    extras: frozenset[str] = frozenset(),  # that are asked for, as in `-e .[dev]`
 ) -> list[tuple[str, Callable[[], Reading | None]]]:  # kind, and what reads it; the first that names packages counts
     "List what may name the packages."
     conda = _find_one(root, _CONDA, "environment*.y*ml", "conda*.y*ml")
@@ -202,7 +211,7 @@ def _list_candidates(
     known = [("settings", lambda: _read_settings(root))]
     if (root / "pixi.toml").is_file():
         known.append(("pixi", lambda: _read_tool(root / "pixi.toml", add_pixi)))
-    known.append(("pyproject", lambda: read_pyproject(root)))
+    known.append(("pyproject", lambda: read_pyproject(root, extras)))
     if conda:
         known.append(("conda", lambda: _read_conda(conda, root)))
     if (root / "Pipfile").is_file():
@@ -211,7 +220,7 @@ def _list_candidates(
         known.append(("requirements", lambda: _read_list(listed, root)))
     for name in ("setup.cfg", "setup.py"):
         if (root / name).is_file():
-            known.append(("setup", lambda name=name: _read_setup(root / name)))
+            known.append(("setup", lambda name=name: _read_setup(root / name, extras)))
     return [*known, ("pyproject", lambda: _read_computed(root))]
 
 
@@ -241,17 +250,19 @@ def _take_in(
     is_own: bool,  # whether it holds what the project itself needs
 ) -> None:
     "Take in the packages of projects that lie in folders."
-    seen = {root} if is_own else set()
+    seen = {root} if is_own and not reading.extras.get(root) else set()
     while folders := [folder for folder in reading.folders if folder not in seen]:
         seen.add(folders[0])
         if folders[0] != root:
             reading.left_out.append(f"{os.path.relpath(folders[0], root)}/ (a folder; what it needs is in the lock)")
-        for kind, read in _list_candidates(folders[0]):
+        for kind, read in _list_candidates(folders[0], frozenset(reading.extras.get(folders[0], ()))):
             more = read() if kind in ("pyproject", "setup") else None
             if more and more.requirements + more.folders:
                 for name in ("requirements", "constraints", "options", "folders"):
                     known = getattr(reading, name)
                     known += [one for one in getattr(more, name) if one not in known]
+                for folder, names in more.extras.items():
+                    reading.extras.setdefault(folder, set()).update(names)
                 reading.indexes, reading.sources = more.indexes | reading.indexes, more.sources | reading.sources
                 break
 

@@ -20,6 +20,7 @@ class Listed:
     constraints: list[str] = field(default_factory=list)  # ranges of what others need
     options: list[str] = field(default_factory=list)  # of pip, such as "--extra-index-url https://example.org/simple"
     folders: list[Path] = field(default_factory=list)  # projects in a folder, such as "." of `-e .`
+    extras: dict[Path, set[str]] = field(default_factory=dict)  # of these projects, such as "dev" of `-e .[dev]`
     left_out: list[str] = field(default_factory=list)  # what no lock can hold
     seen: set[Path] = field(default_factory=set)  # files that were read
 
@@ -51,6 +52,8 @@ def _add_project(
         path = f"/{path.lstrip('/')}" if path.startswith("/") else os.path.expanduser(path)
         place = Path(os.path.normpath(folder / path))
         found.folders.append(place) if place.is_dir() else found.left_out.append(text)
+        if extras := re.search(r"\[([^\]]*)\]", text.split(" ;")[0]):
+            found.extras.setdefault(place, set()).update(name.strip() for name in extras[1].split(","))
     return is_path
 
 
