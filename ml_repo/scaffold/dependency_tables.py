@@ -122,6 +122,9 @@ def _add_standard(
     "Add the dependencies of PEP 621, and the default groups of PEP 735."
     project, groups, tools = content.get("project", {}), content.get("dependency-groups", {}), content.get("tool", {})
     extras = {normalize_name(name): texts for name, texts in project.get("optional-dependencies", {}).items()}
+    lists = {"dependencies": project.get("dependencies", []), **groups, **extras}
+    if odd := next((name for name, value in lists.items() if not isinstance(value, list)), ""):
+        raise TypeError(f"{odd} is {lists[odd]!r}, and should be a list")
     uv, hatch = tools.get("uv", {}), tools.get("hatch", {}).get("envs", {}).get("default", {})
     taken = {*hatch.get("features", []), *asked}
     chosen = uv.get("default-groups", ["dev"])

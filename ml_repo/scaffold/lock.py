@@ -257,8 +257,9 @@ def resolve_lock(
             notes.append(f"{label} another version that does not fit: {'; '.join(other[:5])}"
                          + (f" and {len(other) - 5} more" if other[5:] else "") + ".")
     for block in bare:
-        notes.append(f"{block.split(' ;')[0].strip()} has no hash, and is not in the lock, but what it needs is. "
-                     "Install it behind the lock: pip install --no-deps ...")
+        name = block.split(" ;")[0].strip()
+        notes.append(f"{name} has no hash, so it is not in the lock, but what it needs is. Install it after the lock: "
+                     f"pip install --no-deps '{name}'")
     used = {name: address for name, address in indexes.items() if normalize_name(name) in taken}
     return Resolved("\n".join([*_write_head(source, python, used, folder), *blocks]) + "\n", tuple(notes))
 

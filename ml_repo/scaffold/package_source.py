@@ -78,7 +78,7 @@ def _read_conda(
     if not isinstance(entries, list):
         return None
     reading = Reading(file=file.relative_to(root).as_posix())
-    for entry in entries:
+    for entry in filter(None, entries):
         if isinstance(entry, Mapping):
             for line in entry.get("pip") or []:
                 add_line(str(line), file.parent, reading)
