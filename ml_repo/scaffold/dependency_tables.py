@@ -95,7 +95,7 @@ def _add_index(
     reading.sources[name] = url
     is_explicit = facts.get("explicit") or facts.get("priority") == "explicit"
     if url and not is_explicit and not re.match(r"https://pypi\.(org|python\.org)/", url):
-        is_default = is_default or facts.get("default") or facts.get("priority") in ("default", "primary")
+        is_default = is_default or facts.get("default") or facts.get("priority") == "default"
         reading.options.append(f"--{'' if is_default else 'extra-'}index-url {url}")
 
 # %% ../../nbs/scaffold/03_dependency_tables.ipynb #c29c831a

@@ -136,7 +136,7 @@ def _compile(
                  "--constraints", place / "limits.txt", "--overrides", place / "overrides.txt",
                  "--output-file", place / "lock.txt"]
         words += ["--prerelease", "allow"] if "--pre" in source.options else []
-        if any("extra-index" in option for option in source.options):  # pip takes the best version of all of them
+        if source.kind != "uv" and any("extra-index" in option for option in source.options):  # as pip: best of all
             words += ["--index-strategy", "unsafe-best-match"]
         environment = os.environ | {"NO_COLOR": "1"}
         done = subprocess.run(list(map(str, words)), text=True, capture_output=True, cwd=place, env=environment)
