@@ -76,12 +76,14 @@ class Callers:
     ) -> Any:  # a node of `ast`; None where the source is not known
         "Find the call that a frame is at."
         import ast
+        import linecache
 
         try:
-            from executing import Source  # comes with IPython
-
-            node = Source.executing(frame).node
-        except Exception:
+            line, last, start, end = list(frame.f_code.co_positions())[frame.f_lasti // 2]  # since Python 3.11
+            lines = [text.encode() for text in linecache.getlines(frame.f_code.co_filename)[line - 1:last]]
+            lines[-1] = lines[-1][:end]
+            node = ast.parse(b"".join(lines)[start:].decode(), mode="eval").body
+        except Exception:  # whatever it is, the names are a convenience
             return None
         return node if isinstance(node, ast.Call) else None
 

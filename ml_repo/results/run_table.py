@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.bounds import suggest_nearest
 from ..core.extras import require_module
 from ..core.files import dump_json, write_atomic
+from ..core.metrics import rank_metric
 from ..core.tables import Tabular
 from .run_summary import ATTRIBUTES, RunSummary
 
@@ -68,6 +69,22 @@ def _differs(
     return any(value != first for value in values)
 
 
+_MOST_METRICS = 8
+
+
+def _choose_metrics(
+    runs: Sequence[RunSummary],  # in their order
+    columns: Sequence[str],  # of metrics, such as "metrics.val_accuracy"
+) -> list[str]:  # in their order
+    "Choose the most interesting metrics, where there are too many for a table. Those of parts, such as f1/0, go first."
+    ways = {f"metrics.{key}": way for run in runs for key, way in run.directions.items()}
+    metrics = [column for column in columns if column in ways] or list(columns)
+    if len(metrics) > _MOST_METRICS:
+        metrics = [column for column in metrics if "/" not in column] or metrics
+    ranked = sorted(metrics, key=lambda column: rank_metric(column.removeprefix("metrics."), ways.get(column, "")))
+    return [column for column in metrics if column in ranked[:_MOST_METRICS]]
+
+
 def choose_columns(
     runs: Sequence[RunSummary],  # in their order
     always: str = "",  # a metric to show even where it is the same in all, such as "metrics.val_accuracy"
@@ -77,9 +94,8 @@ def choose_columns(
     chosen = ["run"] + [name for name in ("state", "experiment") if _differs(runs, name)]
     chosen += ["state"] if "state" not in chosen and runs and runs[0].state != "completed" else []
     chosen += [column for column in every if column.startswith("params.") and (not several or _differs(runs, column))]
-    directed = {f"metrics.{key}" for run in runs for key in run.directions}
     metrics = [column for column in every if column.startswith("metrics.") and (not several or _differs(runs, column))]
-    metrics = [column for column in metrics if column in directed] or metrics
+    metrics = _choose_metrics(runs, metrics)
     chosen += [always] if always.startswith("metrics.") and always not in metrics else []
     chosen += metrics
     chosen += ["duration_s"] + [name for name in ("verified", "tags", "note") if any(run.value(name) for run in runs)]
