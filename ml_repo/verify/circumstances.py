@@ -193,8 +193,8 @@ def describe_circumstances(
 ) -> list[str]:  # such as "Python 3.11.2 → 3.12.1", the most telling first
     "List the differences between two environments, each in a few words."
     facts = {fact.name: (fact.value, other.value) for fact, other in zip(*pair_facts(first, second))}
-    if all((record.get("image") or {}).get("is_container") for record in (first, second)):
-        facts.pop("machine", None)  # an engine gives each container a new name
+    if all(re.fullmatch(r"[0-9a-f]{12}", name) for name in facts.get("machine", ("",))):
+        facts.pop("machine")  # an engine gives each container such a name
     told = [f"{name} {' → '.join(facts[name])}" for name in _FIRST if name in facts]
     told += [f"{name} {' → '.join(values)}" for name, values in facts.items() if name.startswith("GPU")]
     libraries = {*(first.get("libraries") or {}), *(second.get("libraries") or {})}

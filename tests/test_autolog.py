@@ -1,0 +1,218 @@
+"""Metrics are recorded without a changed line, and what a notebook computes and prints is the same with and without it."""
+import json
+from pathlib import Path
+
+import pytest
+from conftest import checked, run
+from test_extras import ask_index
+from test_record import git, write_notebook
+
+SKLEARN = """
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, log_loss
+from sklearn.model_selection import cross_val_score, train_test_split
+X, y = load_iris(return_X_y=True)
+X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
+model = LogisticRegression(C=C).fit(X_train, y_train)
+print("accuracy", accuracy_score(y_test, model.predict(X_test)), "loss", log_loss(y_test, model.predict_proba(X_test)))
+print(cross_val_score(LogisticRegression(C=C), X, y, cv=3).mean())
+"""
+OWN = "from ml_repo import start_run\nstart_run().log(split='test', accuracy=0.5)\n" + SKLEARN
+FAILING = "from sklearn.linear_model import LogisticRegression\nLogisticRegression(C=C).fit([[1], [2]], [0])"
+
+
+@pytest.fixture
+def project(tmp_path) -> Path:
+    """A repository of somebody who knows nothing of this library."""
+    for name, source in {"fit": SKLEARN, "own": OWN, "failing": FAILING}.items():
+        write_notebook(tmp_path / f"{name}.ipynb", "C = 0.1", source)
+    (tmp_path / "settings.ini").write_text("[DEFAULT]\npapermill_engine = ml_repo\n")
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "add", "--all")
+    git(tmp_path, "commit", "--quiet", "--message", "First")
+    return tmp_path
+
+
+def read_last(project: Path, name: str = "fit") -> tuple[dict, dict[str, float], str]:
+    """The newest record of a notebook, its metrics by split and name, and what was printed."""
+    folder = max(project.glob(f"experiments/{name}-*"), key=lambda one: one.stat().st_mtime)
+    record = json.loads((folder / "record.json").read_text())
+    metrics = {f"{metric['split']} {metric['name']}".strip(): metric["value"] for metric in record["metrics"]}
+    return record, metrics, (folder / "log.txt").read_text()
+
+
+def test_a_run_is_followed_verified_and_can_be_left_alone(project):
+    checked("ml-repo", "run", "fit.ipynb", cwd=project)
+    record, metrics, printed = read_last(project)
+    words = printed.split()
+    assert metrics["test accuracy"] == float(words[1]) and metrics["test log_loss"] == float(words[3])
+    assert metrics["validation accuracy/LogisticRegression-2"] == pytest.approx(float(words[4]), rel=1e-15)
+    assert record["followed"]["LogisticRegression"]["parameters"]["C"] == 0.1 and record["warnings"] == []
+    assert ": identical in " in checked("ml-repo", "verify", "latest", cwd=project)
+    shown = checked("ml-repo", "show", "latest", cwd=project)
+    assert "test_accuracy" in shown and "scikit-learn" in shown
+    checked("papermill", "fit.ipynb", "out.ipynb", cwd=project)
+    assert read_last(project)[1] == metrics
+    checked("ml-repo", "run", "fit.ipynb", "--no-autolog", cwd=project)
+    record, metrics, alone = read_last(project)
+    assert metrics == {} and "followed" not in record and alone == printed
+    assert "has left no metric" in checked("ml-repo", "show", "latest", cwd=project)
+    assert ": identical in " in checked("ml-repo", "verify", "latest", cwd=project)
+    (project / "settings.ini").write_text("[DEFAULT]\nautolog = perhaps\n")
+    done = run("ml-repo", "run", "fit.ipynb", cwd=project)
+    assert done.returncode and "autolog, is 'perhaps'. It is yes or no." in done.stdout
+
+
+def test_a_notebook_that_logs_itself_is_left_alone(project):
+    checked("ml-repo", "run", "own.ipynb", cwd=project)
+    assert read_last(project, "own")[1] == {"test accuracy": 0.5}
+
+
+def test_an_error_is_that_of_the_library(project):
+    done = run("ml-repo", "run", "failing.ipynb", cwd=project)
+    assert done.returncode == 1 and "ValueError: Found input variables with inconsistent numbers of samples: [2, 1]" in done.stdout
+    assert read_last(project, "failing")[0]["warnings"] == []
+
+
+HEAVY = {
+    "xgboost": ("xgboost scikit-learn", """
+import xgboost
+from sklearn.datasets import load_breast_cancer
+from sklearn.model_selection import train_test_split
+X, y = load_breast_cancer(return_X_y=True)
+X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
+model = xgboost.XGBClassifier(n_estimators=5, n_jobs=1).fit(X_train, y_train, eval_set=[(X_train, y_train), (X_test, y_test)], verbose=True)
+weights, told = bytes(model.get_booster().save_raw()), {"test logloss": model.evals_result()["validation_1"]["logloss"][-1],
+                                                        "train logloss": model.evals_result()["validation_0"]["logloss"][-1]}
+"""),
+    "lightgbm": ("lightgbm scikit-learn", """
+import lightgbm
+from sklearn.datasets import load_breast_cancer
+from sklearn.model_selection import train_test_split
+X, y = load_breast_cancer(return_X_y=True)
+X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
+model = lightgbm.LGBMClassifier(n_estimators=5, verbose=-1, n_jobs=1, deterministic=True).fit(X_train, y_train, eval_set=[(X_test, y_test)])
+weights, told = model.booster_.model_to_string().encode(), {"test binary_logloss": model.evals_result_["valid_0"]["binary_logloss"][-1]}
+"""),
+    "catboost": ("catboost scikit-learn", """
+import catboost
+from sklearn.datasets import load_breast_cancer
+from sklearn.model_selection import train_test_split
+X, y = load_breast_cancer(return_X_y=True)
+X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
+model = catboost.CatBoostClassifier(iterations=5, thread_count=1, verbose=False, allow_writing_files=False)
+model.fit(X_train, y_train, eval_set=(X_test, y_test))
+score = model.score(X_test, y_test)
+weights, told = model.predict_proba(X_test).tobytes(), {"test Logloss": model.get_evals_result()["validation"]["Logloss"][-1], "test accuracy": score}
+"""),
+    "keras": ("keras tensorflow-cpu", """
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+import keras, numpy as np
+keras.utils.set_random_seed(0)
+x_train = np.random.default_rng(0).normal(size=(128, 4)).astype("float32")
+y_train, x_test, y_test = (x_train[:, :1] > 0).astype("float32"), x_train[:32], (x_train[:32, :1] > 0).astype("float32")
+model = keras.Sequential([keras.layers.Dense(8, activation="relu"), keras.layers.Dense(1, activation="sigmoid")])
+model.compile("adam", "binary_crossentropy", metrics=["accuracy"])
+history = model.fit(x_train, y_train, epochs=3, validation_split=0.25, verbose=2).history
+loss, accuracy = model.evaluate(x_test, y_test, verbose=0)
+weights = b"".join(array.tobytes() for array in model.get_weights())
+told = {"train loss": history["loss"][-1], "validation accuracy": history["val_accuracy"][-1], "test loss": loss, "test accuracy": accuracy}
+"""),
+    "optuna": ("optuna", """
+import optuna
+study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+study.optimize(lambda trial: trial.suggest_float("lr", 0, 1), n_trials=3)
+weights, told = repr(study.best_params).encode(), {"best_objective": study.best_value}
+"""),
+    "tensorboardX": ("tensorboardX", """
+from tensorboardX import SummaryWriter
+writer = SummaryWriter("logs")
+for step in range(3):
+    writer.add_scalar("Loss/train", 1 / (step + 1), step)
+writer.close()
+weights, told = b"", {"Loss train": 1 / 3}
+told = {"train Loss": 1 / 3}
+"""),
+    "mlflow": ("mlflow-skinny", """
+os.environ["MLFLOW_TRACKING_URI"] = "sqlite:///none/such/mlflow.db"  # cannot be opened
+import mlflow
+from mlflow.tracking._tracking_service.client import TrackingServiceClient
+try:
+    TrackingServiceClient("file:///none/such").log_metric("0" * 32, "val_loss", 0.25, step=1)
+except Exception as error:
+    pass
+weights, told = b"", {"validation loss": 0.25}
+"""),
+    "wandb": ("wandb", """
+os.environ["WANDB_MODE"], os.environ["WANDB_SILENT"] = "offline", "true"
+import wandb
+run = wandb.init(project="birds")
+for step in range(3):
+    wandb.log({"train/loss": 1 / (step + 1), "note": "a text"})
+run.finish()
+weights, told = b"", {"train loss": 1 / 3}
+"""),
+    "trackio": ("trackio", """
+os.environ["TRACKIO_DIR"] = os.path.abspath("trackio")
+import trackio
+trackio.init(project="birds", embed=False)
+trackio.log({"train_loss": 0.5})
+trackio.finish()
+weights, told = b"", {"train loss": 0.5}
+"""),
+    "dvclive": ("dvclive", """
+from dvclive import Live
+with Live(save_dvc_exp=False, report=None) as live:
+    for step in range(3):
+        live.log_metric("train/loss", 1 / (step + 1))
+        live.next_step()
+weights, told = b"", {"train loss": 1 / 3}
+"""),
+}
+KEEP = """
+import hashlib, json
+json.dump({"told": told, "weights": hashlib.sha256(weights).hexdigest()}, open("told.json", "w"))
+"""
+
+
+@pytest.fixture(scope="module")
+def environments(tmp_path_factory):
+    """Makes an environment with the packages of a framework and a kernel, once each."""
+    made = {}
+
+    def make(packages: str) -> Path:
+        if packages not in made:
+            folder = tmp_path_factory.mktemp("environment") / "venv"
+            checked("uv", "venv", "--quiet", folder)
+            ask_index("uv", "pip", "install", "--quiet", "--python", folder / "bin" / "python", "ipykernel", *packages.split())
+            made[packages] = folder
+        return made[packages]
+
+    return make
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("framework", HEAVY)
+def test_a_framework_tells_its_metrics(framework, environments, tmp_path):
+    """Equal to what the framework itself reports; weights and printed text with and without are the same."""
+    packages, source = HEAVY[framework]
+    kernels = tmp_path / "kernels" / "share" / "jupyter"
+    checked(environments(packages) / "bin" / "python", "-m", "ipykernel", "install", "--prefix", kernels.parent.parent, "--name", "other")
+    project = tmp_path / "project"
+    project.mkdir()
+    write_notebook(project / "fit.ipynb", "C = 0.1", source + KEEP)
+    (project / "settings.ini").write_text("[DEFAULT]\npapermill_engine = ml_repo\n")
+    git(project, "init", "--quiet")
+    git(project, "add", "--all")
+    git(project, "commit", "--quiet", "--message", "First")
+    seen = []
+    for option in ("--autolog", "--no-autolog"):
+        checked("ml-repo", "run", "fit.ipynb", "--kernel", "other", option, cwd=project, JUPYTER_PATH=str(kernels))
+        record, metrics, printed = read_last(project)
+        kept = json.loads((project / "told.json").read_text())
+        seen.append((kept["weights"], [line for line in printed.splitlines() if "s/step" not in line and "Trial" not in line]))
+        if option == "--autolog":
+            assert {name: metrics.get(name) for name in kept["told"]} == pytest.approx(kept["told"], rel=1e-12), metrics
+            assert not [warning for warning in record["warnings"] if "followed" in warning], record["warnings"]
+    assert seen[0] == seen[1]
