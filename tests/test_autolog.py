@@ -1,5 +1,6 @@
 """Metrics are recorded without a changed line, and what a notebook computes and prints is the same with and without it."""
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -136,16 +137,17 @@ for step in range(3):
 writer.close()
 weights, told = b"", {"train Loss": 1 / 3}
 """),
-    "mlflow": ("mlflow-skinny", """
-import os
-os.environ["MLFLOW_TRACKING_URI"] = "sqlite:///none/such/mlflow.db"  # cannot be opened
+    "mlflow": ("mlflow", """
+import logging, os
+if os.path.exists("mlflow.db"):
+    os.remove("mlflow.db")
 import mlflow
-from mlflow.tracking._tracking_service.client import TrackingServiceClient
-try:
-    TrackingServiceClient("file:///none/such").log_metric("0" * 32, "val_loss", 0.25, step=1)
-except Exception as error:
-    pass
-weights, told = b"", {"validation loss": 0.25}
+logging.disable()
+mlflow.set_tracking_uri("sqlite:///mlflow.db")
+with mlflow.start_run():
+    mlflow.log_metric("val_loss", 0.25, step=1)
+    mlflow.log_metrics({"test_accuracy": 0.75}, step=2)
+weights, told = b"", {"validation loss": 0.25, "test accuracy": 0.75}
 """),
     "wandb": ("wandb", """
 import os
@@ -161,7 +163,7 @@ weights, told = b"", {"train loss": 1 / 3}
 import os
 os.environ["TRACKIO_DIR"] = os.path.abspath("trackio")
 import trackio
-trackio.init(project="birds", embed=False)
+trackio.init(project="birds", name="finch", embed=False)
 trackio.log({"train_loss": 0.5})
 trackio.finish()
 weights, told = b"", {"train loss": 0.5}
@@ -175,6 +177,81 @@ with Live(save_dvc_exp=False, report=None) as live:
         live.log_metric("train/loss", 1 / (step + 1))
         live.next_step()
 weights, told = b"", {"train loss": 1 / 3}
+"""),
+    "lightning": ("torch lightning", """
+import logging, warnings
+warnings.simplefilter("ignore")
+import lightning, torch
+logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+lightning.seed_everything(0)
+x = torch.randn(64, 4)
+y = (x[:, :1] > 0).float()
+class Net(lightning.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(4, 1)
+    def training_step(self, batch):
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(self.layer(batch[0]), batch[1])
+        self.log("train_loss", loss, on_step=False, on_epoch=True)
+        return loss
+    def validation_step(self, batch):
+        self.log("val_loss", torch.nn.functional.binary_cross_entropy_with_logits(self.layer(batch[0]), batch[1]))
+    def test_step(self, batch):
+        self.log("test_loss", torch.nn.functional.binary_cross_entropy_with_logits(self.layer(batch[0]), batch[1]))
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), 0.1)
+loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=16)
+model = Net()
+trainer = lightning.Trainer(max_epochs=3, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, accelerator="cpu")
+trainer.fit(model, loader, loader)
+told = {("validation loss" if name == "val_loss" else "train loss"): float(value) for name, value in trainer.callback_metrics.items()}
+told |= {"test loss": trainer.test(model, loader, verbose=False)[0]["test_loss"]}
+weights = model.layer.weight.detach().numpy().tobytes()
+"""),
+    "transformers": ("torch transformers accelerate", """
+import os, warnings
+warnings.simplefilter("ignore")
+os.environ["DISABLE_MLFLOW_INTEGRATION"] = "true"
+import torch, transformers
+transformers.set_seed(0)
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(4, 1)
+    def forward(self, x=None, labels=None):
+        logits = self.layer(x)
+        return {"loss": torch.nn.functional.binary_cross_entropy_with_logits(logits, labels), "logits": logits}
+x = torch.randn(64, 4)
+data = [{"x": row, "labels": (row[:1] > 0).float()} for row in x]
+options = transformers.TrainingArguments("out", num_train_epochs=3, logging_steps=4, eval_strategy="epoch", save_strategy="no", report_to=[],
+                                         use_cpu=True, disable_tqdm=True, learning_rate=0.1, seed=0, log_level="error")
+model = Net()
+trainer = transformers.Trainer(model, options, train_dataset=data, eval_dataset=data)
+trainer.remove_callback(transformers.PrinterCallback)
+done = trainer.train()
+history = [line for line in trainer.state.log_history if "loss" in line]
+told = {"train mean_loss": done.training_loss, "train loss": history[-1]["loss"], "validation loss": trainer.evaluate()["eval_loss"]}
+weights = model.layer.weight.detach().numpy().tobytes()
+"""),
+    "fastai": ("torch fastai", """
+import warnings
+warnings.simplefilter("ignore")
+import torch
+from fastai.data.core import DataLoaders
+from fastai.learner import Learner
+from fastai.torch_core import set_seed
+set_seed(0, reproducible=True)
+x = torch.randn(64, 4)
+data = torch.utils.data.TensorDataset(x, (x[:, :1] > 0).float())
+from fastai.data.load import DataLoader
+import fastai.callback.progress
+loaders = DataLoaders(DataLoader(data, bs=16), DataLoader(data, bs=16))
+learner = Learner(loaders, torch.nn.Linear(4, 1), loss_func=torch.nn.functional.binary_cross_entropy_with_logits)
+with learner.no_bar(), learner.no_logging():
+    learner.fit(3, 0.1)
+learner.save("learner")
+told = {"train loss": learner.recorder.values[-1][0], "validation loss": learner.recorder.values[-1][1]}
+weights = learner.model.weight.detach().numpy().tobytes()
 """),
 }
 KEEP = """
@@ -192,7 +269,8 @@ def environments(tmp_path_factory):
         if packages not in made:
             folder = tmp_path_factory.mktemp("environment") / "venv"
             checked("uv", "venv", "--quiet", folder)
-            ask_index("uv", "pip", "install", "--quiet", "--python", folder / "bin" / "python", "ipykernel", *packages.split())
+            small = ["--torch-backend", "cpu"] if "torch" in packages and "UV_FIND_LINKS" not in os.environ else []
+            ask_index("uv", "pip", "install", "--quiet", *small, "--python", folder / "bin" / "python", "ipykernel", *packages.split())
             made[packages] = folder
         return made[packages]
 

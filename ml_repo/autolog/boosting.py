@@ -33,8 +33,10 @@ def list_splits(
     call = follower.find_call(frame) if (frame := follower.find_user_frame()) is not None else None
     given = next((word.value for word in call.keywords if word.arg in ("eval_set", "evals", "valid_sets")),
                  None) if call is not None else None
-    texts = [ast.unparse(part) for part in given.elts] if isinstance(given, (ast.List, ast.Tuple)) else []
-    told = [follower.find_split_in(text) for text in texts] if len(texts) == len(names) else [""] * len(names)
+    parts = given.elts if isinstance(given, (ast.List, ast.Tuple)) else []
+    parts = [given] if given is not None and len(names) == 1 else parts  # also eval_set=(X_test, y_test)
+    texts = [ast.unparse(part) for part in parts] if len(parts) == len(names) else [""] * len(names)
+    told = map(follower.find_split_in, texts)
     return [split or follower.find_split_in(name) for split, name in zip(told, names)]
 
 
