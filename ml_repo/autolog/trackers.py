@@ -155,7 +155,7 @@ def follow_optuna(
             follower.log("optuna", {name: value}, "", trial.number, fit, is_best_higher(study, number))
 
     def begin(args, named):
-        if len(args) < 6:  # the callbacks are the sixth
+        if len(args) < 7:  # the callbacks are the seventh
             named["callbacks"] = [*(named.get("callbacks") or ()), lambda study, trial: note(study, trial)]
 
     def conclude(result, args, named, state, seconds):
