@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HEADER', 'read_indexes', 'is_environment_of', 'find_local_indexes', 'find_uv', 'choose_python', 'Resolved',
-           'resolve_lock', 'lock_project', 'list_targets', 'advise_install']
+           'resolve_lock', 'find_own_wheel', 'lock_project', 'list_targets', 'advise_install']
 
 # %% ../../nbs/scaffold/05_lock.ipynb #d1556d19
 import json
@@ -15,10 +15,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, distribution
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
 
 from ..core.files import write_atomic
 from ..provenance.repository import list_packages, normalize_name, read_settings
@@ -263,6 +266,24 @@ def resolve_lock(
     used = {name: address for name, address in indexes.items() if normalize_name(name) in taken}
     return Resolved("\n".join([*_write_head(source, python, used, folder), *blocks]) + "\n", tuple(notes))
 
+# %% ../../nbs/scaffold/05_lock.ipynb #a893dd79
+def find_own_wheel() -> Path | None:  # None where this library came from an index
+    """Find the wheel that this library was installed from. A clone gets one in its folder `dist`.
+
+    Raises `FileNotFoundError` without uv, which builds it."""
+    with suppress(PackageNotFoundError, ValueError, TypeError):
+        told = json.loads(distribution("ml_repo").read_text("direct_url.json") or "{}")
+        path = Path(unquote(urlsplit(told.get("url", "")).path))
+        if not told.get("url", "").startswith("file:") or not path.exists():
+            return None
+        if path.suffix == ".whl":
+            return path
+        if path.is_dir():
+            words = [*find_uv(), "build", "--quiet", "--wheel", "--out-dir", path / "dist", path]
+            subprocess.run(list(map(str, words)), capture_output=True)
+        return next((path / "dist").glob(f"ml_repo-{distribution('ml_repo').version}-*.whl"), None)
+    return None
+
 # %% ../../nbs/scaffold/05_lock.ipynb #24631ed1
 def _list_built(
     root: Path,  # of a project
@@ -294,14 +315,23 @@ def lock_project(
     if earlier.strip() and not re.match(r"# Made by `ml-repo lock`", earlier):
         raise FileExistsError(f"{file} is there, and was not made by `ml-repo lock`, which does not overwrite it. "
                               "Move it: requirements.txt in the folder of the project is read as well.")
+    wheel, options = None, (earlier, found | given, is_newest, installed, is_installed, file.parent)
     try:
-        resolved = resolve_lock(source, more, earlier, found | given, is_newest, installed, is_installed, file.parent)
+        resolved = resolve_lock(source, more, *options)
+    except ValueError as error:
+        if "ml-repo" not in str(error) or (wheel := find_own_wheel()) is None:
+            raise
+        source = replace(source, options=(*source.options, f"--find-links {wheel.parent}"))
+        resolved = resolve_lock(source, more, *options)
     finally:
         for folder in _list_built(root) - built:
             shutil.rmtree(folder, ignore_errors=True)
     taken = {name: address for name, address in found.items() if name in _read_pins(resolved.text.splitlines())}
     notes = [f"{name} {installed[name]} is installed, so it comes from {address}. Keep that by a line in settings.ini, "
              f"below `indexes =`: {name} = {address}" for name, address in taken.items()]
+    if wheel is not None:
+        notes.append(f"ml_repo was installed from {wheel.parent}, and the lock finds it there. On another machine, and "
+                     "in an image, that folder is needed as well, or an index that has ml_repo.")
     file.parent.mkdir(exist_ok=True)
     write_atomic(file, resolved.text)
     return resolved._replace(notes=(*resolved.notes, *notes))
