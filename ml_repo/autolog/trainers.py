@@ -133,5 +133,6 @@ def follow_fastai(
     follower.wrap(module.Learner, "fit", conclude)
 
 
-FOLLOWED = {"lightning.pytorch.trainer.trainer": follow_lightning, "pytorch_lightning.trainer.trainer": follow_lightning,
-            "transformers.trainer": follow_transformers, "fastai.learner": follow_fastai}
+FOLLOWED = {"lightning.pytorch.trainer.trainer": follow_lightning,
+            "pytorch_lightning.trainer.trainer": follow_lightning, "transformers.trainer": follow_transformers,
+            "fastai.learner": follow_fastai}
