@@ -16,7 +16,7 @@ from .image import image
 from .jobs import JOB_COMMANDS, doctor
 from .rerun import RERUN_COMMANDS
 from .results import best, export, ls, open_run, show
-from .run import params, readme, run, schema
+from .run import check, params, readme, run, schema
 from .scaffold import SCAFFOLD_COMMANDS
 from .site import docs, site
 from .study import STUDY_COMMANDS
@@ -40,7 +40,7 @@ def main() -> None:
     sys.modules.setdefault("rfc3987_syntax", None)  # a grammar of internet addresses
 
 
-main.add_section("Run", run, params)
+main.add_section("Run", run, params, check)
 main.add_section("Watch", *JOB_COMMANDS)
 main.add_section("Search", *STUDY_COMMANDS)
 main.add_section("Look", ls, show, best, compare, diff, open_run, export)

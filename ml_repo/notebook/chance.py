@@ -17,7 +17,9 @@ from .code_names import full_name, list_aliases, parse_source
 
 # %% ../../nbs/notebook/08_chance.ipynb #a1a0f1f5
 _ESTIMATORS = (r"\w+Forest\w*|\w*Boosting\w*|KMeans|MiniBatchKMeans|MLP\w+|SGD\w+|\w*TruncatedSVD|TSNE|train_test_split"
-               r"|shuffle|resample|make_\w+|RandomizedSearchCV|ExtraTree\w*|Bagging\w*|\w*SplitClassifier|RandomizedPCA"
+               r"|shuffle|resample|make_(?!pipeline|union|column_\w+|scorer)\w+|RandomizedSearchCV|ExtraTree\w*"
+               r"|Bagging\w*"
+               r"|\w*SplitClassifier|RandomizedPCA"
                r"|DecisionTree\w+|GaussianMixture|permutation_importance|AdaBoost\w+|LinearSVC|Perceptron|UMAP|sample")
 _DRAWS = [(re.compile(draws), re.compile(seeds), named) for draws, seeds, named in (  # what may be given instead
     (r"random\.(?:random|randint|randrange|choices?|sample|shuffle|uniform|gauss|\w+variate|getrandbits|randbytes)",

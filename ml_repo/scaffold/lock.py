@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HEADER', 'read_indexes', 'is_environment_of', 'find_local_indexes', 'find_uv', 'choose_python', 'Resolved',
-           'resolve_lock', 'find_own_wheel', 'lock_project', 'list_targets', 'advise_install']
+           'resolve_lock', 'read_origin', 'find_wheel', 'lock_project', 'list_targets', 'advise_install']
 
 # %% ../../nbs/scaffold/05_lock.ipynb #d1556d19
 import json
@@ -267,22 +267,33 @@ def resolve_lock(
     return Resolved("\n".join([*_write_head(source, python, used, folder), *blocks]) + "\n", tuple(notes))
 
 # %% ../../nbs/scaffold/05_lock.ipynb #a893dd79
-def find_own_wheel() -> Path | None:  # None where this library came from an index
+def read_origin() -> str:  # an address; empty where this library came from an index
+    "Read where this library was installed from."
+    with suppress(PackageNotFoundError, ValueError, TypeError):
+        return json.loads(distribution("ml_repo").read_text("direct_url.json") or "{}").get("url", "")
+    return ""
+
+
+def find_wheel(
+    origin: str,  # from `read_origin`
+) -> Path | None:  # None where there is none
     """Find the wheel that this library was installed from. A clone gets one in its folder `dist`.
 
     Raises `FileNotFoundError` without uv, which builds it."""
-    with suppress(PackageNotFoundError, ValueError, TypeError):
-        told = json.loads(distribution("ml_repo").read_text("direct_url.json") or "{}")
-        path = Path(unquote(urlsplit(told.get("url", "")).path))
-        if not told.get("url", "").startswith("file:") or not path.exists():
-            return None
-        if path.suffix == ".whl":
-            return path
-        if path.is_dir():
-            words = [*find_uv(), "build", "--quiet", "--wheel", "--out-dir", path / "dist", path]
+    path = Path(unquote(urlsplit(origin).path))
+    if not origin.startswith("file:") or not path.exists():
+        return None
+    if path.is_dir():
+        with tempfile.TemporaryDirectory() as folder:  # setuptools writes beside what it builds
+            for file in path.iterdir():
+                if file.name in ("ml_repo", "docker"):
+                    shutil.copytree(file, Path(folder, file.name), ignore=shutil.ignore_patterns("__pycache__"))
+                elif file.is_file():
+                    shutil.copy2(file, folder)
+            words = [*find_uv(), "build", "--quiet", "--wheel", "--out-dir", path / "dist", folder]
             subprocess.run(list(map(str, words)), capture_output=True)
-        return next((path / "dist").glob(f"ml_repo-{distribution('ml_repo').version}-*.whl"), None)
-    return None
+        return max((path / "dist").glob("ml_repo-*.whl"), key=lambda file: file.stat().st_mtime, default=None)
+    return path if path.suffix == ".whl" else None
 
 # %% ../../nbs/scaffold/05_lock.ipynb #24631ed1
 def _list_built(
@@ -319,7 +330,7 @@ def lock_project(
     try:
         resolved = resolve_lock(source, more, *options)
     except ValueError as error:
-        if "ml-repo" not in str(error) or (wheel := find_own_wheel()) is None:
+        if "ml-repo" not in str(error) or (wheel := find_wheel(read_origin())) is None:
             raise
         source = replace(source, options=(*source.options, f"--find-links {wheel.parent}"))
         resolved = resolve_lock(source, more, *options)
