@@ -76,7 +76,8 @@ def check(
                    for notebook, complaints in found.items() for rule, place in complaints])
     else:
         for notebook, complaints in found.items():
-            click.echo(f"{notebook}: {len(complaints) or 'nothing'} found")
+            counted = f"{len(complaints)} place{'s' * (len(complaints) != 1)} to look at"
+            click.echo(f"{notebook}: {counted if complaints else 'nothing was found'}")
             _tell_complaints(complaints)
     sys.exit(int(problems > 0))
 
