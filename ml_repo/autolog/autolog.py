@@ -14,8 +14,6 @@ from functools import cache
 from os import PathLike
 from pathlib import Path
 
-from ..provenance.repository import read_settings
-
 # %% ../../nbs/autolog/07_autolog.ipynb #b73cc814
 AUTOLOG = "ML_REPO_AUTOLOG"  # the variable that asks for it: 1 or 0
 _WORDS = dict.fromkeys(("1", "yes", "true", "on", ""), True) | dict.fromkeys(("0", "no", "false", "off"), False)
@@ -26,6 +24,8 @@ def is_followed(
     environ: Mapping[str, str] | None = None,  # variables; None means `os.environ`
 ) -> bool:
     "Say whether runs are to be followed. Raises `ValueError` for a setting that is neither yes nor no."
+    from ml_repo.provenance.repository import read_settings  # a warm process needs the rest of this module alone
+
     environ = os.environ if environ is None else environ
     settings = read_settings(root) if root is not None else {}
     word, place = environ.get(AUTOLOG), f"The environment variable {AUTOLOG}"
