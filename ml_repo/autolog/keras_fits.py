@@ -147,9 +147,7 @@ def follow_metrics(
     follower: Any,  # a `Follower`
 ) -> None:
     "See the results of metric objects where a training loop of the user's own asks for them."
-    from weakref import WeakKeyDictionary
-
-    loops, last = {}, WeakKeyDictionary()  # by cell; what was seen of each metric, and how often
+    loops, last = {}, weakref.WeakKeyDictionary()  # by cell; what was seen of each metric, and how often
 
     def note(metric, value):
         split, name = follower.divide_name(str(metric.name))
