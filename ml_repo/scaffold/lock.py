@@ -27,7 +27,6 @@ from ..core.files import write_atomic
 from ..provenance.repository import list_packages, normalize_name, read_settings
 from .dependency_tables import name_package_of
 from .package_source import PackageSource, find_package_source
-from .version_ranges import LOWEST
 
 # %% ../../nbs/scaffold/05_lock.ipynb #28b56711
 def read_indexes(
