@@ -27,10 +27,10 @@ def params(
     Example:
       ml-repo params nbs/train.ipynb
     """
-    from ml_repo.notebook.parameters import read_parameters
+    from ml_repo.notebook.forms import read_contract
 
     rows = [(parameter.name, parameter.type, repr(parameter.default), parameter.help)
-            for parameter in read_parameters(notebook)]
+            for parameter in read_contract(notebook).parameters]
     echo_table(("parameter", "type", "default", "meaning"), rows)
     click.echo(f"\nGive values with: papermill {notebook} out.ipynb -p NAME VALUE")
 
@@ -153,7 +153,7 @@ def _run_batch(
 ) -> int:  # exit code: 1 where a run has failed
     "Run a notebook for each point of a grid. Raises `ValueError` for a grid that cannot be."
     from ml_repo.study.live_view import show_study_run
-    from ml_repo.notebook.parameters import read_parameters
+    from ml_repo.notebook.forms import read_contract
     from ml_repo.provenance.repository import find_records_folders
     from ml_repo.study.study import STUDIES, define_study, split_pairs
     from ml_repo.study.trial_log import read_trials
@@ -166,7 +166,7 @@ def _run_batch(
         raise ValueError("A batch runs in the current folder, without --cwd. Change into the folder first.")
     vary: dict[str, Any] = split_pairs(grid, "--grid")
     if seeds:
-        known = {parameter.name: parameter.default for parameter in read_parameters(notebook)}
+        known = {parameter.name: parameter.default for parameter in read_contract(notebook).parameters}
         if "seed" not in known or "seed" in vary:
             raise ValueError(f"--seeds needs a parameter `seed` of {notebook} that --grid does not name.")
         first = values.pop("seed", known["seed"])

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['hash_bytes', 'hash_file', 'hash_folder', 'hash_array', 'hash_arrays', 'hash_weights', 'summarize_weights',
-           'hash_source', 'hash_notebook']
+           'join_cells', 'hash_source', 'hash_notebook']
 
 # %% ../../nbs/core/00_hashing.ipynb #14086097
 import hashlib
@@ -123,11 +123,30 @@ def summarize_weights(
 _PAPERMILL_TAGS = {"injected-parameters", "papermill-error-cell-tag"}
 
 
+def join_cells(
+    cells: Iterable[Mapping[str, Any]],  # of a notebook, version 4 of the format
+) -> list[Mapping[str, Any]]:  # the same, or copies where something was joined
+    "Join the cells that were cut so that a given value stands below the line that declares it."
+    joined: list[Mapping[str, Any]] = []
+    for cell in cells:
+        mark = cell.get("metadata", {}).get("ml_repo")
+        whole = next((number for number in reversed(range(len(joined)))
+                      if not _PAPERMILL_TAGS & set(joined[number].get("metadata", {}).get("tags") or [])), None)
+        if not (isinstance(mark, Mapping) and mark.get("continues")) or whole is None:
+            joined.append(cell)
+            continue
+        first = joined[whole]
+        source = "".join(first["source"]) + "\n" + "".join(cell["source"])
+        joined[whole] = {**first, "source": source,
+                         "outputs": [*first.get("outputs", []), *cell.get("outputs", [])]}
+    return joined
+
+
 def hash_source(
     cells: Iterable[Mapping[str, Any]],  # of a notebook, version 4 of the format
 ) -> str:  # SHA-256 over kind and source of the cells, 64 hexadecimal digits
     "Hash the cells that the author of a notebook wrote."
-    authored = [(cell["cell_type"], "".join(cell.get("source", ""))) for cell in cells
+    authored = [(cell["cell_type"], "".join(cell.get("source", ""))) for cell in join_cells(cells)
                 if not _PAPERMILL_TAGS & set(cell.get("metadata", {}).get("tags") or [])]
     return hash_bytes(json.dumps(authored).encode())
 

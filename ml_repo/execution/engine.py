@@ -11,7 +11,7 @@ import shlex
 import signal
 import sys
 import tempfile
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -32,10 +32,13 @@ from .kernel import KernelClient, KernelError, check_kernel
 from .mlflow_process import start_sync
 from .output_writer import Log, Transcript, UnkeptRecord, keep_whole
 from .preflight import (RefusedRun, RunRequest, check_contract, check_output, check_value_files,
-                                         list_unchecked, requires_types)
+                                         list_unchecked, requires_types, settle_values)
 from .supervisor import Outcome, Supervisor, catch_signals
+from ..formats.notebook_files import doubt_pair
+from ..notebook.forms import answer_widgets, list_texts
 from ..notebook.missing_files import explain_missing_path
 from ..notebook.parameters import ParametersCell
+from ..notebook.platforms import explain_platform
 from ..provenance.file_watch import FileWatch
 from ..provenance.gpu import check_gpu
 from ..provenance.portability import is_portable, limited
@@ -57,11 +60,12 @@ class Job:
     request: RunRequest  # from the caller
     notebook: Path = Path()  # the file, which may be missing
     base: Path = Path()  # the folder of the command
+    widgets: dict[str, str] | None = None  # values of `dbutils.widgets`, where the notebook uses it
 
     def gather(self) -> None:
         "Gather the facts of the start, and write them into the record."
         facts = gather_facts(self.root, self.record.folder, self.redactor, len(self.request.processors) or None)
-        warnings = facts.pop("warnings", [])
+        warnings = [*facts.pop("warnings", []), *doubt_pair(self.notebook, self.nb)]
         self.record.facts["warnings"] += warnings
         if warnings and self.request.claim is None:  # said at once: after hours it is too late to commit
             print(*(f"Warning: {warning}" for warning in warnings), sep="\n", file=sys.stderr, flush=True)
@@ -114,7 +118,7 @@ def _open(
         record = open_record(find_records_folders(root)[0], name, request.claim, **redactor.redact_tree(facts))
     except OSError as error:
         raise RefusedRun(str(error)) from None
-    executed = record.folder / (Path(name).name if Path(name).suffix == ".ipynb" else "notebook.ipynb")
+    executed = record.folder / (Path(name).with_suffix(".ipynb").name or "notebook.ipynb")
     nb.metadata["ml_repo"] = {"run": record.folder.name}
     start_sync(root, record.folder.parent)  # if the repository turns it on; the run does not wait for it
     transcript = Transcript(nb, [executed, *([output] if output and output != executed else [])], redactor)
@@ -155,6 +159,8 @@ def _close(
     answer = dict(outcome.answer)
     if not _has_values(job.nb):
         answer.pop("parameters", None)
+    elif job.widgets and "parameters" in answer:
+        answer["parameters"] |= {name: value for name, value in job.widgets.items() if name in record.facts["parameters"]}
     facts = gather_results(job.root, record.folder, answer, record.facts, sys.prefix, outcome.watched, _join_cells(job))
     facts["warnings"] += [warning for warning in outcome.warnings if warning not in facts["warnings"]]
     facts["kernel"] |= outcome.kernel
@@ -189,8 +195,8 @@ def _find_hint(
         return ""
     name, text = cause["exception"], cause["text"].partition(f"{cause['exception']}: ")[2]
     folders = job.notebook, job.root.resolve(), job.base, Path.cwd()
-    words = shlex.split(job.record.facts["command"])
-    return explain_missing_path(name, text, job.nb.cells[cause["cell"] - 1].source, folders, words)
+    words, cell = shlex.split(job.record.facts["command"]), job.nb.cells[cause["cell"] - 1]
+    return explain_missing_path(name, text, cell.source, folders, words) or explain_platform(cause["text"], cell)
 
 
 def _rescue(
@@ -241,10 +247,8 @@ def _end_by_signal(
         handler(number, None)
         return
     for stream in (sys.stdout, sys.stderr):
-        try:
+        with suppress(OSError):  # the terminal is gone
             stream.flush()
-        except OSError:
-            pass  # the terminal is gone
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 
@@ -307,6 +311,7 @@ def _run_here(
     supervisor = Supervisor(client, job.transcript, log, job.record.folder, names, job.gather, require_gpu,
                             _make_watch(job))
     supervisor.is_followed = is_followed(job.root)
+    supervisor.questions = [] if job.widgets is None else [answer_widgets(job.widgets)]
     if job.request.judge is not None:
         supervisor.judge = lambda: job.request.judge.look(job.record.folder)
     return supervisor.run(stopped)
@@ -367,13 +372,15 @@ def execute_recorded(
         raise RefusedRun(f"{name}: {error}") from None
     check_value_files(click.get_current_context(silent=True), base)
     given = nb.metadata.papermill.get("parameters", {})
+    given |= list_texts(nb, given) if is_python else {}
     contract = check_contract(nb, given, name, is_python, request.cell, requires_types(root))
     output = keep_whole(output_path, check_output(output_path, base, input_path))
+    widgets = settle_values(nb, kernel_name) if is_python else None
     manager = NotebookExecutionManager(nb, progress_bar=progress_bar and not engine, log_output=log_output)
     stopped: list[int] = []  # signals outside of the execution, so that the record is opened and closed whole
     with limited(root), nullcontext() if engine else catch_signals(stopped.append):
         job = _open(nb, root, name, contract, output, request, kernel_name, is_python, options)
-        job.notebook, job.base = path, Path(base).resolve()
+        job.notebook, job.base, job.widgets = path, Path(base).resolve(), widgets
         request.on_start(job.record.folder)
         options |= {"log_output": log_output}
         if engine:

@@ -8,7 +8,6 @@ __all__ = ['WARM', 'JOIN_LIMIT', 'ARRIVAL_LIMIT_S', 'KernelError', 'check_kernel
 
 # %% ../../nbs/execution/03_kernel.ipynb #44e063f7
 import asyncio
-import json
 import os
 import shutil
 import signal
@@ -31,6 +30,7 @@ from papermill.engines import NotebookExecutionManager
 
 from ..core.bounds import suggest_nearest
 from ..core.private_folder import PrivateFolder
+from ..formats.notebook_files import load_notebook
 from .resource_usage import count_memory_kills, peak_memory_of_children
 from ..notebook.introspection import keep_outputs, read_answer
 
@@ -61,8 +61,7 @@ def choose_kernel(
 
     Raises `KernelError` where there is a choice to make, or nothing to choose from."""
     try:
-        nb = json.loads(Path(notebook).read_text(encoding="utf-8"))
-        metadata = nb.get("metadata") or {}
+        metadata = load_notebook(notebook).get("metadata") or {}
         spec, info = (metadata.get(name) or {} for name in ("kernelspec", "language_info"))
         name, language = spec.get("name"), info.get("name") or spec.get("language")
     except (AttributeError, ValueError):

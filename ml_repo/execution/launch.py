@@ -8,6 +8,7 @@ __all__ = ['read_value', 'find_cell', 'read_values', 'run_notebook']
 # %% ../../nbs/execution/07_launch.ipynb #eb6182f2
 import ast
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from os import PathLike
@@ -16,7 +17,8 @@ from typing import Any
 
 from ..core.bounds import ParameterError
 from .preflight import RunRequest
-from ..notebook.parameters import ParametersCell, read_cell
+from ..notebook.parameters import ParametersCell
+from ..notebook.forms import read_contract
 from ..notebook.value_file import read_value_file
 from ..records.edit_log import check_tag
 from ..records.reader import Record, read_record
@@ -49,7 +51,7 @@ def find_cell(
 ) -> ParametersCell | None:  # None without a readable one, which the engine reports
     "Parse the parameters cell of a notebook."
     with suppress(ParameterError):
-        return read_cell(notebook)
+        return read_contract(notebook)
     return None
 
 # %% ../../nbs/execution/07_launch.ipynb #6cd8f013
@@ -80,7 +82,9 @@ def _execute(
     from nbformat import ValidationError
 
     from ml_repo.execution.kernel import KernelError, check_kernel, choose_kernel
+    from ml_repo.execution.papermill_plugin import reading_all
 
+    warnings.filterwarnings("ignore", "The specified file .* does not end in one of")  # a text notebook
     language = None  # of the kernel, for a notebook that names none
     if kernel is not None:
         with suppress(KernelError):
@@ -88,8 +92,9 @@ def _execute(
     else:
         kernel, language = choose_kernel(notebook)
     try:
-        papermill.execute_notebook(str(notebook), None, kernel_name=kernel, language=language, stdout_file=shown,
-                                   stderr_file=shown and sys.stderr, **options)
+        with reading_all():
+            papermill.execute_notebook(str(notebook), None, kernel_name=kernel, language=language, stdout_file=shown,
+                                       stderr_file=shown and sys.stderr, **options)
     except ValidationError as error:
         raise ValueError(f"{notebook} is not a notebook: {str(error).splitlines()[0]}") from None
     except papermill.PapermillExecutionError as error:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['find_recording_repository', 'place_record', 'RefusedRun', 'requires_types', 'check_contract', 'check_value_files',
-           'check_notebook', 'check_output', 'list_unchecked', 'RunRequest']
+           'check_notebook', 'check_output', 'list_unchecked', 'settle_values', 'RunRequest']
 
 # %% ../../nbs/execution/05_preflight.ipynb #48a093f3
 import base64
@@ -20,6 +20,9 @@ from typing import Any
 import click
 
 from ..core.bounds import ParameterError
+from ..formats.notebook_files import load_notebook
+from ..formats.text_notebooks import NotebookError
+from ..notebook.forms import list_declared, list_texts, list_widgets, needs_widgets, place_values
 from ..notebook.parameters import ParametersCell, check_given, doubt_given, find_tagged, parse_cell
 from ..notebook.value_file import load_values
 from ..provenance.repository import find_project, find_root, read_settings
@@ -119,17 +122,19 @@ def check_contract(
 ) -> ParametersCell:  # the contract; empty for a notebook without one
     "Check the values `given` against the parameters cell. Raises `RefusedRun`."
     cells, own = find_tagged(nb), {key: value for key, value in given.items() if key not in _OF_PAPERMILL}
-    overwritten = _find_overwritten(nb, cells, own) if is_python else []
+    declared = list_declared(nb) if is_python else ParametersCell("", ())
+    others = own.keys() - {parameter.name for parameter in declared.parameters}
+    overwritten = [key for key in _find_overwritten(nb, cells, own) if key in others] if is_python else []
     if is_strict or overwritten:
-        _require_one(cells, overwritten or own, name)
+        _require_one(cells, overwritten or sorted(others), name)
     try:
         json.dumps(given, sort_keys=True, default=str)
     except (TypeError, ValueError) as error:
         raise RefusedRun(f"{name}: the given values cannot be kept in a notebook, which is JSON: {error}. "
                          "The names in a dictionary must be all texts or all numbers.") from None
-    if not cells or not is_python:
+    if not is_python or not cells and not declared.parameters:
         return ParametersCell("", ())
-    cell = parse_cell("".join(cells[0].get("source", "")), known)
+    cell = parse_cell("".join(cells[0].get("source", "")), known) if cells else declared
     try:
         if is_strict and cell.refusal:
             raise ParameterError(cell.refusal)
@@ -167,13 +172,15 @@ def check_notebook(
     if not Path(notebook).is_file():
         raise FileNotFoundError(f"There is no notebook {notebook}, looked for from {Path.cwd()}.")
     try:
-        nb = json.loads(Path(notebook).read_text(encoding="utf-8"))
+        nb = load_notebook(notebook)
         kernel = nb["metadata"].get("kernelspec") or {}
         is_python = (kernel.get("language") or "python").lower() == "python"
-        if "worksheets" not in nb:  # version 3, which papermill converts first
-            is_strict = requires_types(find_recording_repository(notebook))
-            check_contract(nb, given, Path(notebook).name, is_python, known, is_strict)
-    except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        is_strict = requires_types(find_recording_repository(notebook))
+        given = dict(given) | list_texts(nb, given)
+        check_contract(nb, given, Path(notebook).name, is_python, known, is_strict)
+    except NotebookError as error:
+        raise RefusedRun(str(error)) from None
+    except (KeyError, TypeError, AttributeError) as error:
         raise RefusedRun(f"{notebook} is not a notebook: {error!r}.") from None
 
 # %% ../../nbs/execution/05_preflight.ipynb #baa5adc9
@@ -210,9 +217,12 @@ def list_unchecked(
 ) -> list[str]:  # sentences for the record
     "List what the contract of a notebook could not check."
     tagged, own = find_tagged(nb), {name: value for name, value in given.items() if name not in _OF_PAPERMILL}
-    if not tagged and own:
-        return [f"The notebook has no cell tagged `parameters`, so {', '.join(own)} came at the top: "
+    others = [name for name in own if name not in {parameter.name for parameter in contract.parameters}]
+    if not tagged and others:
+        return [f"The notebook has no cell tagged `parameters`, so {', '.join(others)} came at the top: "
                 "a cell that assigns the same name has overwritten it. If there was such a tag, it is lost."]
+    if not tagged and contract.parameters:
+        return doubt_given(contract, own)
     if not tagged:
         return ["The notebook has no cell tagged `parameters`, so nothing can be given to it. "
                 "If it had one, the tag is lost."]
@@ -222,6 +232,21 @@ def list_unchecked(
         doubts.append(f"The values of {', '.join(own)} were not checked: "
                       "only the parameters cell of a Python notebook can be read.")
     return doubts + (doubt_given(contract, own) + list(contract.warnings) if is_python else [])
+
+# %% ../../nbs/execution/05_preflight.ipynb #0f800dfc
+def settle_values(
+    nb: Any,  # from papermill, checked; is changed
+    kernel_name: str,  # of the kernel, which says how values are written
+) -> dict[str, str] | None:  # of the widgets, by name; None where the notebook uses none
+    "Put the given values where the notebook declares them."
+    from papermill.translators import translate_parameters
+
+    given = nb.metadata.papermill.get("parameters", {})
+    place_values(nb, given, lambda values: translate_parameters(kernel_name, "python", values, "Parameters"))
+    if not needs_widgets(nb):
+        return None
+    return {widget.name: widget.default for widget in list_widgets(nb)} | {
+        name: str(value) for name, value in given.items()}
 
 # %% ../../nbs/execution/05_preflight.ipynb #58874633
 @dataclass(frozen=True)

@@ -117,6 +117,7 @@ class Supervisor:
         self.outcome, self.index, self.meter, self.watch = Outcome(), None, None, watch
         self._loop, self._stopping, self._was_running = None, None, False
         self.is_followed = False  # record what libraries report of fits
+        self.questions: list[str] = []  # expressions that a Python kernel evaluates before the first cell
         self.judge: Callable[[], dict[str, Any] | None] | None = None  # a cause from it ends the run
 
     def run(
@@ -229,7 +230,8 @@ class Supervisor:
             self.meter = UsageMeter(client.process.pid, self.folder / "usage.jsonl")
             self.meter.sample()
         if client.is_python:
-            await ask(client, watch_files(self.folder / SHARED_NOTES))
+            for question in (watch_files(self.folder / SHARED_NOTES), *self.questions):
+                await ask(client, question)
             if self.is_followed:
                 await ask(client, follow_libraries(self.folder))
         if self.watch is not None:

@@ -13,6 +13,8 @@ from difflib import SequenceMatcher, unified_diff
 from hashlib import sha256
 from typing import Any, NamedTuple
 
+from ..core.hashing import join_cells
+
 # %% ../../nbs/notebook/03_cell_diff.ipynb #5ea6b5ff
 class Cell(NamedTuple):
     "A cell of a notebook."
@@ -20,6 +22,15 @@ class Cell(NamedTuple):
     kind: str  # code, markdown or raw
     source: str  # its text
     outputs: Sequence[dict[str, Any]] = ()  # as in the notebook file
+
+
+def _number_cells(
+    cells: Sequence[Mapping[str, Any]],  # of a notebook
+) -> list[tuple[int, Mapping[str, Any]]]:  # those that were cut once, with the number of the first part
+    "Number the cells from 1."
+    numbers = [number for number, cell in enumerate(cells, 1)
+               if not (cell.get("metadata", {}).get("ml_repo") or {}).get("continues")]
+    return list(zip(numbers, join_cells(cells)))
 
 
 def read_cells(
@@ -31,7 +42,7 @@ def read_cells(
         notebook = content if isinstance(content, Mapping) else json.loads(content)
         cells = [
             Cell(number, cell["cell_type"], "".join(cell["source"]), cell.get("outputs", []))
-            for number, cell in enumerate(notebook["cells"], 1)
+            for number, cell in _number_cells(notebook["cells"])
             if "injected-parameters" not in cell.get("metadata", {}).get("tags", [])
         ]
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:

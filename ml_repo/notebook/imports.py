@@ -7,13 +7,14 @@ __all__ = ['KNOWN', 'is_free', 'is_fixed', 'list_imported_names', 'Imports', 'fi
 
 # %% ../../nbs/notebook/02_imports.ipynb #5d0fcae2
 import ast
-import json
 import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
+
+from ..formats.notebook_files import load_notebook
 
 # %% ../../nbs/notebook/02_imports.ipynb #0ecc8d49
 KNOWN = ("tensorflow", "keras", "numpy", "scipy", "sklearn", "pandas", "matplotlib", "PIL", "fastcore", "psutil")
@@ -110,7 +111,7 @@ def _read_cells(
 ) -> ast.Module:  # the statements of all cells that are Python
     "Read the cells of a notebook as one module."
     module = ast.Module([], [])
-    for cell in json.loads(Path(notebook).read_text(encoding="utf-8")).get("cells", []):
+    for cell in load_notebook(notebook).get("cells", []):
         text = "".join(cell.get("source", ""))
         if cell.get("cell_type") != "code" or text.lstrip().startswith("%%"):
             continue

@@ -21,6 +21,8 @@ from typing import Any
 
 from ..core.bounds import Parameter, ParameterError, check_value, has_type, suggest_nearest, suggest_number
 from ..core.tables import Tabular
+from ..formats.notebook_files import load_notebook
+from ..formats.text_notebooks import NotebookError
 
 # %% ../../nbs/notebook/00_parameters.ipynb #8bfe0406
 def _comments(
@@ -279,9 +281,10 @@ def read_cell(
 
     Raises `ParameterError` unless exactly one code cell is tagged `parameters`."""
     try:
-        nb = json.loads(Path(notebook).read_text(encoding="utf-8"))
-        tagged = ["".join(cell.get("source", "")) for cell in find_tagged(nb)]
-    except (OSError, KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        tagged = ["".join(cell.get("source", "")) for cell in find_tagged(load_notebook(notebook))]
+    except NotebookError as error:
+        raise ParameterError(str(error)) from None
+    except (OSError, KeyError, TypeError, AttributeError) as error:
         raise ParameterError(f"{notebook} cannot be read as a notebook: {error!r}.") from None
     if len(tagged) != 1:
         raise ParameterError(f"{notebook} has {len(tagged)} cells tagged `parameters`, but needs exactly one: "

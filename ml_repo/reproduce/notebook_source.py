@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core.files import resolve_inside
-from ..core.hashing import hash_source
+from ..core.hashing import hash_source, join_cells
+from ..formats.notebook_files import load_notebook
 from ..notebook.parameters import parse_cell
 from ..records.reader import Record
 
@@ -26,7 +27,7 @@ def strip_notebook(
 ) -> dict[str, Any]:  # the notebook as it was before the run
     "Remove from a notebook what a run has added: outputs, injected cells, metadata."
     cells = []
-    for cell in content["cells"]:
+    for cell in join_cells(content["cells"]):
         metadata = {
             key: value
             for key, value in cell.get("metadata", {}).items() if key not in ("papermill", "execution")
@@ -94,7 +95,7 @@ def place_notebook(
     path = resolve_inside(project, record["notebook"], f"The notebook of {record['id']}")
     is_interactive = record.get("launched_by") == "interactive"
     executed = _read_notebook(lambda: record.executed)
-    present = _read_notebook(lambda: json.loads(path.read_bytes()))
+    present = _read_notebook(lambda: load_notebook(path))
     if present and _is_same(record, present, executed):
         saved = _read_sources(present)
         ran = [source for source in _read_sources(executed or present) if source in saved]
