@@ -276,10 +276,10 @@ def resume(
     Example:
       ml-repo study resume train-7c01aa --trials 100 --workers 4
     """
-    import json
     from dataclasses import replace
 
     from ml_repo.core.hashing import hash_source
+    from ml_repo.formats.notebook_files import load_notebook
     from ml_repo.provenance.repository import find_repository
     from ml_repo.study.study import read_study
 
@@ -289,7 +289,7 @@ def resume(
     if not notebook.is_file():
         raise ValueError(f"The notebook {search.notebook} of the study {search.name} is not there any more. "
                          f"Bring it back: git checkout -- {search.notebook}")
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    cells = load_notebook(notebook)["cells"]
     if hash_source(cells) != search.source_sha256 and not anyway:
         raise ValueError(f"{search.notebook} was changed since the study {search.name} began, so its trials would not "
                          "compare. Begin a new study, or go on with --anyway.")

@@ -29,6 +29,7 @@ from typing import Any
 from ..core.extras import explain_missing
 from ..core.files import unpack_tar
 from ..core.hashing import hash_source
+from ..formats.notebook_files import load_notebook
 from ..records.reader import find_records
 from .scheduler import Driver
 from .study import STUDIES, Study
@@ -118,7 +119,7 @@ def execute_trial(
     "Execute a trial on a machine of the cluster."
     study, root, folder = setup["study"], setup["root"], setup["folder"]
     try:
-        cells = json.loads((root / study.notebook).read_text(encoding="utf-8"))["cells"]
+        cells = load_notebook(root / study.notebook)["cells"]
         is_same = hash_source(cells) == setup["source"]
     except (OSError, ValueError, KeyError):
         is_same = False
@@ -337,7 +338,7 @@ class RayCluster:
             driver.viewer.say(f"This cluster has its dashboard at {self.dashboard}. Whoever reaches it can run "
                               "programs there; start Ray with --include-dashboard=false.")
         (driver.folder / ".ray").write_text(word)
-        cells = json.loads((driver.root / study.notebook).read_text(encoding="utf-8"))["cells"]
+        cells = load_notebook(driver.root / study.notebook)["cells"]
         setup = {
             "study": study, "root": driver.root, "folder": driver.folder, "options": options, "argv": list(sys.argv),
             "word": word, "is_cold": is_cold, "gpus": self.gpus_each(), "source": hash_source(cells)

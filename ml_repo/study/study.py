@@ -22,7 +22,8 @@ from ..core.files import dump_json, is_held, write_atomic
 from ..core.hashing import hash_source
 from ..core.metrics import find_direction
 from ..execution.preflight import find_recording_repository
-from ..notebook.parameters import read_parameters
+from ..formats.notebook_files import load_notebook
+from ..notebook.forms import read_contract
 from ..provenance.repository import find_records_folders
 from ..records.record import name_folder
 from .search_space import Variation, check_space, list_grid, make_filter
@@ -138,7 +139,7 @@ def list_space(
     root: str | PathLike,  # of the repository
 ) -> list[Variation]:  # in the order in which values are drawn
     "Read the search space of a study, checked against its notebook. Raises `ParameterError`."
-    return check_space(read_parameters(Path(root, study.notebook)), study.vary, study.given)
+    return check_space(read_contract(Path(root, study.notebook)).parameters, study.vary, study.given)
 
 
 def make_rules(
@@ -170,7 +171,7 @@ def define_study(
         raise ParameterError(f"A study has no field {unknown[0]}.{suggest_nearest(unknown[0], known)}")
     if isinstance(options.get("pruner"), str):
         options["pruner"] = {"name": options["pruner"]}
-    source = hash_source(json.loads(path.read_text(encoding="utf-8"))["cells"])
+    source = hash_source(load_notebook(path)["cells"])
     study = Study(path.relative_to(root.resolve()).as_posix(),
                   source,
                   dict(vary),
@@ -198,7 +199,7 @@ def _check_values(
     rules = make_rules(study, space)
     if study.sampler == "grid" and not list_grid(space, rules):
         raise ParameterError("The rules forbid every point of the grid.")
-    names = {parameter.name for parameter in read_parameters(root / study.notebook)}
+    names = {parameter.name for parameter in read_contract(root / study.notebook).parameters}
     if study.repeats > 1 and ("seed" in study.vary or "seed" not in names):
         raise ParameterError("Repeats need a parameter `seed` of the notebook that the study does not vary itself.")
 

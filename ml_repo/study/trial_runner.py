@@ -18,7 +18,7 @@ from typing import Any
 from ..core.content_store import read_text, store_text
 from ..core.files import Lock, dump_json
 from ..execution.launch import run_notebook
-from ..notebook.parameters import read_parameters
+from ..notebook.forms import read_contract
 from ..records.reader import Record, find_records, read_record
 from .pruners import TrialJudge, make_decider
 from .samplers import select_past
@@ -51,7 +51,7 @@ def list_given(
     "List the parameters of a run; each repeat has the next seed."
     given = study.given | trial.values
     if study.repeats > 1:
-        defaults = {parameter.name: parameter.default for parameter in read_parameters(root / study.notebook)}
+        defaults = {parameter.name: parameter.default for parameter in read_contract(root / study.notebook).parameters}
         given |= {"seed": given.get("seed", defaults.get("seed", 0)) + repeat}
     return given
 
