@@ -28,7 +28,7 @@ from ..autolog.autolog import is_followed
 from ..core.hashing import hash_source
 from ..core.private_folder import remove_abandoned
 from ..core.redaction import Redactor
-from .kernel import KernelClient, KernelError, check_kernel
+from .kernel import KernelClient, KernelError, check_kernel, read_language
 from .mlflow_process import start_sync
 from .output_writer import Log, Transcript, UnkeptRecord, keep_whole
 from .preflight import (RefusedRun, RunRequest, check_contract, check_output, check_value_files,
@@ -365,7 +365,7 @@ def execute_recorded(
     path = Path(base, input_path or "notebook.ipynb").resolve()
     name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
     try:
-        is_python = check_kernel(kernel_name) == "python"
+        is_python = check_kernel(kernel_name, read_language(nb.metadata)) == "python"
         papermill_engines.get_engine(engine)
         is_portable(root), is_followed(root)
     except (KernelError, PapermillException, ValueError) as error:

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -152,11 +152,12 @@ class NotebookHandler(LocalHandler):
         path: str,  # of a notebook, or a notebook as JSON
     ) -> str:  # a notebook as JSON
         "Read a notebook. Raises `RefusedRun` for what is none."
-        with suppress(OSError, ValueError):  # a text that is no path
-            file = Path(self._cwd or os.getcwd(), path)
-            if file.is_file():
-                return _read(file) or super().read(path)
-        return super().read(path)
+        file = Path(self._cwd or os.getcwd(), path)
+        try:
+            is_file = file.is_file()
+        except (OSError, ValueError):  # a notebook as JSON, too long for a path
+            is_file = False
+        return is_file and _read(file) or super().read(path)
 
 
 papermill_io._handlers = [(scheme, NotebookHandler() if scheme == "local" else handler)

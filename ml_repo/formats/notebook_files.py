@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['load_notebook', 'doubt_pair']
 
-# %% ../../nbs/formats/09_notebook_files.ipynb #58329759
+# %% ../../nbs/formats/09_notebook_files.ipynb #9f773b21
 import json
 import os
 import re
@@ -18,7 +18,7 @@ from typing import Any
 
 from .text_notebooks import NotebookError, read_text_notebook, translate_magic
 
-# %% ../../nbs/formats/09_notebook_files.ipynb #3ef46512
+# %% ../../nbs/formats/09_notebook_files.ipynb #17f9303f
 _CONFLICT = re.compile(r"^(<{7}|={7}|>{7})( |$)", re.MULTILINE)
 
 
@@ -50,7 +50,7 @@ def _name_other(
         return "a notebook of Databricks in its own format: export it there as IPython notebook, or as source file"
     return "" if "cells" in content or "worksheets" in content else "JSON, but has no cells"
 
-# %% ../../nbs/formats/09_notebook_files.ipynb #eaa06e92
+# %% ../../nbs/formats/09_notebook_files.ipynb #47edfe2f
 _DATABRICKS = "application/vnd.databricks.v1+notebook"  # in the metadata of a notebook
 
 
@@ -82,7 +82,7 @@ def _read_json(
         raise NotebookError(f"{file} is not a notebook: {type(error).__name__}: {error}") from None
     return content
 
-# %% ../../nbs/formats/09_notebook_files.ipynb #24188dc9
+# %% ../../nbs/formats/09_notebook_files.ipynb #3f5e8da4
 @lru_cache(maxsize=8)
 def _read(
     file: Path,  # an absolute path
@@ -114,10 +114,15 @@ def load_notebook(
     file: str | PathLike,  # a notebook of any kind
 ) -> dict[str, Any]:  # version 4 of the format; the caller may change it
     "Read a file as a notebook. Raises `NotebookError` where it is none, `OSError` where it cannot be read."
-    state = os.stat(file)
-    return json.loads(_read(Path(file).resolve(), state.st_mtime_ns, state.st_size))
+    state, path = os.stat(file), Path(file).resolve()
+    try:
+        return json.loads(_read(path, state.st_mtime_ns, state.st_size))
+    except NotebookError as error:
+        short = os.path.relpath(path)
+        name = str(file) if short.startswith("..") else short  # as one would type it
+        raise NotebookError(str(error).replace(str(path), name)) from None
 
-# %% ../../nbs/formats/09_notebook_files.ipynb #dfcf142c
+# %% ../../nbs/formats/09_notebook_files.ipynb #511de7ee
 def doubt_pair(
     notebook: Path,  # a file
     nb: Any,  # its content, with or without given values

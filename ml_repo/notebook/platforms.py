@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['PLATFORMS', 'Platform', 'explain_platform']
 
-# %% ../../nbs/notebook/17_platforms.ipynb #cd516229
+# %% ../../nbs/notebook/17_platforms.ipynb #8f3f5379
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-# %% ../../nbs/notebook/17_platforms.ipynb #5a6a6897
+# %% ../../nbs/notebook/17_platforms.ipynb #b9fd6f9a
 class Platform(NamedTuple):
     "How the end of a run shows that a notebook was made for another place."
     error: str  # a pattern for the class of the exception and its message
@@ -42,8 +42,8 @@ PLATFORMS = [
              "above; R: rpy2 and %load_ext rpy2.ipython; a shell: %%sh, or a line that begins with !."),
     Platform(r"[Mm]issing parentheses in call to 'print'|name '(xrange|raw_input|unicode)' is not defined|"
              r"multiple exception types must be parenthesized", "",
-             "This is Python 2. Translate it: pip install fissix, and fissix -w FILE.py after jupytext --to py; "
-             "or run it with a kernel of Python 2 (-k)."),
+             "This is Python 2: print needs brackets, xrange is range. The program fissix (pip install fissix) translates "
+             "it, or a kernel of Python 2 runs it (-k)."),
 ]
 
 _LANGUAGES = {"shellscript": "%%bash", "bash": "%%bash", "javascript": "%%javascript", "html": "%%html", "sql": "%%sql",
@@ -66,3 +66,20 @@ def explain_platform(
         if re.search(platform.error, error, re.DOTALL) and re.search(platform.source, source):
             return platform.hint
     return ""
+
+# %% ../../nbs/notebook/17_platforms.ipynb #c91b5819
+_FOREIGN = re.compile(
+    r"^[ \t]*(?:from|import) (?:google\.colab|kaggle_secrets|kaggle_datasets|pyspark\.dbutils)\b.*"
+    r"|^%{1,2}(?:sql|scala|r|R|fs)\b.*|\bdbutils\.(?:fs|secrets|library|data|jobs|notebook\.run)\b.*"
+    r"|\bspark\.(?:read|sql|table|range|createDataFrame)\b.*", re.MULTILINE)
+_OFFERED = re.compile(r"SparkSession|DatabricksSession|load_ext +(sql|rpy2)|except (ImportError|ModuleNotFoundError)"
+                      r"|['"]google\.colab['"] in sys\.modules")
+
+
+def list_foreign(
+    sources: Mapping[int, str],  # of the code cells of a notebook, by number
+) -> list[tuple[int, str]]:  # number of the cell, and the code
+    "List the code that runs on the platform only where the notebook was made."
+    if any(_OFFERED.search(source) for source in sources.values()):
+        return []
+    return [(number, found[0].strip()) for number, source in sources.items() for found in _FOREIGN.finditer(source)]

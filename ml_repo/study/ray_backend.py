@@ -8,7 +8,6 @@ __all__ = ['MAX_LOSSES', 'pack_records', 'unpack_records', 'execute_trial', 'wai
 
 # %% ../../nbs/study/10_ray_backend.ipynb #76d85432
 import io
-import json
 import os
 import secrets
 import signal
