@@ -44,10 +44,11 @@ def _read(
 ) -> str:  # a notebook as JSON; empty where papermill is to read it
     "Read a notebook of any kind. Raises `RefusedRun` for what is none."
     from ml_repo.execution.preflight import RefusedRun, find_recording_repository
-    from ml_repo.formats.notebook_files import load_notebook
+    from ml_repo.formats.notebook_files import SUFFIXES, load_notebook
     from ml_repo.formats.text_notebooks import NotebookError
 
-    if not _reads_all.get() and find_recording_repository(str(file)) is None:
+    is_kept = _reads_all.get() or find_recording_repository(str(file)) is not None
+    if file.suffix.lower() not in SUFFIXES or not is_kept:  # papermill reads files of values as well
         return ""
     try:
         return json.dumps(load_notebook(file))

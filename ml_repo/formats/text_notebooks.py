@@ -6,7 +6,7 @@
 __all__ = ['NotebookError', 'translate_magic', 'read_databricks', 'read_marimo', 'has_cells', 'read_jupytext',
            'read_text_notebook']
 
-# %% ../../nbs/formats/08_text_notebooks.ipynb #c39c7c2d
+# %% ../../nbs/formats/08_text_notebooks.ipynb #8e4dc789
 import re
 import shutil
 import subprocess
@@ -18,7 +18,7 @@ from typing import Any
 
 from ..core.extras import require_module
 
-# %% ../../nbs/formats/08_text_notebooks.ipynb #3c57ad58
+# %% ../../nbs/formats/08_text_notebooks.ipynb #0f873143
 class NotebookError(ValueError):
     "A file is no notebook that can be read here. The message says what it is, and what to do."
 
@@ -43,7 +43,7 @@ def _make_notebook(
     return {"cells": cells, "metadata": {"kernelspec": spec, "ml_repo_source": kind}, "nbformat": 4,
             "nbformat_minor": 4}
 
-# %% ../../nbs/formats/08_text_notebooks.ipynb #721b5be5
+# %% ../../nbs/formats/08_text_notebooks.ipynb #6658795e
 def translate_magic(
     source: str,  # of a cell of Databricks
 ) -> tuple[str, str]:  # kind of the cell, and its source
@@ -74,7 +74,7 @@ def read_databricks(
         cells += [_make_cell(source, kind)] if source else []
     return _make_notebook(cells, "Databricks export")
 
-# %% ../../nbs/formats/08_text_notebooks.ipynb #25940889
+# %% ../../nbs/formats/08_text_notebooks.ipynb #2adbeec6
 def read_marimo(
     file: Path,  # a file of marimo
 ) -> str:  # a notebook, JSON
@@ -90,7 +90,7 @@ def read_marimo(
         raise NotebookError(f"marimo cannot export {file}: {' '.join(words)[-500:]}")
     return done.stdout
 
-# %% ../../nbs/formats/08_text_notebooks.ipynb #e9c11d44
+# %% ../../nbs/formats/08_text_notebooks.ipynb #64f8dbe5
 _HEADER = re.compile(r"^(# |// |--- )?\s*jupytext:\s*$", re.MULTILINE)
 _MARKS = {
     ".py": re.compile(r"^# ?(%%|In ?\[[\d ]*\]|<codecell>|\+)", re.MULTILINE),
@@ -138,7 +138,7 @@ def read_jupytext(
         content["metadata"]["kernelspec"] = dict(spec)
     return content
 
-# %% ../../nbs/formats/08_text_notebooks.ipynb #a6a22ffd
+# %% ../../nbs/formats/08_text_notebooks.ipynb #4f77b823
 _MARIMO = re.compile(r"^\w+ = (marimo|mo)\.App\(", re.MULTILINE)
 _R_CHUNK = re.compile(r"^```+ *\{ *r\b", re.MULTILINE | re.IGNORECASE)
 
