@@ -123,6 +123,7 @@ class Follower(Callers):
         self.counts: dict[str, int] = {}  # fits by name
         self.last: Fit | None = None
         self.logged: set[tuple[str, str]] = set()  # split and name
+        self.waiting: dict[Fit, tuple[float, dict[str, Any] | None]] = {}  # last time, and arguments of `log`
         self.problems: list[str] = []
 
     def is_on(self) -> bool:
@@ -196,6 +197,25 @@ class Follower(Callers):
         line |= {name: value for name, value in facts.items() if value not in (None, "")}
         finite = {name: value if math.isfinite(value) else str(value) for name, value in numbers.items()}
         self.append("metrics.jsonl", line | {"values": finite})
+
+    def log_often(
+        self,
+        fit: Fit,  # that they belong to
+        **line: Any,  # the other arguments of `log`
+    ) -> None:
+        "Log what comes many times a second: at most 20 lines each second, and the last one in any case."
+        now, (last, _) = time.monotonic(), self.waiting.get(fit, (0.0, None))
+        is_due = now - last >= 0.05
+        self.waiting[fit] = (now, None) if is_due else (last, line)
+        if is_due:
+            self.log(fit=fit, **line)
+
+    def settle(self) -> None:
+        "Write the lines that wait. The engine asks for it at the end of a run."
+        for fit, (last, line) in list(self.waiting.items()):
+            self.waiting[fit] = last, None
+            if line is not None:
+                self.log(fit=fit, **line)
 
     def describe(
         self,

@@ -12,15 +12,16 @@ import re
 # %% ../../nbs/autolog/00_values.ipynb #837947be
 _SPLITS = {"train": "train", "training": "train", "trn": "train", "learn": "train", "val": "validation",
            "valid": "validation", "validation": "validation", "dev": "validation", "eval": "validation",
-           "evaluation": "validation", "test": "test", "testing": "test", "tst": "test", "holdout": "test"}
+           "evaluation": "validation", "test": "test", "testing": "test", "tst": "test", "holdout": "test", "tr": "train", "va": "validation", "te": "test"}
 
 
 def find_split(
     name: str,  # of a variable, a data set or a tag, such as X_test
 ) -> str:  # train, validation, test; empty for a name that says nothing
     "Find the split that a name speaks of."
-    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
-    return next((_SPLITS[word.lower()] for word in words if word.lower() in _SPLITS), "")
+    words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)]
+    parts = [part for word in words for part in (word, word[1:] if word[0] in "dxy" else "")]
+    return next((_SPLITS[part] for part in parts if part in _SPLITS), "")
 
 # %% ../../nbs/autolog/00_values.ipynb #ee16e7cd
 def divide_name(
@@ -48,10 +49,13 @@ def read_numbers(
     is_known = isinstance(shape, tuple) and all(isinstance(size, int) for size in shape)
     if is_known and math.prod(shape) > _MOST:
         return {}
-    if type(value).__module__.partition(".")[0] == "torch":
-        value = value.detach().cpu()
-    for method in ("numpy", "tolist"):
-        value = getattr(value, method)() if hasattr(value, method) else value
+    try:
+        if type(value).__module__.partition(".")[0] == "torch":
+            value = value.detach().cpu()
+        for method in ("numpy", "tolist"):
+            value = getattr(value, method)() if hasattr(value, method) else value
+    except Exception:  # a symbol of a graph, which has no value yet
+        return {}
     while isinstance(value, (list, tuple)) and len(value) == 1:
         value = value[0]
     if isinstance(value, (list, tuple)):
