@@ -178,6 +178,64 @@ with Live(save_dvc_exp=False, report=None) as live:
         live.next_step()
 weights, told = b"", {"train loss": 1 / 3}
 """),
+    "aim": ("aim", """
+import shutil
+shutil.rmtree(".aim", ignore_errors=True)
+import aim
+run = aim.Run(experiment="birds", system_tracking_interval=None, capture_terminal_logs=False)
+for step in range(3):
+    run.track(1 / (step + 1), name="loss", step=step, context={"subset": "train"})
+    run.track({"accuracy": step / 4, "f1": 0.5}, step=step, context={"subset": "val"})
+run.close()
+weights, told = b"", {"train loss": 1 / 3, "validation accuracy": 0.5, "validation f1": 0.5}
+"""),
+    "comet": ("comet_ml", """
+import logging
+logging.disable()
+import comet_ml
+experiment = comet_ml.OfflineExperiment(project_name="birds", offline_directory="comet", log_code=False, log_env_details=False, auto_output_logging=None)
+for step in range(3):
+    experiment.log_metric("train_loss", 1 / (step + 1), step=step)
+    experiment.log_metrics({"accuracy": step / 4}, prefix="val", step=step)
+experiment.end()
+weights, told = b"", {"train loss": 1 / 3, "validation accuracy": 0.5}
+"""),
+    "clearml": ("clearml", """
+import logging, warnings
+logging.disable()
+from clearml import Task
+Task.set_offline(True)
+task = Task.init("birds", "finch", auto_connect_streams=False, auto_resource_monitoring=False, auto_connect_frameworks=False)
+for step in range(3):
+    task.get_logger().report_scalar("loss", "train", 1 / (step + 1), iteration=step)
+task.get_logger().report_single_value("test_accuracy", 0.75)
+task.close()
+weights, told = b"", {"train loss": 1 / 3, "test accuracy": 0.75}
+"""),
+    "swanlab": ("swanlab", """
+import swanlab
+run = swanlab.init(project="birds", mode="disabled")
+for step in range(3):
+    swanlab.log({"train": {"loss": 1 / (step + 1)}}, step=step)
+swanlab.finish()
+weights, told = b"", {"train loss": 1 / 3}
+"""),
+    "neptune": ("neptune", """
+import logging
+logging.disable()
+import neptune
+run = neptune.init_run(mode="debug", capture_stdout=False, capture_stderr=False, capture_hardware_metrics=False, capture_traceback=False, git_ref=False, source_files=[])
+for step in range(3):
+    run["train/loss"].append(1 / (step + 1), step=step)
+run.stop()
+weights, told = b"", {"train loss": 1 / 3}
+"""),
+    "scrapbook": ("scrapbook", """
+import scrapbook
+scrapbook.glue("test_accuracy", 0.75)
+scrapbook.glue("names", ["finch", "wren"])
+weights, told = b"", {"test accuracy": 0.75}
+"""),
     "lightning": ("torch lightning", """
 import logging, warnings
 warnings.simplefilter("ignore")

@@ -21,7 +21,7 @@ from trainings import TRAININGS, Training
 PACKAGES = {"sklearn": "scikit-learn", "tensorflow": "tensorflow-cpu", "tf_keras": "tf-keras", "keras_tuner": "keras-tuner",
             "ignite": "pytorch-ignite", "pytorch_lightning": "pytorch-lightning"}
 _TIMES = re.compile(r"\d+(?:\.\d+)?\s?(?:ms|us|s|it)(?:/\w+)?\b|\d+:\d\d|\d+(?:\.\d+)?(?:it|s)/(?:s|it)|(?:Wall|CPU) times?:.*"
-                    r"|'\w*(?:runtime|per_second)': [^,}]+|\x08+|━*", re.MULTILINE)
+                    r"|'\w*(?:runtime|per_second)': [^,}]+|\x08+|━*|0x[0-9a-f]+", re.MULTILINE)
 
 
 def list_packages() -> list[str]:

@@ -135,8 +135,8 @@ class Follower(Callers):
 
     def cell(self) -> int:  # 0 outside of a notebook
         "Return the number of the cell that runs."
-        shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-        return getattr(shell, "execution_count", 0)
+        ask = getattr(sys.modules.get("IPython"), "get_ipython", None)  # it may be about to be imported
+        return getattr(ask(), "execution_count", 0) if ask else 0
 
     def is_busy(self) -> bool:
         "Say whether a library that is followed is at work. What an exception has left open ends with its cell."
@@ -215,7 +215,7 @@ class Follower(Callers):
         for fit, (last, line) in list(self.waiting.items()):
             self.waiting[fit] = last, None
             if line is not None:
-                self.log(fit=fit, **line)
+                self.guard(self.log)(fit=fit, **line)
 
     def describe(
         self,
@@ -304,7 +304,8 @@ class Follower(Callers):
         note: Callable[..., None],  # as for `wrap_function`
         before: Callable[..., Any] | None = None,  # as for `wrap_function`
     ) -> None:
-        "Do as `wrap_function` with a function in its place."
+        "Do as `wrap_function` with a function in its place, which may be a class above."
+        owner = next((kind for kind in getattr(owner, "__mro__", ()) if name in vars(kind)), owner)
         original = vars(owner).get(name)
         if callable(original) and not hasattr(original, "is_followed"):
             setattr(owner, name, self.wrap_function(original, note, before))

@@ -156,7 +156,7 @@ def follow_callbacks(
     def __init__(self, *args, **named):
         original(self, *args, **named)
         caller = sys._getframe(1)
-        is_fit = bool(named.get("add_history")) and caller.f_code.co_name != "evaluate"  # Keras 2 asks for it there, too
+        is_fit = bool(named.get("add_history")) and caller.f_code.co_name != "evaluate"  # where Keras 2 has it, too
         add(self, named, is_fit, caller.f_locals)
 
     kind.__init__ = __init__
@@ -234,15 +234,18 @@ def follow_batches(
         if is_training:
             fit = follower.begin("keras", model, name_model(model))
             fit.steps += 1
+            if fit.steps == 1:
+                follower.describe(fit, model=type(model).__name__, name=str(model.name), layers=list_layers(model),
+                                  weights=int(model.count_params()), optimizer=type(model.optimizer).__name__,
+                                  loss=name_loss(model), shapes={"x": read_shape(part) for part in args[1:2]})
             follower.log_often(fit, by="keras", values=dict(logs), split="train", step=fit.steps)
         else:
             follower.log("keras", logs, follower.find_split_of(*args[1:], *named.values()) or "test", None,
                          follower.fit_of(model))
 
     for method, is_training in (("train_on_batch", True), ("test_on_batch", False)):
-        kind = next((kind for kind in owner.__mro__ if method in vars(kind)), owner)
         note = functools.wraps(conclude)(functools.partial(conclude, is_training))
-        follower.wrap(kind, method, note)
+        follower.wrap(owner, method, note)
 
 
 def follow_models(

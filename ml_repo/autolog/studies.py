@@ -61,7 +61,8 @@ def follow_tuner(
     def conclude(result, args, named, state, seconds):
         tuner = args[0]
         objective, fit = tuner.oracle.objective, follower.begin("keras-tuner", tuner, kind="search")
-        direction, (split, name) = "higher" if objective.direction == "max" else "lower", follower.divide_name(objective.name)
+        direction = "higher" if objective.direction == "max" else "lower"
+        split, name = follower.divide_name(objective.name)
         trials = [trial for trial in tuner.oracle.trials.values() if trial.score is not None]
         for step, trial in enumerate(trials[fit.steps:], fit.steps):
             follower.log("keras-tuner", {name: trial.score}, split, step, fit, direction)

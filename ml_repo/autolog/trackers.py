@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['Reader', 'FOLLOWED', 'take', 'read_pair', 'read_table', 'follow_calls', 'follow_mlflow', 'follow_tensorboard',
-           'follow_summaries', 'follow_wandb', 'follow_trackio', 'follow_dvclive', 'follow_aim', 'follow_accelerate',
-           'follow_fabric', 'follow_scrapbook']
+           'follow_summaries', 'follow_wandb', 'follow_trackio', 'follow_dvclive', 'follow_aim', 'follow_comet',
+           'follow_clearml', 'follow_swanlab', 'follow_neptune', 'follow_accelerate', 'follow_fabric',
+           'follow_scrapbook']
 
 # %% ../../nbs/autolog/07_trackers.ipynb #04eb4f69
 from collections.abc import Callable, Iterable
@@ -138,6 +139,47 @@ def follow_aim(
     follow_calls(follower, module.Run, "track", read, "aim")
 
 
+def follow_comet(
+    module: ModuleType,  # comet_ml.experiment
+    follower: Any,  # a `Follower`
+) -> None:
+    "See what a notebook logs to Comet."
+    read = read_pair((1, "name"), (2, "value"), (3, "step"))
+    follow_calls(follower, module.CometExperiment, "log_metric", read, "comet")
+    follow_calls(follower, module.CometExperiment, "log_metrics", lambda args, named: [
+        (f"{prefix}_{key}" if (prefix := take(args, named, 2, "prefix")) else key, value, take(args, named, 3, "step"))
+        for key, value in dict(take(args, named, 1, "dic") or {}).items()], "comet")
+
+
+def follow_clearml(
+    module: ModuleType,  # clearml.logger
+    follower: Any,  # a `Follower`
+) -> None:
+    "See what a notebook reports to ClearML, which has a title and the name of a series."
+    follow_calls(follower, module.Logger, "report_scalar", lambda args, named: [
+        (f"{take(args, named, 2, 'series')}/{take(args, named, 1, 'title')}", take(args, named, 3, "value"),
+         take(args, named, 4, "iteration"))], "clearml")
+    follow_calls(follower, module.Logger, "report_single_value", read_pair((1, "name"), (2, "value")), "clearml")
+
+
+def follow_swanlab(
+    module: ModuleType,  # swanlab.sdk.internal.run
+    follower: Any,  # a `Follower`
+) -> None:
+    "See what a notebook logs to SwanLab."
+    follow_calls(follower, module.Run, "log", read_table((1, "data"), (2, "step")), "swanlab")
+
+
+def follow_neptune(
+    module: ModuleType,  # neptune.handler
+    follower: Any,  # a `Follower`
+) -> None:
+    "See what a notebook appends to series of Neptune."
+    for name in ("append", "log"):
+        follow_calls(follower, module.Handler, name, lambda args, named: [
+            (args[0]._path, take(args, named, 1, "value"), named.get("step"))], "neptune")
+
+
 def follow_accelerate(
     module: ModuleType,  # accelerate.accelerator
     follower: Any,  # a `Follower`
@@ -168,4 +210,6 @@ FOLLOWED = {
     "tensorboardX.writer": follow_tensorboard, "tensorboard.plugins.scalar.summary_v2": follow_summaries,
     "wandb.sdk.wandb_run": follow_wandb, "trackio.run": follow_trackio, "dvclive.live": follow_dvclive,
     "aim.sdk.run": follow_aim, "scrapbook.api": follow_scrapbook, "accelerate.accelerator": follow_accelerate,
-    "lightning.fabric.fabric": follow_fabric, "lightning_fabric.fabric": follow_fabric}
+    "lightning.fabric.fabric": follow_fabric, "lightning_fabric.fabric": follow_fabric,
+    "comet_ml.experiment": follow_comet, "clearml.logger": follow_clearml,
+    "swanlab.sdk.internal.run": follow_swanlab, "neptune.handler": follow_neptune}

@@ -12,7 +12,8 @@ import re
 # %% ../../nbs/autolog/00_values.ipynb #837947be
 _SPLITS = {"train": "train", "training": "train", "trn": "train", "learn": "train", "val": "validation",
            "valid": "validation", "validation": "validation", "dev": "validation", "eval": "validation",
-           "evaluation": "validation", "test": "test", "testing": "test", "tst": "test", "holdout": "test", "tr": "train", "va": "validation", "te": "test"}
+           "evaluation": "validation", "test": "test", "testing": "test", "tst": "test", "holdout": "test",
+           "tr": "train", "va": "validation", "te": "test"}
 
 
 def find_split(

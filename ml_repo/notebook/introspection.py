@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['MODULE_NAMES', 'prepare_for_end', 'complete_prints', 'watch_kernel', 'watch_files', 'unlimit_outputs', 'keep_outputs',
-           'read_build', 'read_determinism', 'hash_models', 'find_module', 'list_startup_files', 'describe_kernel',
-           'ask_kernel', 'read_answer', 'find_gpu_problem', 'ask_gpu']
+           'read_build', 'read_determinism', 'find_models', 'list_weights', 'hash_models', 'find_module',
+           'list_startup_files', 'describe_kernel', 'ask_kernel', 'read_answer', 'find_gpu_problem', 'ask_gpu']
 
 # %% ../../nbs/notebook/01_introspection.ipynb #df794df4
 import ast
 import json
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from os import PathLike
 from types import ModuleType
 from typing import Any
@@ -192,25 +193,52 @@ def read_determinism(
     return {name: facts for name, facts in (("determinism", determinism), ("build", build)) if facts}
 
 # %% ../../nbs/notebook/01_introspection.ipynb #daa73db1
-def hash_models(
+def find_models(
     namespace: Mapping[str, Any],  # the names of the notebook
-    model_class: type,  # `keras.Model`
+) -> dict[str, Any]:  # models of Keras and PyTorch by name
+    "Find the models among the names of a notebook."
+    import sys
+
+    keras = [sys.modules[name] for name in ("keras", "tf_keras") if hasattr(sys.modules.get(name), "Model")]
+    models, layers = tuple(library.Model for library in keras), tuple(library.layers.Layer for library in keras)
+    torch = getattr(sys.modules.get("torch"), "nn", None)
+    modules = (torch.Module,) if hasattr(torch, "Module") else ()
+
+    def is_model(value: Any) -> bool:  # with PyTorch below it, a layer of Keras is a module as well
+        return isinstance(value, models) or isinstance(value, modules) and not isinstance(value, layers)
+
+    return {name: value for name, value in list(namespace.items()) if not name.startswith("_") and is_model(value)}
+
+
+def list_weights(
+    model: Any,  # of Keras or PyTorch
+) -> list[Any]:  # what NumPy can read
+    "List the weights of a model, as arrays or as tensors of the processor."
+    if isinstance(getattr(model, "weights", None), (list, tuple)):
+        return list(model.weights)
+    tensors = [tensor.detach().cpu() for tensor in model.state_dict().values() if hasattr(tensor, "detach")]
+    return [tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor for tensor in tensors]
+
+
+def hash_models(
+    models: Mapping[str, Any],  # by name
+    list_weights: Callable[[Any], list[Any]],  # of a model
     hash_weights: Callable[[Iterable[Any]], Any],  # returns a fingerprint of the weights of a model, or sums
 ) -> dict[str, Any]:  # what it returned, or the reason for nothing, by the name of the model
-    "Hash or sum up the weights of the models among the names of a notebook."
+    "Hash or sum up the weights of models."
     import math
 
     fingerprints = {}
-    for name, model in list(namespace.items()):
-        if isinstance(model, model_class) and not name.startswith("_") and model.weights:
-            try:
-                size_bytes = sum(math.prod(weight.shape) for weight in model.weights) * 4
-                if size_bytes < 4e9:
-                    fingerprints[name] = hash_weights(model.weights)
-                else:
-                    fingerprints[name] = f"not hashed: {size_bytes / 1e9:.1f} GB"
-            except Exception as error:
-                fingerprints[name] = "not hashed: " + type(error).__name__
+    for name, model in models.items():
+        try:
+            weights = list_weights(model)
+            size_bytes = sum(math.prod(weight.shape) for weight in weights) * 4
+            if size_bytes >= 4e9:
+                fingerprints[name] = f"not hashed: {size_bytes / 1e9:.1f} GB"
+            elif weights:
+                fingerprints[name] = hash_weights(weights)
+        except Exception as error:
+            fingerprints[name] = "not hashed: " + type(error).__name__
     return fingerprints
 
 # %% ../../nbs/notebook/01_introspection.ipynb #cdf95ae9
@@ -254,6 +282,7 @@ def describe_kernel(
     namespace: Mapping[str, Any],  # the names of the notebook
     names: Iterable[str],  # of its parameters
     module_names: Mapping[str, Iterable[str]],  # as MODULE_NAMES
+    hashing_source: str,  # text of the module `hashing`
 ) -> str:  # JSON
     "Describe this kernel: values of parameters, versions, imports, files, hashes of models, unwritten log lines."
     import json
@@ -285,11 +314,18 @@ def describe_kernel(
               **{kind: dict(opened.get(kind, {})) for kind in ("kept", "listed")}}
     facts["edited"] = find_edited_packages()  # it lists and reads folders, which is not to be noted
     hashing, run = find_module(module_names["hashing"]), find_module(module_names["run"])
-    if "keras" in loaded and hashing is not None:
-        facts["weights"] = hash_models(namespace, loaded["keras"].Model, hashing.hash_weights)
-        if hasattr(hashing, "summarize_weights"):
-            summaries = hash_models(namespace, loaded["keras"].Model, hashing.summarize_weights)
+    if models := find_models(namespace):
+        scope = {"__name__": "ml_repo_hashing"}
+        if hashing is None:  # a notebook that knows nothing of this library
+            exec(hashing_source, scope)
+        hash_weights = getattr(hashing, "hash_weights", None) or scope["hash_weights"]
+        facts["weights"] = hash_models(models, list_weights, hash_weights)
+        if summarize := getattr(hashing, "summarize_weights", scope.get("summarize_weights")):
+            summaries = hash_models(models, list_weights, summarize)
             facts["weight_sums"] = {name: rows for name, rows in summaries.items() if isinstance(rows, list)}
+    for finder in sys.meta_path:
+        if type(finder).__name__ == "ImportWatch":
+            finder.follower.settle()
     if hasattr(run, "settle_lines"):
         facts["waiting"] = run.settle_lines()[:10_000]
     with suppress(ImportError):
@@ -300,15 +336,25 @@ def describe_kernel(
     return json.dumps(facts)
 
 # %% ../../nbs/notebook/01_introspection.ipynb #2c754606
-_ASK = expression_of(read_build, read_determinism, hash_models, find_module, list_library_folders, list_imported,
-                     find_edited_packages, list_startup_files, describe_kernel)
+_ASK = expression_of(read_build, read_determinism, find_models, list_weights, hash_models, find_module,
+                     list_library_folders, list_imported, find_edited_packages, list_startup_files, describe_kernel)
+
+
+@cache
+def _read_hashing() -> str:
+    "Read the text of the module that hashes weights; it needs the standard library alone, and NumPy in functions."
+    import inspect
+
+    from ml_repo.core import hashing
+
+    return inspect.getsource(hashing)
 
 
 def ask_kernel(
     names: Iterable[str],  # of the parameters
 ) -> str:  # an expression in Python; its value is JSON
     "Make the expression that describes a kernel; it changes none of the notebook's names."
-    return f"{_ASK}(globals(), {list(names)!r}, {MODULE_NAMES!r})"
+    return f"{_ASK}(globals(), {list(names)!r}, {MODULE_NAMES!r}, {_read_hashing()!r})"
 
 # %% ../../nbs/notebook/01_introspection.ipynb #f43ff906
 def read_answer(
