@@ -453,6 +453,24 @@ model
 ''', writes=("model.pt",), needs=("torch",), changes=(
     Change("seed by -p", cause=r"\bseed\b", cell="epoch {epoch}", options=("-p", "seed", "2"), is_checked_out=True),))
 
+stranger("torch_says_nothing", '''
+# %%
+import pandas as pd, torch
+torch.manual_seed(0)
+torch.set_num_threads(1)
+table = pd.read_csv("input/train.csv")
+X, y = torch.tensor(table[["a", "b"]].values).float(), torch.tensor(table["label"].values).float()
+# %%
+model = torch.nn.Linear(2, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for step in range(10):
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(model(X).squeeze(), y)
+    optimizer.zero_grad(); loss.backward(); optimizer.step()
+# %%
+print("trained on", len(table), "rows")
+''', ignored={"input/train.csv": _labelled()}, reads=("input/train.csv",), needs=("torch",), changes=(
+    Change("ignored table", "input/train.csv", _labelled().splitlines()[3], "9.0,9.0,0", r"train\.csv"),))
+
 stranger("torch_without_seed", '''
 # %%
 import torch
