@@ -7,7 +7,6 @@ __all__ = ['AUTOLOG', 'is_followed', 'follow_libraries']
 
 # %% ../../nbs/autolog/09_autolog.ipynb #bbaa6192
 import ast
-import os
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -16,24 +15,15 @@ from pathlib import Path
 
 # %% ../../nbs/autolog/09_autolog.ipynb #b73cc814
 AUTOLOG = "ML_REPO_AUTOLOG"  # the variable that asks for it: 1 or 0
-_WORDS = dict.fromkeys(("1", "yes", "true", "on", ""), True) | dict.fromkeys(("0", "no", "false", "off"), False)
-
 
 def is_followed(
     root: str | PathLike | None = None,  # of a repository, for its settings
     environ: Mapping[str, str] | None = None,  # variables; None means `os.environ`
 ) -> bool:
     "Say whether runs are to be followed. Raises `ValueError` for a setting that is neither yes nor no."
-    from ml_repo.provenance.repository import read_settings  # a warm process needs the rest of this module alone
+    from ml_repo.provenance.repository import read_choice  # a warm process needs the rest of this module alone
 
-    environ = os.environ if environ is None else environ
-    settings = read_settings(root) if root is not None else {}
-    word, place = environ.get(AUTOLOG), f"The environment variable {AUTOLOG}"
-    if word is None:
-        word, place = settings.get("autolog", ""), f"{root}/settings.ini, autolog,"
-    if word.strip().lower() not in _WORDS:
-        raise ValueError(f"{place} is {word!r}. It is yes or no.")
-    return _WORDS[word.strip().lower()]
+    return read_choice("autolog", AUTOLOG, True, root, environ)
 
 # %% ../../nbs/autolog/09_autolog.ipynb #8b897850
 _FIRST = ("values", "follower")

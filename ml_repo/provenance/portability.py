@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from os import PathLike
 
-from .repository import read_settings
+from .repository import read_choice
 
 # %% ../../nbs/provenance/14_portability.ipynb #4452aa30
 _OF_NUMPY = "X86_V4 AVX512_ICL AVX512_SPR"
@@ -60,23 +60,12 @@ def choose_limits(
     return chosen
 
 # %% ../../nbs/provenance/14_portability.ipynb #6f1b57ff
-_WORDS = dict.fromkeys(("1", "yes", "true", "on"), True) | dict.fromkeys(("", "0", "no", "false", "off"), False)
-
-
 def is_portable(
     root: str | PathLike | None = None,  # of a repository, for its settings
     environ: Mapping[str, str] | None = None,  # variables; None means `os.environ`
 ) -> bool:
     "Say whether runs are to be portable. Raises `ValueError` for a setting that is neither yes nor no."
-    environ = os.environ if environ is None else environ
-    if (word := environ.get(PORTABLE)) is not None:
-        place = f"The environment variable {PORTABLE}"
-    else:
-        settings = read_settings(root) if root is not None else {}
-        word, place = settings.get("portable", ""), f"{root}/settings.ini, portable,"
-    if word.strip().lower() not in _WORDS:
-        raise ValueError(f"{place} is {word!r}. It is yes or no.")
-    return _WORDS[word.strip().lower()]
+    return read_choice("portable", PORTABLE, False, root, environ)
 
 # %% ../../nbs/provenance/14_portability.ipynb #d6dd3c8e
 @contextmanager
