@@ -160,7 +160,7 @@ def _close(
     if not _has_values(job.nb):
         answer.pop("parameters", None)
     elif job.widgets and "parameters" in answer:
-        answer["parameters"] |= {name: value for name, value in job.widgets.items() if name in record.facts["parameters"]}
+        answer["parameters"] |= {name: job.widgets[name] for name in job.widgets.keys() & record.facts["parameters"]}
     facts = gather_results(job.root, record.folder, answer, record.facts, sys.prefix, outcome.watched, _join_cells(job))
     facts["warnings"] += [warning for warning in outcome.warnings if warning not in facts["warnings"]]
     facts["kernel"] |= outcome.kernel

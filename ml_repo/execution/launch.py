@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.bounds import ParameterError
-from .preflight import RunRequest
+from .preflight import RunRequest, reading_all
 from ..notebook.parameters import ParametersCell
 from ..notebook.forms import read_contract
 from ..notebook.value_file import read_value_file
@@ -82,7 +82,6 @@ def _execute(
     from nbformat import ValidationError
 
     from ml_repo.execution.kernel import KernelError, check_kernel, choose_kernel
-    from ml_repo.execution.papermill_plugin import reading_all
 
     warnings.filterwarnings("ignore", "The specified file .* does not end in one of")  # a text notebook
     language = None  # of the kernel, for a notebook that names none

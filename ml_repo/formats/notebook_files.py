@@ -35,7 +35,8 @@ def _explain_damage(
     if error.msg == "Extra data":
         return (f"{file} goes on after its end, from line {error.lineno}: {text[error.pos:error.pos + 40]!r}. "
                 "Delete what follows there.")
-    return f"{file} is damaged at line {error.lineno}, column {error.colno}: {error.msg}. Restore it, for example from git."
+    place = f"line {error.lineno}, column {error.colno}"
+    return f"{file} is damaged at {place}: {error.msg}. Restore it, for example from git."
 
 
 def _name_other(
@@ -43,16 +44,16 @@ def _name_other(
 ) -> str:  # what it is; empty for what may be a notebook of Jupyter
     "Name the program whose notebook a JSON file is, where it is not Jupyter's."
     if not isinstance(content, dict):
-        return "JSON, but no notebook"
+        return "not a notebook: its JSON is no object"
     if "paragraphs" in content:
         return "a notebook of Zeppelin: export it there as .ipynb"
     if "commands" in content and "guid" in content:
         return "a notebook of Databricks in its own format: export it there as IPython notebook, or as source file"
-    return "" if "cells" in content or "worksheets" in content else "JSON, but has no cells"
+    return "" if "cells" in content or "worksheets" in content else "not a notebook: its JSON has no cells"
 
 # %% ../../nbs/formats/09_notebook_files.ipynb #0692a4fe
-SUFFIXES = {".ipynb", ".py", ".ipy", ".md", ".markdown", ".myst", ".rmd", ".qmd", ".r", ".scala", ".sql", ".python", ".dbc",
-            ".zpln", ".html"}  # of what somebody may call a notebook; YAML and JSON hold values
+SUFFIXES = {".ipynb", ".py", ".ipy", ".md", ".markdown", ".myst", ".rmd", ".qmd", ".r", ".scala", ".sql", ".python",
+            ".dbc", ".zpln", ".html"}  # of what somebody may call a notebook; YAML and JSON hold values
 _DATABRICKS = "application/vnd.databricks.v1+notebook"  # in the metadata of a notebook
 
 
@@ -107,8 +108,8 @@ def _read(
     content = _read_json(file, text) if text.lstrip().startswith(("{", "[")) else read_text_notebook(file, text)
     if isinstance(content, str):  # of marimo
         content = _read_json(file, content)
-        content["metadata"] |= {"ml_repo_source": "marimo"}
-        content["metadata"].setdefault("kernelspec", {"name": "python3", "display_name": "Python 3", "language": "python"})
+        python = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        content["metadata"] = {"kernelspec": python} | content["metadata"] | {"ml_repo_source": "marimo"}
     return json.dumps(content)
 
 
@@ -149,7 +150,8 @@ def doubt_pair(
                                  min(len(own), len(other)) + 1)
                     age = " and is newer" if path.stat().st_mtime > notebook.stat().st_mtime else ""
                     return [f"{path.name}, which Jupytext pairs with {notebook.name}, has other code (from code cell "
-                            f"{count} on){age}; this run takes {notebook.name}. In step again: jupytext --sync {notebook.name}"]
+                            f"{count} on){age}; this run takes {notebook.name}. "
+                            f"In step again: jupytext --sync {notebook.name}"]
     return []
 
 

@@ -196,7 +196,8 @@ def list_widgets(
             for call in (part for part in node if isinstance(part, ast.Call)):
                 name, _, kind = full_name(call.func).rpartition(".")
                 words = {word.arg: word.value for word in call.keywords}
-                words |= dict(zip(("name", "defaultValue", "choices" if kind != "text" else "label", "label"), call.args))
+                third = "label" if kind == "text" else "choices"
+                words |= dict(zip(("name", "defaultValue", third, "label"), call.args))
                 with suppress(ValueError, KeyError, TypeError):
                     if name == "dbutils.widgets" and kind in _WIDGETS:
                         title, default = (ast.literal_eval(words[key]) for key in ("name", "defaultValue"))
