@@ -123,13 +123,14 @@ def check(
       ml-repo check . --ignore clock,network
       ml-repo check nbs --json
     """
-    from ml_repo.notebook.checks import RULES, find_complaints, read_notebook_file
+    from ml_repo.formats.notebook_files import load_notebook
+    from ml_repo.notebook.checks import RULES, find_complaints
 
     rules = {rule.name for rule in RULES if (not select or rule.name in select) and rule.name not in ignore}
     found, failed = {}, False
     for path in _list_notebooks(paths):
         try:
-            content = read_notebook_file(path)
+            content = load_notebook(path)
             found[path] = content["cells"], find_complaints(content, rules) if rules else []
         except (ValueError, OSError) as error:
             failed = True

@@ -118,7 +118,10 @@ class ExpressionReader:
 
     # expressions
 
-    def follow(self, node: ast.expr | None) -> Value:
+    def follow(
+        self,
+        node: ast.expr | None,  # an expression; None for one that is not there
+    ) -> Value:
         "Follow an expression: what is known of its value."
         if node is None:
             return UNKNOWN
