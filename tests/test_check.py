@@ -14,7 +14,7 @@ from strangers import PYTHON, STRANGERS
 
 from ml_repo.notebook.checks import RULES, find_complaints
 from ml_repo.notebook.draws import GENERATORS
-from ml_repo.notebook.known_values import UNKNOWN, Made
+from ml_repo.notebook.known_values import UNKNOWN, MadeCall
 
 TRUE_OF_STRANGERS = Counter(names=5, exit=3)  # five use a name that is not there, three end by sys.exit or os._exit
 
@@ -103,7 +103,7 @@ def measure(program: str, *words: str, **environment: str) -> str:
 def test_estimators_that_draw_are_those_that_are_named():
     draws = json.loads(measure(DRAWS, OMP_NUM_THREADS="1"))
     named = {name for name in draws if any(row.draws.fullmatch(name) and row.own == {"random_state"}
-                                           and row.condition(Made(1, None, name, UNKNOWN, [], {}, None, 1)) for row in GENERATORS)}
+                                           and row.condition(MadeCall(1, None, name, UNKNOWN, [], {}, None, 1)) for row in GENERATORS)}
     measured = {name for name, is_drawn in draws.items() if is_drawn}
     assert len(draws) > 80 and measured - named == set()
     assert {name.rpartition(".")[2] for name in named - measured} <= ONLY_FOR_SOME_DATA

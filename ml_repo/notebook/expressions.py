@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from .known_values import (
-    NUMBER, SET, UNKNOWN, UNORDERED, Definition, Early, Made, Spot, Value, join_values, shorten_code)
+    NUMBER, SET, UNKNOWN, UNORDERED, OwnDefinition, Early, MadeCall, Spot, KnownValue, join_values, shorten_code)
 
 # %% ../../nbs/notebook/15_expressions.ipynb #8036ad52
 _GIVEN = {*dir(builtins), "get_ipython", "display", "In", "Out", "_", "__", "___", "_i", "_ih", "_oh", "_dh", "exit",
@@ -27,18 +27,18 @@ class ExpressionReader:
     "Follows expressions."
 
     def __init__(self):
-        self.scopes: tuple[dict[str, Value], ...] = ({},)  # global first
-        self.calls: list[Made] = []
+        self.scopes: tuple[dict[str, KnownValue], ...] = ({},)  # global first
+        self.calls: list[MadeCall] = []
         self.early: dict[Early, bool] = {}  # and whether the line may not run
         self.orders: dict[Spot, None] = {}  # where the order of a set matters
         self.clocks: dict[Spot, None] = {}  # clocks whose reading is kept or shown
         self.first_bound: dict[str, int] = {}  # cell by global name
-        self.definitions: list[Definition] = []
-        self.active: list[Definition] = []
-        self.returned: list[Value] = []
+        self.definitions: list[OwnDefinition] = []
+        self.active: list[OwnDefinition] = []
+        self.returned: list[KnownValue] = []
         self.stars: list[str] = []
         self.running = self.place = self.line = 0  # cell that runs, cell to change, line that runs
-        self.values: dict[ast.expr, Value] = {}  # as last followed
+        self.values: dict[ast.expr, KnownValue] = {}  # as last followed
         self.quote: ast.expr | None = None  # the call of a class, while its constructor is followed
         self.may_define = False  # something may have defined any name
         self.may_not_run = self.excused = 0  # depth of branches, and of handled NameErrors
@@ -46,11 +46,11 @@ class ExpressionReader:
         self.elsewhere: set[ast.AST] = set()  # code that runs on another platform only, as below `if IN_COLAB:`
         self.loops: list[ast.expr] = []  # what loops over a set iterate
 
-    def _look_up(self, name: str) -> Value | None:
+    def _look_up(self, name: str) -> KnownValue | None:
         "Look up a name."
         return next((scope[name] for scope in reversed(self.scopes) if name in scope), None)
 
-    def _bind(self, name: str, value: Value) -> None:
+    def _bind(self, name: str, value: KnownValue) -> None:
         "Bind a name where it belongs."
         scope = self.scopes[-1]
         if "" in scope and name in scope[""].items:  # declared global or nonlocal
@@ -59,7 +59,7 @@ class ExpressionReader:
         if scope is self.scopes[0]:
             self.first_bound.setdefault(name, self.running)
 
-    def _assign(self, target: ast.expr, value: Value) -> None:
+    def _assign(self, target: ast.expr, value: KnownValue) -> None:
         "Assign a value to a target."
         match target:
             case ast.Name(id=name):
@@ -78,7 +78,7 @@ class ExpressionReader:
                 if (owner := self.follow(holder)).kind in ("object", "class"):
                     owner.of.attributes[name] = value
 
-    def _name_of(self, node: ast.expr, value: Value) -> str:
+    def _name_of(self, node: ast.expr, value: KnownValue) -> str:
         "Write out the full name of an expression, given its value."
         if value.kind in ("name", "result"):
             return value.of
@@ -100,7 +100,7 @@ class ExpressionReader:
         "Note that the order of a set matters."
         self.orders[self._spot(node)] = None
 
-    def _show(self, node: ast.expr, value: Value | None = None) -> None:
+    def _show(self, node: ast.expr, value: KnownValue | None = None) -> None:
         "Note that a value is shown, written or taken apart in its order."
         if isinstance(node, (ast.Tuple, ast.List)):
             for part in node.elts:
@@ -111,7 +111,7 @@ class ExpressionReader:
             self._note_order(node)
         self._use_clock(value)
 
-    def _use_clock(self, value: Value) -> None:
+    def _use_clock(self, value: KnownValue) -> None:
         "Note a reading of a clock that does more than measure."
         if value.kind == "clock":
             self.clocks[Spot(*value.origin)] = None
@@ -121,7 +121,7 @@ class ExpressionReader:
     def follow(
         self,
         node: ast.expr | None,  # an expression; None for one that is not there
-    ) -> Value:
+    ) -> KnownValue:
         "Follow an expression: what is known of its value."
         if node is None:
             return UNKNOWN
@@ -133,27 +133,27 @@ class ExpressionReader:
         self.values[node] = value = method(node) if method is not None else UNKNOWN
         return value
 
-    def _follow_Constant(self, node: ast.Constant) -> Value:
-        return Value("constant", node.value)
+    def _follow_Constant(self, node: ast.Constant) -> KnownValue:
+        return KnownValue("constant", node.value)
 
-    def _follow_Name(self, node: ast.Name) -> Value:
+    def _follow_Name(self, node: ast.Name) -> KnownValue:
         found = self._look_up(node.id)
         if found is not None:
             return found
         if node.id in _GIVEN or node.id in _USUAL:
-            return Value("name", _USUAL.get(node.id, node.id))
+            return KnownValue("name", _USUAL.get(node.id, node.id))
         if node.id in _OF_PYLAB and {"pylab", "matplotlib.pylab", "numpy.random"}.intersection(self.stars):
-            return Value("name", f"numpy.random.{node.id}")
+            return KnownValue("name", f"numpy.random.{node.id}")
         if self.stars:
-            return Value("name", f"{self.stars[-1]}.{node.id}")
+            return KnownValue("name", f"{self.stars[-1]}.{node.id}")
         is_of_papermill = re.fullmatch(r"_i?\d+|PAPERMILL_(IN|OUT)PUT_PATH", node.id)
         if not (self.may_define or self.excused or is_of_papermill):
             line = self.line if self.active and self.running else node.lineno
             may_not_run = self.may_not_run > 0 and bool(self.active)
             self.early.setdefault(Early(self.running or self.place, line, node.id), may_not_run)
-        return Value("name", node.id)
+        return KnownValue("name", node.id)
 
-    def _follow_Attribute(self, node: ast.Attribute) -> Value:
+    def _follow_Attribute(self, node: ast.Attribute) -> KnownValue:
         holder = self.follow(node.value)
         if holder.kind == "clock":
             self._use_clock(holder)
@@ -162,9 +162,9 @@ class ExpressionReader:
         if node.attr in ("keys", "values", "items") and holder.has_no_order:
             return holder
         name = self._name_of(node.value, holder)
-        return Value("name", f"{name}.{node.attr}")
+        return KnownValue("name", f"{name}.{node.attr}")
 
-    def _follow_Subscript(self, node: ast.Subscript) -> Value:
+    def _follow_Subscript(self, node: ast.Subscript) -> KnownValue:
         holder, key = self.follow(node.value), self.follow(node.slice)
         if key.has_no_order:
             self._note_order(node.slice)
@@ -174,16 +174,16 @@ class ExpressionReader:
             return holder.items[key.text]
         return holder if holder.kind in ("name", "result") else holder.element or UNKNOWN
 
-    def _follow_JoinedStr(self, node: ast.JoinedStr) -> Value:
+    def _follow_JoinedStr(self, node: ast.JoinedStr) -> KnownValue:
         texts = []
         for part in node.values:
             value = self.follow(part.value if isinstance(part, ast.FormattedValue) else part)
             if isinstance(part, ast.FormattedValue):
                 self._show(part.value)
             texts.append(str(value.of) if value.kind == "constant" else "")
-        return Value("constant", "".join(texts))
+        return KnownValue("constant", "".join(texts))
 
-    def _follow_BinOp(self, node: ast.BinOp) -> Value:
+    def _follow_BinOp(self, node: ast.BinOp) -> KnownValue:
         left, right = self.follow(node.left), self.follow(node.right)
         if isinstance(node.op, ast.Sub) and "clock" in (left.kind, right.kind):
             reading = left if left.kind == "clock" else right
@@ -195,7 +195,7 @@ class ExpressionReader:
         if isinstance(node.op, (ast.BitOr, ast.BitAnd, ast.Sub, ast.BitXor)) and "set" in (left.kind, right.kind):
             return SET
         if isinstance(node.op, ast.Add) and (left.text or right.text):
-            return Value("constant", left.text + right.text)
+            return KnownValue("constant", left.text + right.text)
         if isinstance(node.op, ast.Mod) and left.text:
             for part in node.right.elts if isinstance(node.right, ast.Tuple) else [node.right]:
                 self._show(part)
@@ -204,14 +204,14 @@ class ExpressionReader:
             return UNORDERED
         return NUMBER if left.is_number and right.is_number else UNKNOWN
 
-    def _follow_BoolOp(self, node: ast.BoolOp) -> Value:
+    def _follow_BoolOp(self, node: ast.BoolOp) -> KnownValue:
         values = [self.follow(node.values[0])]
         self.may_not_run += 1
         values += map(self.follow, node.values[1:])
         self.may_not_run -= 1
         return join_values(values)
 
-    def _follow_IfExp(self, node: ast.IfExp) -> Value:
+    def _follow_IfExp(self, node: ast.IfExp) -> KnownValue:
         self.follow(node.test)
         self._keep_elsewhere(node.test, [node.body], [node.orelse])
         self.may_not_run += 1
@@ -219,29 +219,29 @@ class ExpressionReader:
         self.may_not_run -= 1
         return value
 
-    def _follow_Compare(self, node: ast.Compare) -> Value:
+    def _follow_Compare(self, node: ast.Compare) -> KnownValue:
         for part in (node.left, *node.comparators):
             self.follow(part)
         return NUMBER
 
-    def _follow_Set(self, node: ast.Set) -> Value:
+    def _follow_Set(self, node: ast.Set) -> KnownValue:
         return UNKNOWN if all([self.follow(part).is_number for part in node.elts]) else SET
 
-    def _follow_List(self, node: ast.List | ast.Tuple) -> Value:
+    def _follow_List(self, node: ast.List | ast.Tuple) -> KnownValue:
         values = [self.follow(part) for part in node.elts]
         if any(isinstance(part, ast.Starred) and self.values[part.value].has_no_order for part in node.elts):
             return UNORDERED
         has_star = any(isinstance(part, ast.Starred) for part in node.elts)
         items = {} if has_star else {str(place): value for place, value in enumerate(values)}
-        return Value("list", items=items, element=join_values(values) if values else None)
+        return KnownValue("list", items=items, element=join_values(values) if values else None)
 
     _follow_Tuple = _follow_List
 
-    def _follow_Starred(self, node: ast.Starred) -> Value:
+    def _follow_Starred(self, node: ast.Starred) -> KnownValue:
         self.follow(node.value)
         return UNKNOWN
 
-    def _follow_Dict(self, node: ast.Dict) -> Value:
+    def _follow_Dict(self, node: ast.Dict) -> KnownValue:
         values = [(self.follow(key) if key else None, self.follow(value)) for key, value in zip(node.keys, node.values)]
         items = {}
         for key, value in values:
@@ -249,28 +249,28 @@ class ExpressionReader:
                 items[key.text] = value
             else:
                 items |= value.items if value.kind == "dict" else {"": UNKNOWN}
-        return Value("dict", items=items)
+        return KnownValue("dict", items=items)
 
-    def _follow_Lambda(self, node: ast.Lambda) -> Value:
-        return Value("function", self._define(node))
+    def _follow_Lambda(self, node: ast.Lambda) -> KnownValue:
+        return KnownValue("function", self._define(node))
 
-    def _follow_NamedExpr(self, node: ast.NamedExpr) -> Value:
+    def _follow_NamedExpr(self, node: ast.NamedExpr) -> KnownValue:
         value = self.follow(node.value)
         self._bind(node.target.id, value)
         return value
 
-    def _follow_Await(self, node: ast.Await) -> Value:
+    def _follow_Await(self, node: ast.Await) -> KnownValue:
         return self.follow(node.value)
 
-    def _follow_Yield(self, node: ast.Yield | ast.YieldFrom) -> Value:
+    def _follow_Yield(self, node: ast.Yield | ast.YieldFrom) -> KnownValue:
         value = self.follow(node.value)
         if self.returned:
-            self.returned[-1] = Value("list", element=value) if isinstance(node, ast.Yield) else value
+            self.returned[-1] = KnownValue("list", element=value) if isinstance(node, ast.Yield) else value
         return UNKNOWN
 
     _follow_YieldFrom = _follow_Yield
 
-    def _follow_comprehension(self, node: Any) -> Value:
+    def _follow_comprehension(self, node: Any) -> KnownValue:
         outer, has_no_order = self.scopes, False
         self.scopes = (*outer, {})
         for part in node.generators:
@@ -290,11 +290,12 @@ class ExpressionReader:
             return UNKNOWN if element.is_number else SET
         if has_no_order:
             return UNORDERED
-        return Value("dict", items={"": element}) if isinstance(node, ast.DictComp) else Value("list", element=element)
+        is_dict = isinstance(node, ast.DictComp)
+        return KnownValue("dict", items={"": element}) if is_dict else KnownValue("list", element=element)
 
     _follow_ListComp = _follow_SetComp = _follow_DictComp = _follow_GeneratorExp = _follow_comprehension
 
-    def _take(self, node: ast.expr, value: Value) -> Value:
+    def _take(self, node: ast.expr, value: KnownValue) -> KnownValue:
         "Take an element of what is iterated."
         called = self.values.get(node.func, UNKNOWN).of if isinstance(node, ast.Call) else ""
         return NUMBER if called == "range" else value.element or UNKNOWN
