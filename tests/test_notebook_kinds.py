@@ -278,3 +278,6 @@ def test_marimo_exports_its_notebooks(marimo, project):
     (project / "broken.py").write_text(MARIMO.replace("lr = 0.1", "lr = ("))
     refused = run(marimo / "ml-repo", "run", "broken.py", cwd=project, PATH=path)
     assert refused.returncode == 2 and "broken.py" in refused.stdout and "Traceback" not in refused.stdout
+    (project / "twice.py").write_text(MARIMO.replace('print("loss", lr * 2)', "lr = 5").replace("_(lr)", "_()"))
+    refused = run(marimo / "ml-repo", "run", "twice.py", cwd=project, PATH=path)  # marimo's export orders it otherwise, and ends with 0
+    assert refused.returncode == 2 and "marimo check twice.py" in refused.stdout

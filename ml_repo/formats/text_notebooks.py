@@ -86,6 +86,9 @@ def read_marimo(
         raise NotebookError(f"{file} is a notebook of marimo, which is not installed: pip install marimo nbformat")
     done = subprocess.run([*command, "export", "ipynb", str(file.resolve())], capture_output=True, text=True,
                           stdin=subprocess.DEVNULL)
+    if "has errors" in done.stderr:  # it exports them in another order, and ends with 0
+        raise NotebookError(f"marimo finds errors in {file}, such as a name that two cells define. They are shown by: "
+                            f"marimo check {file.name}")
     if done.returncode or not done.stdout.lstrip().startswith("{"):
         words = (done.stderr.strip() or done.stdout.strip()).splitlines()
         raise NotebookError(f"marimo cannot export {file}: {' '.join(words)[-500:]}")
