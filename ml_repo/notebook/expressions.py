@@ -170,6 +170,8 @@ class ExpressionReader:
             self._note_order(node.slice)
         if holder.has_no_order:
             return UNORDERED if isinstance(node.slice, ast.Slice) else UNKNOWN
+        if holder.kind == "list" and isinstance(node.slice, ast.Slice):
+            return KnownValue("list", element=holder.element)
         if holder.kind == "dict" and key.text in holder.items:
             return holder.items[key.text]
         return holder if holder.kind in ("name", "result") else holder.element or UNKNOWN

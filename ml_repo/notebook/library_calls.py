@@ -110,11 +110,14 @@ class CallReader(ExpressionReader):
                 self._show(part.value if isinstance(part, ast.Starred) else part)
             if receiver.kind == "unordered" and method not in ("join", "format"):
                 self._show(node.func.value, receiver)
-            return UNKNOWN
+            return receiver if receiver.text and method == "format" else UNKNOWN
         if self.loops and _DRAWS_PICTURES.fullmatch(name):
             self._note_order(self.loops[-1])
-        if _KEEPS_ORDER.fullmatch(name) and loose:
+        holds_loose = any(part.has_no_order for value in made.given for part in value.items.values())
+        if _KEEPS_ORDER.fullmatch(name) and (loose or holds_loose and name.startswith("pandas.")):
             return UNORDERED
+        if receiver.text and method in ("replace", "strip", "rstrip", "lstrip", "lower", "removesuffix"):
+            return receiver  # as far as it is known
         if name in ("list", "tuple", "iter") and made.given:
             return made.given[0]
         if isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
