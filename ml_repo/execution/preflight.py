@@ -139,7 +139,7 @@ def check_contract(
     "Check the values `given` against the parameters cell. Raises `RefusedRun`."
     cells, own = find_tagged(nb), {key: value for key, value in given.items() if key not in _OF_PAPERMILL}
     declared = list_declared(nb) if is_python else ParametersCell("", ())
-    others = own.keys() - {parameter.name for parameter in declared.parameters}
+    others = own.keys() - {one.name for one in declared.parameters if one.is_declared or not is_strict}
     overwritten = [key for key in _find_overwritten(nb, cells, own) if key in others] if is_python else []
     if is_strict or overwritten:
         _require_one(cells, overwritten or sorted(others), name)
