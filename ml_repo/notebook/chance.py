@@ -36,7 +36,6 @@ _DRAWS = [(re.compile(draws), re.compile(seeds), named) for draws, seeds, named 
     (r"(?:tensorflow|keras)\.(?:random\.(?!set_seed|Generator|SeedGenerator)\w+"
      r"|(?:keras\.)?layers\.(?:Dense|Conv\w+|LSTM|GRU|Embedding|Dropout))",
      r"(?:.*\.)?(?:set_random_seed|set_seed|seed_everything)", ""),
-    (r"(?:lightgbm|catboost)\.\w+|xgboost\.XGB\w+", r"never", "random_state seed random_seed params"),
     (r"faker\.Faker\.\w+|mimesis\..*", r"(?:.*\.)?Faker\.seed", "seed"))]
 _ALWAYS = re.compile(r"os\.urandom|secrets\.\w+|uuid\.uuid[14]|random\.SystemRandom(?:\..*)?")
 _NEW = re.compile(r"numpy\.random\.(?:default_rng|RandomState|SeedSequence)|random\.Random|torch\.Generator\.seed"
