@@ -258,6 +258,14 @@ def test_a_pair_out_of_step_is_told(project, monkeypatch):
     assert any("pair.py" in warning and "from code cell 2 on" in warning for warning in record["warnings"])
 
 
+def test_a_text_is_checked_as_a_notebook(project):
+    (project / "drawn.py").write_text("# %%\nimport numpy as np\n\n# %%\nprint(np.random.rand(3))\n")
+    done = run("ml-repo", "check", "drawn.py", cwd=project)
+    assert done.returncode == 1 and "Cell 2" in done.stdout and "no seed" in done.stdout
+    done = run("ml-repo", "check", "conflict.ipynb", cwd=project)
+    assert done.returncode == 2 and "a merge that was not finished" in done.stdout
+
+
 @pytest.fixture(scope="module")
 def marimo(tmp_path_factory) -> Path:
     """The programs of an environment that has marimo and this package."""
