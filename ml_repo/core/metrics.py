@@ -10,6 +10,7 @@ __all__ = ['METRICS_MEDIA_TYPE', 'Metric', 'Metrics', 'read_metrics', 'read_numb
 # %% ../../nbs/core/05_metrics.ipynb #c19bf5f7
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -218,25 +219,36 @@ def metric_key(
 # %% ../../nbs/core/05_metrics.ipynb #c10fb450
 _LOWER = {
     "loss", "error", "mae", "mse", "rmse", "mape", "msle", "perplexity", "crossentropy", "entropy", "divergence", "wer",
-    "cer", "fid", "brier", "regret", "logloss", "rmsle", "deviance", "l1", "l2", "merror", "mlogloss"
+    "cer", "fid", "brier", "regret", "logloss", "rmsle", "deviance", "l1", "l2", "merror", "mlogloss", "smape", "wape",
+    "rmspe", "hinge", "huber", "nll", "ece", "aic", "bic", "inertia", "bouldin", "crps"
 }
 _HIGHER = {
     "accuracy", "acc", "auc", "auroc", "auprc", "ap", "map", "precision", "recall", "sensitivity", "specificity", "f1",
     "score", "iou", "dice", "r2", "bleu", "rouge", "psnr", "ssim", "mcc", "kappa", "ndcg", "mrr", "reward",
-    "likelihood", "similarity"
+    "likelihood", "similarity", "rsquared", "prsquared", "llf", "elbo", "silhouette", "measure", "rand", "info",
+    "completeness", "homogeneity", "harabasz", "mallows", "corrcoef", "correlation", "jaccard", "meteor", "match",
+    "return", "gini"
 }
+_KNOWN = dict.fromkeys(_LOWER, "lower") | dict.fromkeys(_HIGHER, "higher") | {
+    "explained_variance": "higher", "lower_bound": "higher"}
+
+
+_SPLIT_WORDS = {"train", "val", "valid", "validation", "eval", "test"}
 
 
 def find_direction(
     name: str,  # of a metric, with or without its split
 ) -> Literal["higher", "lower", ""]:  # empty for a word that we do not know
-    "Find the better direction of a metric by its name; that of `f1_score/0` is that of `f1_score`."
-    words = name.partition("/")[0].lower().split("_")
-    for word in reversed(words):
-        if word in _LOWER | _HIGHER:
-            is_lower = (word in _LOWER) != ("neg" in words)  # neg_mean_squared_error, as scorers have it
-            return "lower" if is_lower else "higher"
-    return ""
+    "Find the better direction of a metric by its name; that of `f1_score/0` is that of `f1_score`, and `MulticlassF1Score` has words, too."
+    head, _, rest = name.partition("/")
+    head = rest if head.lower() in _SPLIT_WORDS and rest else head  # test/error
+    words = head.split("_")
+    whole = "_".join(words[words[0].lower() in _SPLIT_WORDS:])
+    parts = [whole, *(part for word in words for part in (*re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", word), word))]
+    found = next((_KNOWN[part.lower()] for part in reversed(parts) if part.lower() in _KNOWN), "")
+    if found and "neg" in words:  # neg_mean_squared_error, as scorers have it
+        return "lower" if found == "higher" else "higher"
+    return found
 
 # %% ../../nbs/core/05_metrics.ipynb #e2f188a3
 _SPLITS = ("val_", "test_", "train_")  # in order of interest; other metrics stand between the second and the third
