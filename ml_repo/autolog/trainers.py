@@ -53,6 +53,9 @@ def follow_lightning(
         def on_fit_end(self, trainer, pl_module):
             conclude(trainer, pl_module)
 
+        def __reduce__(self):
+            return base, ()  # what a process that is sent the trainer gets, since it knows nothing of us
+
     @follower.guard
     def note(trainer, model, is_step=True):
         fit = follower.begin("lightning", model, type(model).__name__) if is_step else follower.fit_of(model)
