@@ -363,7 +363,7 @@ model.evaluate(val_ds, return_dict=True)
 """, "{'train loss': h.history['loss'][-1], 'validation sparse_categorical_accuracy': h.history['val_sparse_categorical_accuracy'][-1]}", ("tensorflow", "sklearn")),
     "gradient tape": Training(DIGITS + """
 import tensorflow as tf
-tf.random.set_seed(0)
+tf.keras.utils.set_random_seed(0)
 model = tf.keras.Sequential([tf.keras.layers.Dense(16, activation="relu"), tf.keras.layers.Dense(10)])
 opt = tf.keras.optimizers.Adam()
 loss_fn = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
