@@ -63,7 +63,9 @@ def _write_complaints(
     for number, group in groupby(by_cell, key=lambda complaint: complaint.found.cell):
         lines += ["", visible_text(f"  Cell {number} of {len(cells)}: {_begin(cells[number - 1])}")[:width]]
         for rule, places in groupby(group, key=lambda complaint: complaint.rule):
-            places = [place.found for place in places]
+            complained = list(places)
+            cures = dict.fromkeys(complaint.cure for complaint in complained)
+            places = [complaint.found for complaint in complained]
             shown = places[:_MOST] if len(places) > _MOST + 1 else places
             for place in shown:
                 where = f"line {place.line}" if place.line else "all"
@@ -74,8 +76,10 @@ def _write_complaints(
             if len(places) > len(shown):
                 lines.append(f"{'':13}and {len(places) - len(shown)} more in this cell")
             if rule.name not in told:
-                lines += _fold(" " * 13, rule.why, width) + _fold(f"{'':13}→ ", rule.cure, width)
-            told.add(rule.name)
+                lines += _fold(" " * 13, rule.why, width)
+            for cure in cures:
+                lines += _fold(f"{'':13}→ ", cure, width) if (rule.name, cure) not in told else []
+            told |= {rule.name, *((rule.name, cure) for cure in cures)}
     return lines
 
 
@@ -138,9 +142,10 @@ def check(
     if is_json:
         echo_json([{"notebook": str(path), "cell": place.cell, "line": place.line,
                     "cell_begins": _begin(cells[place.cell - 1]), "rule": rule.name, "is_problem": rule.is_problem,
-                    "title": rule.title, "code": place.code, "why": rule.why, "cure": rule.cure,
+                    "title": rule.title, "code": place.code, "why": rule.why, "cure": complaint.cure,
                     "measured": rule.measured}
-                   for path, (cells, complaints) in found.items() for rule, place in complaints])
+                   for path, (cells, complaints) in found.items()
+                   for complaint in complaints for rule, place in [complaint]])
     else:
         _tell(found)
     has_problem = any(rule.is_problem for _, complaints in found.values() for rule, _ in complaints)

@@ -6,11 +6,12 @@
 __all__ = ['GENERATORS', 'Generator', 'is_seed', 'find_draws']
 
 # %% ../../nbs/notebook/18_draws.ipynb #6c8b643f
+import ast
 import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from .known_values import MadeCall, Spot, shorten_code
+from .known_values import UNKNOWN, MadeCall, Spot, shorten_code
 from .run_order import RunOrder
 
 # %% ../../nbs/notebook/18_draws.ipynb #ca6d878e
@@ -19,15 +20,17 @@ class Generator(NamedTuple):
     draws: re.Pattern  # full names that draw from it
     seeds: re.Pattern  # full names that set its seed
     own: frozenset[str]  # arguments that give a call a seed or a generator of its own
-    condition: Callable[[MadeCall], bool]  # when such a call draws
+    cure: str  # how a person seeds it
+    condition: Callable[[MadeCall], bool] = lambda made: True  # when such a call draws
 
 
-_HELPERS = (r"(?:tensorflow\.)?(?:keras|tf_keras)\.utils\.set_random_seed|(?!tensorflow\.|torch\.)(?:.*\.)?"
-            r"(?:seed_everything|seed_all|set_seeds?|set_(?:all|random)_seeds?|fix_(?:all_)?seeds?)")
+_HELPERS = (r"(?:tensorflow\.)?(?:keras|tf_keras)\.utils\.set_random_seed|(?!tensorflow\.|torch\.|polars\.)(?:.*\.)?"
+            r"(?:seed_everything|seed_(?:it_)?all|set_(?:all_|random_|global_|rng_)?seeds?|set_all_random_seeds?"
+            r"|fix_(?:all_|random_)?seeds?|enable_full_determinism)")
 _BY_NUMPY = r"numpy\.random\.(?:seed|set_state)"
 _BY_TORCH = r"torch\.(?:random\.)?manual_seed|torch\.default_generator\.manual_seed"
 _ESTIMATORS = (
-    r"\w*RandomForest\w+|RandomTreesEmbedding|ExtraTrees?\w+|\w*GradientBoosting\w+|AdaBoostRegressor|Bagging\w+"
+    r"\w*RandomForest\w+|RandomTreesEmbedding|ExtraTrees?\w+|\w*GradientBoosting\w+|AdaBoostRegressor|\w*Bagging\w+"
     r"|IsolationForest"
     r"|DecisionTree\w+|(?:MiniBatch|Bisecting)?KMeans|MiniBatch\w+|MLP\w+|SGD\w+|PassiveAggressive\w+"
     r"|TruncatedSVD|FastICA|\w*GaussianMixture|LatentDirichletAllocation|LinearSV[CR]|NMF|Nystroem|RBFSampler|TSNE|MDS"
@@ -35,91 +38,207 @@ _ESTIMATORS = (
     r"|TheilSenRegressor|AffinityPropagation|EllipticEnvelope|MinCovDet"
     r"|OutputCodeClassifier|Spectral\w+|train_test_split|shuffle|resample|RandomizedSearchCV"
     r"|HalvingRandomSearchCV|\w*ShuffleSplit"
-    r"|permutation_importance|permutation_test_score"
+    r"|permutation_importance|permutation_test_score|mutual_info_(?:classif|regression)"
     r"|Repeated\w*KFold"
     r"|make_(?:blobs|classification|regression|moons|circles|\w+_quantiles|friedman\d|s_curve|swiss_roll|hastie\w*"
-    r"|low_rank\w*|sparse\w+|spd\w*|multilabel\w*|biclusters|checkerboard)|UMAP|SMOTE\w*|ADASYN|Random\w+Sampler")
+    r"|low_rank\w*|sparse\w+|spd\w*|multilabel\w*|biclusters|checkerboard)|\w*UMAP|\w*SMOTE\w*|ADASYN"
+    r"|Random\w+Sampler|RUSBoost\w+|EasyEnsemble\w+|ClusterCentroids")
 
 
 def _is_of_frame(
     made: MadeCall,  # a call of something named `sample`
 ) -> bool:
     "Check whether `sample` is that of a data frame: a distribution or a generator is called otherwise."
-    if made.named.keys() & {"n", "frac", "replace", "weights"}:
+    if made.named.keys() & {"n", "frac", "replace", "weights", "fraction"}:
         return True
     is_known = made.name.startswith("pandas.") or bool(made.given) and made.given[0].is_number
     return len(made.given) == 1 and is_known and not made.name.startswith(("random.", "numpy."))
 
 
+def _solves_by(
+    option: str,  # that chooses the algorithm
+    *solvers: str,  # that draw
+) -> Callable[[MadeCall], bool]:
+    "Make the condition that one of these solvers is chosen."
+    return lambda made: made.named.get(option, UNKNOWN).text in solvers
+
+
+def _is_on(
+    *options: str,  # without which nothing is drawn
+    place: int = 99,  # of the option among the arguments
+) -> Callable[[MadeCall], bool]:
+    "Make the condition that an option is on."
+    return lambda made: any(map(made.is_on, options)) or len(made.given) > place and made.given[place].may_be_on
+
+
+def _has_no_weights(
+    made: MadeCall,  # of a network that can be made with trained weights
+) -> bool:
+    "Check whether weights are drawn: none are given, or a head for other classes."
+    return "num_classes" in made.named or not any(map(made.is_on, ("weights", "pretrained")))
+
+
+_STATE, _TORCH, _KERAS = "random_state=seed", "torch.manual_seed(seed)", "keras.utils.set_random_seed(seed)"
+_NEVER = "never"  # nothing seeds it from outside
+_PYTHON_OR_NUMPY = r"(?:numpy\.)?random\.seed"
+_ROWS: tuple[tuple, ...] = (  # draws, seeds, own, cure, condition
+    (r"random\.(?:random|randint|randrange|choices?|sample|shuffle|uniform|triangular|gauss|\w+variate|getrandbits"
+     r"|randbytes)", r"random\.seed", "", "random.seed(seed)"),
+    (r"numpy\.random\.(?!seed|default_rng|get_state|set_state)[a-z]\w+", _BY_NUMPY, "",
+     "rng = np.random.default_rng(seed), or np.random.seed(seed)"),
+    (rf"(?:sklearn|imblearn|umap|cuml|skopt)\.(?:.*\.)?(?:{_ESTIMATORS})", _BY_NUMPY, "random_state", _STATE),
+    (r"sklearn\.model_selection\.\w*KFold", _BY_NUMPY, "random_state", _STATE, _is_on("shuffle")),
+    (r"sklearn\.model_selection\.learning_curve", _BY_NUMPY, "random_state", _STATE, _is_on("shuffle")),
+    (r"sklearn\.metrics\.(?:cluster\.)?silhouette_score", _BY_NUMPY, "random_state", _STATE, _is_on("sample_size")),
+    (r"sklearn\.svm\.(?:Nu)?SVC", _BY_NUMPY, "random_state", _STATE, _is_on("probability")),
+    (r"sklearn\.linear_model\.(?:LogisticRegression\w*|Ridge\w*)", _BY_NUMPY, "random_state", _STATE,
+     _solves_by("solver", "sag", "saga")),
+    (r"sklearn\.decomposition\.PCA", _BY_NUMPY, "random_state", _STATE,
+     _solves_by("svd_solver", "randomized", "arpack")),
+    (r"(?:surprise|hmmlearn|lightfm|kmodes|tslearn|sklearn_extra|openTSNE|pacmap|community|lime)\.(?:.*\.)?"
+     r"(?:SVD\w*|NMF|train_test_split|KFold|\w*HMM\w*|LightFM|K\w+|TSNE|PaCMAP|best_partition|Lime\w+Explainer)",
+     _BY_NUMPY, "random_state", _STATE),
+    (r"(?:bayes_opt\.BayesianOptimization|implicit\..*\.\w+(?:Squares|Factorization)|wordcloud\.WordCloud"
+     r"|skimage\.(?:util\.random_noise|measure\.ransac)|arch\.bootstrap\.\w+Bootstrap|leidenalg\.find_partition)",
+     _NEVER, "random_state seed rng", "random_state=seed, or seed=seed"),
+    (r"hyperopt\.fmin", _NEVER, "rstate", "rstate=np.random.default_rng(seed)"),
+    (r"skopt\.\w+_minimize", _BY_NUMPY, "random_state", _STATE),
+    (r"gensim\.models\.(?:\w+\.)?(?:Lda\w+|HdpModel|Nmf|LsiModel|EnsembleLda|AuthorTopicModel)", _BY_NUMPY,
+     "random_state random_seed", _STATE),
+    (r"gensim\.models\.(?:\w+\.)?(?:Word2Vec|FastText|Doc2Vec)", _NEVER, "",
+     "workers=1: with more threads the order of the texts is chance, whatever the seed",
+     lambda made: made.named.get("workers", UNKNOWN).of != 1 and "" not in made.named),
+    (r"(?:pymc3?|bambi)\.(?:sample\w*|draw|fit)|bambi\.Model\.(?:fit|predict)", _NEVER, "random_seed",
+     "random_seed=seed"),
+    (r"cmdstanpy\.CmdStanModel\.(?:sample|variational|pathfinder)|pystan\..*\.sampling", _NEVER, "seed", "seed=seed"),
+    (r"stan\.build", _NEVER, "random_seed", "random_seed=seed"),
+    (r"emcee\.EnsembleSampler\.(?:run_mcmc|sample)|prophet\.Prophet(?:\.fit)?\.predict", _BY_NUMPY, "",
+     "np.random.seed(seed)"),
+    (r"polars\.(?:.*\.)?(?:sample|shuffle)", r"polars\.set_random_seed", "seed", "seed=seed"),
+    (r"(?:.*\.)?randomSplit", _NEVER, "seed", "seed=seed", lambda made: len(made.given) < 2),
+    (r"pyspark\.sql\.functions\.randn?", _NEVER, "seed", "a seed", lambda made: not made.given),
+    (r".*\.sample_points", _NEVER, "rng seed", "rng=seed"),
+    (r"dask\.array\.random\.(?!seed|RandomState|default_rng)[a-z]\w+", r"dask\.array\.random\.seed", "",
+     "rng = da.random.default_rng(seed)"),
+    (r"(?:torch|pyro)\.distributions\..*\.r?sample", _BY_TORCH, "", _TORCH),
+    (r"tensorflow_probability\..*\.sample", r"tensorflow\.(?:.*\.)?set_seed", "seed", "seed=seed"),
+    (r".*\.sample", _BY_NUMPY, "random_state seed", _STATE, _is_of_frame),
+    (r"scipy\.stats\..*\.(?:rvs|resample)|scipy\.stats\.(?:bootstrap|permutation_test|monte_carlo_test|qmc\.[A-Z]\w+)"
+     r"|scipy\.optimize\.(?:differential_evolution|dual_annealing|basinhopping)|scipy\.sparse\.(?:random\w*|rand)"
+     r"|statsmodels\..*\.(?:simulate|arma_generate_sample)",
+     _BY_NUMPY, "random_state seed rng distrvs", "random_state=seed, or rng=seed"),
+    (r"torch\.(?:rand\w*|normal|bernoulli|multinomial|nn\.(?:Lazy)?(?:Linear|Bilinear|Conv\w+|LSTM\w*|GRU\w*|RNN\w*"
+     r"|Embedding\w*|Dropout\w*|Transformer\w*|MultiheadAttention|init\.\w+_|functional\.(?:dropout\w*|gumbel_softmax))"
+     r"|.*\.(?:normal_|uniform_|random_|bernoulli_|multinomial)|utils\.data\.(?:random_split|RandomSampler"
+     r"|WeightedRandomSampler))|torchvision\.transforms\.(?:v2\.)?(?:Random\w+|ColorJitter|\w*Augment\w*)"
+     r"|torch_geometric\.(?:nn\.(?:.*\.)?\w+Conv|transforms\.RandomNodeSplit)|transformers\.\w+\.from_config"
+     r"|peft\.get_peft_model", _BY_TORCH, "generator", _TORCH),
+    (r"torchvision\.models\.[a-z]\w+|timm\.create_model", _BY_TORCH, "", _TORCH, _has_no_weights),
+    (r"torch(?:_geometric)?\.(?:utils\.data|loader)\.\w*Loader", _BY_TORCH, "generator", _TORCH,
+     _is_on("shuffle", place=2)),
+    (r"transformers\.\w+For(?:(?:Sequence|Token|Image|Audio|Video)Classification|QuestionAnswering|MultipleChoice)"
+     r"\.from_\w+", _BY_TORCH, "", "transformers.set_seed(seed)"),
+    (r"transformers\..*\.(?:generate|__call__)", _BY_TORCH, "", "transformers.set_seed(seed)", _is_on("do_sample")),
+    (r"diffusers\..*\.__call__", _BY_TORCH, "generator", "generator=torch.Generator().manual_seed(seed)"),
+    (r"datasets\.(?:.*\.)?(?:shuffle|train_test_split)", _BY_NUMPY, "seed generator", "seed=seed",
+     lambda made: not made.given or made.name.endswith("split")),
+    (r"fastai\..*\.(?:\w+_learner|Learner|\w*DataLoaders\.\w+|RandomSplitter)", _BY_TORCH, "seed",
+     "set_seed(seed), RandomSplitter(seed=seed)"),
+    (r"(?:tensorflow|keras|tf_keras)\.(?:.*\.)?(?:layers\.(?:Dense|\w*Conv\w+|\w*LSTM\w*|\w*GRU\w*|SimpleRNN\w*"
+     r"|Embedding|\w*Dropout\w*|MultiHeadAttention|Random\w+|Gaussian\w+)|initializers\.(?:\w*(?:Uniform|Normal)"
+     r"|Orthogonal|VarianceScaling))|keras\.random\.(?!SeedGenerator)[a-z]\w+", r"random\.seed", "seed", _KERAS,
+     lambda made: "seed" not in made.named.get("kernel_initializer", UNKNOWN).items),
+    (r"tensorflow\.(?:.*\.)?(?:random\.(?!set_seed|Generator|SeedGenerator)[a-z]\w+|data\..*\.shuffle)",
+     r"tensorflow\.(?:.*\.)?(?:set_seed|set_random_seed)", "seed", "tf.random.set_seed(seed)",
+     lambda made: ".data." not in made.name or len(made.given) < 2),
+    (r"(?:tensorflow|keras|tf_keras)\.(?:.*\.)?(?:image|text|audio)_dataset_from_directory", _BY_NUMPY, "seed",
+     "seed=seed"),
+    (r"optuna\.create_study", "", "sampler", "sampler=optuna.samplers.TPESampler(seed=seed)"),
+    (r"optuna\.samplers\.(?:TPE|Random|CmaEs|GP|QMC|NSGAII|NSGAIII)Sampler", "", "seed", "seed=seed"),
+    (r"keras_tuner\.(?:.*\.)?(?:RandomSearch|Hyperband|BayesianOptimization)", "", "seed", "seed=seed"),
+    (r"networkx\.(?:.*\.)?(?:spring_layout|random_\w+|\w+_random_\w*graph|erdos_renyi_graph|barabasi_albert_graph"
+     r"|watts_strogatz_graph|powerlaw_cluster_graph|stochastic_block_model|configuration_model|louvain_\w+"
+     r"|asyn_lpa_communities)", _PYTHON_OR_NUMPY, "seed", "seed=seed",
+     lambda made: len(made.given) < (4 if "watts" in made.name or "powerlaw" in made.name else 3)),
+    (r"networkx\.(?:.*\.)?draw(?:_networkx)?", _BY_NUMPY, "pos", "pos=nx.spring_layout(graph, seed=seed)",
+     lambda made: len(made.given) < 2),
+    (r"igraph\.Graph\.(?:Erdos_Renyi|Barabasi|Watts_Strogatz|community_\w+)|deap\.algorithms\.(?:ea|var)\w+",
+     r"random\.seed", "", "random.seed(seed)"),
+    (r"(?:gym|gymnasium)\..*\.action_space\.sample", r"(?:gym|gymnasium)\..*\.action_space\.seed", "",
+     "env.action_space.seed(seed)"),
+    (r"(?:gym|gymnasium)\.make(?:\.\w+)*\.reset", r"(?:gym|gymnasium)\..*\.(?:seed|seeded_reset)", "seed",
+     "env.reset(seed=seed), once"),
+    (r"stable_baselines3\.(?:\w+\.)?(?:PPO|A2C|DQN|SAC|TD3|DDPG)", r"stable_baselines3\..*set_random_seed", "seed",
+     "seed=seed"),
+    (r"faker\.Faker\.(?!seed)\w+|mimesis\..*", r"(?:.*\.)?(?:Faker|faker)\.(?:seed|seed_instance)", "seed",
+     "Faker.seed(seed)"),
+    (r"uuid\.uuid[14]|secrets\.\w+|os\.urandom", _NEVER, "",
+     "a number of its own, or uuid.uuid5(namespace, name)"),
+)
 GENERATORS = [
-    Generator(re.compile(draws), re.compile("|".join(filter(None, (seeds, _HELPERS if seeds else "never")))),
-              frozenset(own.split()), condition)
-    for draws, seeds, own, condition in (
-        (r"random\.(?:random|randint|randrange|choices?|sample|shuffle|uniform|gauss|\w+variate|getrandbits|randbytes)",
-         r"random\.seed", "", lambda made: True),
-        (r"numpy\.random\.(?!seed|default_rng|get_state|set_state)[a-z]\w+", _BY_NUMPY, "", lambda made: True),
-        (rf"(?:sklearn|imblearn|umap|cuml|skopt)\.(?:.*\.)?(?:{_ESTIMATORS})", _BY_NUMPY, "random_state",
-         lambda made: True),
-        (r"sklearn\.model_selection\.\w*KFold", _BY_NUMPY, "random_state", lambda made: made.is_on("shuffle")),
-        (r"sklearn\.svm\.(?:Nu)?SVC", _BY_NUMPY, "random_state", lambda made: made.is_on("probability")),
-        (r"sklearn\.linear_model\.(?:LogisticRegression\w*|Ridge\w*)", _BY_NUMPY, "random_state",
-         lambda made: "solver" in made.named and made.named["solver"].text in ("sag", "saga")),
-        (r"sklearn\.decomposition\.PCA", _BY_NUMPY, "random_state",
-         lambda made: "svd_solver" in made.named and made.named["svd_solver"].text in ("randomized", "arpack")),
-        (r".*\.sample", _BY_NUMPY, "random_state", _is_of_frame),
-        (r"scipy\.stats\..*\.rvs|scipy\.optimize\.(?:differential_evolution|dual_annealing|basinhopping)", _BY_NUMPY,
-         "random_state seed rng", lambda made: True),
-        (r"torch\.(?:rand\w*|normal|bernoulli|multinomial|nn\.(?:Lazy)?(?:Linear|Bilinear|Conv\w+|LSTM\w*|GRU\w*|RNN\w*"
-         r"|Embedding\w*|Dropout\w*|Transformer\w*|MultiheadAttention|init\.\w+_)"
-         r"|.*\.(?:normal_|uniform_|random_|bernoulli_)|utils\.data\.(?:random_split|RandomSampler"
-         r"|WeightedRandomSampler))|torchvision\.models\.[a-z]\w+"
-         r"|timm\.create_model", _BY_TORCH, "generator", lambda made: True),
-        (r"torch\.utils\.data\.DataLoader", _BY_TORCH, "generator", lambda made: made.is_on("shuffle")),
-        (r"transformers\.\w+For(?:(?:Sequence|Token|Image|Audio|Video)Classification|QuestionAnswering|MultipleChoice)"
-         r"\.from_\w+", _BY_TORCH, "", lambda made: True),
-        (r"fastai\..*\.(?:\w+_learner|Learner|\w*DataLoaders\.\w+|RandomSplitter)", _BY_TORCH, "seed",
-         lambda made: True),
-        (r"(?:tensorflow|keras|tf_keras)\.(?:.*\.)?(?:random\.(?!set_seed|Generator|SeedGenerator)[a-z]\w+"
-         r"|data\..*\.shuffle|layers\.(?:Dense|\w*Conv\w+|\w*LSTM\w*|\w*GRU\w*|SimpleRNN\w*|Embedding|\w*Dropout\w*"
-         r"|MultiHeadAttention|Random\w+|Gaussian\w+)|(?:image|text|audio)_dataset_from_directory)",
-         r"tensorflow\.(?:.*\.)?(?:set_seed|set_random_seed)", "seed", lambda made: True),
-        (r"optuna\.create_study", "", "sampler", lambda made: True),
-        (r"optuna\.samplers\.(?:TPE|Random|CmaEs|GP|QMC|NSGAII|NSGAIII)Sampler", "", "seed", lambda made: True),
-        (r"keras_tuner\.(?:.*\.)?(?:RandomSearch|Hyperband|BayesianOptimization)", "", "seed", lambda made: True),
-        (r"networkx\.(?:.*\.)?(?:spring_layout|random_\w+|\w+_random_\w*graph|erdos_renyi_graph|barabasi_albert_graph"
-         r"|watts_strogatz_graph|louvain_\w+)", r"(?:numpy\.)?random\.seed", "seed", lambda made: True),
-        (r"faker\.Faker\.(?!seed)\w+|mimesis\..*", r"(?:.*\.)?(?:Faker|faker)\.(?:seed|seed_instance)", "seed",
-         lambda made: True))]
+    Generator(re.compile(draws), re.compile("|".join(filter(None, (seeds, _HELPERS if seeds else _NEVER)))),
+              frozenset(own.split()), *rest)
+    for draws, seeds, own, *rest in _ROWS]
 
 # %% ../../nbs/notebook/18_draws.ipynb #979cdfcb
-_NEW = re.compile(r"numpy\.random\.(?:default_rng|RandomState|SeedSequence)|random\.(?:Random|SystemRandom)"
+_NEW = re.compile(r"numpy\.random\.(?:default_rng|RandomState|SeedSequence|PCG64\w*|MT19937|Philox|SFC64)"
+                  r"|dask\.array\.random\.(?:default_rng|RandomState)|random\.(?:Random|SystemRandom)"
                   r"|torch\.(?:seed|Generator\.seed)|(?:keras|tensorflow)\.random\.SeedGenerator")
 _NEEDS_VALUE = re.compile(r"(?:.*\.)?(?:random\.seed|manual_seed|set_random_seed)|tensorflow\.random\.set_seed")
 _TRAINS = re.compile(r".*\.backward|.*[Tt]rainer\.train")
+_HEADS = re.compile(r"transformers\..*\.from_(?!config)\w+")
+_IDENTIFIES = re.compile(r"\w*(?:run|session|job|experiment|trial|exp|request|token|password|secret|tag|suffix)\w*"
+                         r"|(?:\w*_)?(?:id|uid|uuid|name)", re.IGNORECASE)
 
 
 def is_seed(
     made: MadeCall,  # a call
 ) -> bool:
-    "Check whether a call can set a seed: not without a value, and not in a function that nothing calls."
-    return made.running > 0 and (made.has_value or not _NEEDS_VALUE.fullmatch(made.name))
+    "Check whether a call can set a seed: not without a value or with the time, nor in a function that nothing calls."
+    has_value = made.has_value and all(value.kind != "clock" for value in made.given)
+    return made.running > 0 and (has_value or not _NEEDS_VALUE.fullmatch(made.name))
+
+
+def _list_identifiers(
+    order: RunOrder,  # of a notebook
+) -> set[ast.AST]:
+    "List the code that gives a run, a job or a session its name, once: that is no result."
+    found: set[ast.AST] = set()
+    for tree in order.trees.values():
+        for node in ast.walk(tree) if tree is not None else ():
+            target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+            named = getattr(target, "id", getattr(target, "attr", getattr(node, "arg", None)))
+            value = getattr(node, "value", None)
+            parts = set(ast.walk(value)) if isinstance(value, ast.expr) else set()
+            is_one = not any(isinstance(part, ast.comprehension) for part in parts)
+            is_named = isinstance(node, (ast.Assign, ast.AnnAssign, ast.keyword)) and _IDENTIFIES.fullmatch(named or "")
+            found |= parts if is_one and is_named else set()
+    return found
 
 
 def find_draws(
     order: RunOrder,  # of a notebook
 ) -> Iterator[Spot]:
-    "Find calls that draw from a generator without a seed."
+    "Find calls that draw from a generator without a seed, and hashes of texts, whose seed is that of the process."
     seeds = [made.name for made in order.calls if is_seed(made)]
     trains = any(_TRAINS.fullmatch(made.name) for made in order.calls)
+    identifiers = _list_identifiers(order)
     so_far: set[str] = set()
     for made in order.calls:
         if is_seed(made):
             so_far.add(made.name)
+        if made.name.endswith(".reset") and made.is_on("seed"):
+            so_far.add(f"{made.name.removesuffix('.reset')}.seeded_reset")
         is_open = _NEW.fullmatch(made.name) and not made.has_value and f"{made.name}.seed" not in seeds
+        cure = "Give it a value: default_rng(seed), Random(seed)." if is_open else ""
         row = next((row for row in GENERATORS if row.draws.fullmatch(made.name)), None)
-        if row is not None and (trains or not made.name.startswith("transformers.")) and row.condition(made):
+        is_meant = (trains or not _HEADS.fullmatch(made.name)) and made.node not in identifiers
+        if row is not None and is_meant and row.condition(made):
             has_own = any(name in made.named and not made.named[name].is_none for name in row.own)
             has_own = has_own or bool(row.own) and "" in made.named
             is_open = not has_own and not any(map(row.seeds.fullmatch, so_far if made.running else seeds))
+            cure = f"Give it a seed, above: {row.cure}."
         if is_open:
-            yield Spot(made.cell, made.code.lineno, shorten_code(made.code))
+            yield Spot(made.cell, made.code.lineno, shorten_code(made.code), cure)
+    for spot in order.hashes:
+        yield spot._replace(cure="The seed of hash() is one of the process. Take hashlib.sha256(text.encode()).")

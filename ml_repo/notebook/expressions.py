@@ -11,8 +11,9 @@ import builtins
 import re
 from typing import Any
 
-from .known_values import (
-    NUMBER, SET, UNKNOWN, UNORDERED, OwnDefinition, Early, MadeCall, Spot, KnownValue, join_values, shorten_code)
+from ml_repo.notebook.known_values import (
+    NUMBER, NUMBERS, SET, UNKNOWN, UNORDERED, OwnDefinition, Early, MadeCall, Spot, KnownValue, join_values,
+    shorten_code)
 
 # %% ../../nbs/notebook/15_expressions.ipynb #8036ad52
 _GIVEN = {*dir(builtins), "get_ipython", "display", "In", "Out", "_", "__", "___", "_i", "_ih", "_oh", "_dh", "exit",
@@ -32,6 +33,7 @@ class ExpressionReader:
         self.early: dict[Early, bool] = {}  # and whether the line may not run
         self.orders: dict[Spot, None] = {}  # where the order of a set matters
         self.clocks: dict[Spot, None] = {}  # clocks whose reading is kept or shown
+        self.hashes: dict[Spot, None] = {}  # hashes of texts that are shown or counted with
         self.first_bound: dict[str, int] = {}  # cell by global name
         self.definitions: list[OwnDefinition] = []
         self.active: list[OwnDefinition] = []
@@ -71,12 +73,30 @@ class ExpressionReader:
                 for place, part in enumerate(parts):
                     self._assign(part, known[place] if len(known) == len(parts) else value.element or UNKNOWN)
             case ast.Subscript(value=holder, slice=key):
-                self.follow(holder), self.follow(key)
-                if isinstance(holder, ast.Name) and self.loops:
-                    self._bind(holder.id, UNORDERED)
+                found, place = self.follow(holder), self.follow(key)
+                if self.loops:
+                    self._mutate(holder, UNORDERED)
+                elif found.kind == "dict":
+                    item = {place.text: UNKNOWN if self.may_not_run else value}
+                    self._mutate(holder, KnownValue("dict", items={**found.items, **item}))
             case ast.Attribute(value=holder, attr=name):
                 if (owner := self.follow(holder)).kind in ("object", "class"):
                     owner.of.attributes[name] = value
+
+    def _mutate(self, node: ast.expr, value: KnownValue) -> None:
+        "Note what an object has become that stays where it is bound, also outside of a function."
+        if isinstance(node, ast.Name):
+            scope = next((scope for scope in reversed(self.scopes) if node.id in scope), self.scopes[-1])
+            scope[node.id] = value
+        elif isinstance(node, ast.Attribute):
+            self._assign(node, value)
+
+    def _list_elements(self, node: ast.expr, value: KnownValue) -> list[KnownValue]:
+        "List what a loop goes over: each element where some can be called, as functions that set seeds; else one."
+        items = list(value.items.values()) if value.kind == "list" else []
+        parts = [part for item in items for part in (item, *item.items.values())]
+        is_called = any(part.kind in ("name", "function", "class") for part in parts)
+        return items if is_called and len(items) < 10 else [self._take(node, value)]
 
     def _name_of(self, node: ast.expr, value: KnownValue) -> str:
         "Write out the full name of an expression, given its value."
@@ -110,11 +130,17 @@ class ExpressionReader:
         if value.has_no_order:
             self._note_order(node)
         self._use_clock(value)
+        self._use_hash(value)
 
     def _use_clock(self, value: KnownValue) -> None:
         "Note a reading of a clock that does more than measure."
         if value.kind == "clock":
             self.clocks[Spot(*value.origin)] = None
+
+    def _use_hash(self, value: KnownValue) -> None:
+        "Note a hash of a text that is shown, or that a result is counted from."
+        if value.kind == "hash":
+            self.hashes[Spot(*value.origin)] = None
 
     # expressions
 
@@ -182,8 +208,8 @@ class ExpressionReader:
             value = self.follow(part.value if isinstance(part, ast.FormattedValue) else part)
             if isinstance(part, ast.FormattedValue):
                 self._show(part.value)
-            texts.append(str(value.of) if value.kind == "constant" else "")
-        return KnownValue("constant", "".join(texts))
+            texts.append(str(value.of) if value.kind == "constant" else "…" if not texts else "")
+        return KnownValue("constant", "".join(texts))  # … for a beginning that is not known
 
     def _follow_BinOp(self, node: ast.BinOp) -> KnownValue:
         left, right = self.follow(node.left), self.follow(node.right)
@@ -195,16 +221,28 @@ class ExpressionReader:
         if "clock" in (left.kind, right.kind):
             return left if left.kind == "clock" else right
         if isinstance(node.op, (ast.BitOr, ast.BitAnd, ast.Sub, ast.BitXor)) and "set" in (left.kind, right.kind):
-            return SET
+            return self._combine_sets(left, right, is_within=isinstance(node.op, (ast.BitAnd, ast.Sub)))
+        if isinstance(node.op, ast.BitOr) and left.kind == right.kind == "dict":
+            return KnownValue("dict", items={**left.items, **right.items})
+        is_own_table = isinstance(node.right, ast.Attribute) or isinstance(node.right, ast.Call)
+        if isinstance(node.op, (ast.Mod, ast.BitAnd)) and not is_own_table:  # `% self.size` finds a place in a table
+            self._use_hash(left)
         if isinstance(node.op, ast.Add) and (left.text or right.text):
-            return KnownValue("constant", left.text + right.text)
+            return KnownValue("constant", (left.text or "…") + right.text)
         if isinstance(node.op, ast.Mod) and left.text:
             for part in node.right.elts if isinstance(node.right, ast.Tuple) else [node.right]:
                 self._show(part)
             return UNKNOWN
         if left.has_no_order or right.has_no_order:
             return UNORDERED
+        if "hash" in (left.kind, right.kind):
+            return left if left.kind == "hash" else right
         return NUMBER if left.is_number and right.is_number else UNKNOWN
+
+    def _combine_sets(self, left: KnownValue, right: KnownValue, is_within: bool) -> KnownValue:
+        "Say what two sets make. What lies within the left one, or in both, has no other elements than those."
+        are_numbers = [value.of == "numbers" for value in (left, right)]
+        return NUMBERS if all(are_numbers) or is_within and are_numbers[0] else SET
 
     def _follow_BoolOp(self, node: ast.BoolOp) -> KnownValue:
         values = [self.follow(node.values[0])]
@@ -227,7 +265,7 @@ class ExpressionReader:
         return NUMBER
 
     def _follow_Set(self, node: ast.Set) -> KnownValue:
-        return UNKNOWN if all([self.follow(part).is_number for part in node.elts]) else SET
+        return NUMBERS if all([self.follow(part).hashes_alike for part in node.elts]) else SET
 
     def _follow_List(self, node: ast.List | ast.Tuple) -> KnownValue:
         values = [self.follow(part) for part in node.elts]
@@ -278,7 +316,11 @@ class ExpressionReader:
         for part in node.generators:
             value = self.follow(part.iter)
             has_no_order |= value.has_no_order
-            self._assign(part.target, self._take(part.iter, value))
+            *others, last = self._list_elements(part.iter, value)
+            for other in others if len(node.generators) == 1 else ():
+                self._assign(part.target, other)
+                self.follow(node.value if isinstance(node, ast.DictComp) else node.elt)
+            self._assign(part.target, last)
             for test in part.ifs:
                 self.follow(test)
         element = self.follow(node.value if isinstance(node, ast.DictComp) else node.elt)
@@ -289,7 +331,7 @@ class ExpressionReader:
             if isinstance(part, ast.NamedExpr) and part.target.id in inner:
                 self._bind(part.target.id, inner[part.target.id])
         if isinstance(node, ast.SetComp):
-            return UNKNOWN if element.is_number else SET
+            return NUMBERS if element.hashes_alike else SET
         if has_no_order:
             return UNORDERED
         is_dict = isinstance(node, ast.DictComp)

@@ -53,6 +53,7 @@ _FETCHES = re.compile(
     r"|(?:requests|httpx|aiohttp|yfinance|gdown|wget|huggingface_hub|pandas_datareader)\.(?!exceptions|adapters)"
     r"(?:.*\.)?[a-z]\w+"
     r"|boto3\.(?:client|resource)")
+_FOLDERS = re.compile(r"[./~]|(?:\w*models?|checkpoints?|ckpts?|weights|data|out|outputs?|artifacts?|results|runs)/")
 _BUILDERS = {"csv", "json", "parquet", "text", "pandas", "arrow", "imagefolder", "audiofolder", "xml"}  # of local files
 _COMMANDS = re.compile(r"(?:^|[;&|\n])\s*(?:sudo )?(?:wget|curl|gdown|kaggle|git clone|huggingface-cli|hf download"
                        r"|aws s3|gsutil)\b")
@@ -72,7 +73,9 @@ def _is_local(
         return named["weights"].is_none or bool(re.search(r"[./]", named["weights"].text))
     if name == "datasets.load_dataset" and texts and texts[0] in _BUILDERS:
         return not any(map(_ADDRESS.fullmatch, texts))
-    is_folder = bool(texts) and (texts[0].startswith((".", "/", "~")) or texts[0] in saved)
+    if name == "transformers.pipeline" and named.get("model", UNKNOWN).kind in ("result", "object"):
+        return True  # made elsewhere
+    is_folder = bool(texts) and (bool(_FOLDERS.match(texts[0])) or texts[0] in saved)
     is_off = any(option in named and not named[option].may_be_on for option in ("download", "download_if_missing"))
     return is_folder or is_off or made.is_on("local_files_only") or named.get("source", UNKNOWN).text == "local"
 

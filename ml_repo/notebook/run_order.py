@@ -94,9 +94,11 @@ class _Reader(CallReader):
                     self._assign(target, UNORDERED if self.loops and is_longer else NUMBER if is_number else UNKNOWN)
             case ast.For(target=target, iter=values) | ast.AsyncFor(target=target, iter=values):
                 found = self.follow(values)
-                self._assign(target, self._take(values, found))
                 self.loops += [values] * found.has_no_order
-                self._run([*node.body, *node.orelse])
+                for element in self._list_elements(values, found):
+                    self._assign(target, element)
+                    self._run(node.body)
+                self._run(node.orelse)
                 del self.loops[len(self.loops) - found.has_no_order:]
             case ast.While(test=test):
                 self.follow(test)
@@ -198,7 +200,7 @@ class RunOrder:
             pass
         self.elsewhere = reader.elsewhere  # code that runs on another platform only
         self.calls = [made for made in reader.calls if made.node not in reader.elsewhere]
-        self.orders, self.clocks = list(reader.orders), list(reader.clocks)
+        self.orders, self.clocks, self.hashes = list(reader.orders), list(reader.clocks), list(reader.hashes)
         self.early = list(_find_early(reader))
 
 

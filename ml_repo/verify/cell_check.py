@@ -172,7 +172,7 @@ def judge_notebook(
             yield Item(f"cell {cell.number}", "differs", "other code")
         else:
             names = re.findall(r"\w+", cell.source)
-            helpers = "\n".join({definitions[name] for name in names if name in definitions})
+            helpers = "\n".join(sorted({definitions[name] for name in names if name in definitions}))
             known = tuple(replace(origin, clock_use=uses[cell.number]) for origin in origins)
             if item := judge_cell(cell, other, tolerances, known, helpers, imports):
                 yield item
