@@ -51,7 +51,7 @@ class Callers:
         both = {path for place in places if place for path in (place, os.path.realpath(place))}
         self.places = tuple(os.path.join(path, "") for path in both)
         self.known: dict[str, bool] = {}  # whether it is the user's, by file
-        self.splits: dict[tuple[object, int], str] = {}  # by place in the code
+        self.splits: dict[tuple[object, int], tuple[list[str], str]] = {}  # by place in the code
 
     def is_users(
         self,
@@ -87,26 +87,41 @@ class Callers:
             return None
         return node if isinstance(node, ast.Call) else None
 
-    def find_split_of(
+    def read_splits(
         self,
-        *data: object,  # that the user's code has handed to a library
-    ) -> str:  # train, validation, test; empty where the names say nothing
-        "Find the split of data by the names that the user's code has for it."
-        frame = self.find_user_frame()
-        if frame is None:
-            return ""
-        for scope in (frame.f_locals, frame.f_globals):
-            for name, value in list(scope.items()):
-                if any(value is one for one in data) and (split := find_split(name)):
-                    return split
+        frame: FrameType,  # of the user
+    ) -> tuple[list[str], str]:  # of the arguments of its call, those that say something; of what is called
+        "Read the splits that the text of a call speaks of."
         key = (frame.f_code, frame.f_lasti)
         if key not in self.splits:
             import ast
 
             call = self.find_call(frame)
-            parts = [*call.args, *(word.value for word in call.keywords), call.func] if call is not None else []
-            self.splits[key] = next((split for part in parts if (split := find_split(ast.unparse(part)))), "")
+            parts = [*call.args, *(word.value for word in call.keywords)] if call is not None else []
+            found = [split for part in parts if (split := find_split(ast.unparse(part)))]
+            self.splits[key] = found, find_split(ast.unparse(call.func)) if call is not None else ""
         return self.splits[key]
+
+    def find_split_of(
+        self,
+        *data: object,  # that the user's code has handed to a library
+    ) -> str:  # train, validation, test; empty where the names say nothing
+        "Find the split of data by the names that the user's code has for it, or else a function that called it."
+        frame, is_outer = self.find_user_frame(), False
+        while frame is not None:
+            for scope in (frame.f_locals, frame.f_globals):
+                for name, value in list(scope.items()):
+                    if any(value is one for one in data) and (split := find_split(name)):
+                        return split
+            splits, called = self.read_splits(frame)
+            if splits and (not is_outer or len(set(splits)) == 1):
+                return splits[0]
+            if called and not is_outer:
+                return called
+            frame, is_outer = frame.f_back, True
+            while frame is not None and not self.is_users(frame):
+                frame = frame.f_back
+        return ""
 
 # %% ../../nbs/autolog/01_follower.ipynb #be3d422d
 class Follower(Callers):

@@ -57,15 +57,16 @@ def follow_base(
     make, by = module._fit_context, "scikit-learn"
 
     def note_search(search, fit):
-        for key, values in search.cv_results_.items():
+        results = getattr(search, "cv_results_", None)
+        for key, values in results.items() if isinstance(results, dict) else ():
             if key.startswith("mean_test_"):
                 for step, value in enumerate(values):
                     follower.log(by, {f"candidate_{key.removeprefix('mean_test_')}": value}, "validation", step, fit)
-        if not hasattr(search, "best_score_"):
+        if not isinstance(getattr(search, "best_score_", None), float):
             return {}
-        name = search.scoring if isinstance(search.scoring, str) else "score"
+        name = search.scoring if isinstance(getattr(search, "scoring", None), str) else "score"
         follower.log(by, {f"best_{name}": search.best_score_}, "validation", None, fit)
-        return {name: repr(value)[:200] for name, value in search.best_params_.items()}
+        return {name: repr(value)[:200] for name, value in getattr(search, "best_params_", {}).items()}
 
     def conclude(result, args, named, state, seconds):
         estimator, data = args[0], args[1] if len(args) > 1 else named.get("X")
@@ -77,7 +78,10 @@ def follow_base(
                 follower.log(by, {name: value}, split, step, fit)
         for (split, name), value in list_scores(estimator).items():
             follower.log(by, {name: value}, split, None, fit)
-        best = note_search(estimator, fit) if hasattr(estimator, "cv_results_") else {}
+        best = note_search(estimator, fit)
+        for name in ("bic", "aic", "score"):
+            if name != "score" or not any(hasattr(estimator, part) for part in ("estimator", "steps", "classes_")):
+                follower.wrap(type(estimator), name, functools.wraps(note_score)(functools.partial(note_score, name)))
         shape = getattr(data, "shape", None)
         follower.describe(fit, version=sys.modules["sklearn"].__version__, model=type(estimator).__name__,
                           parameters=describe_parameters(estimator), best=best, seconds=round(seconds, 3),
@@ -167,12 +171,10 @@ def follow_validation(
 
     def choose(function):
         name, place = function.__name__, function.__module__
-        if place.startswith("sklearn.model_selection"):
-            return _VALIDATIONS.get(name, lambda *rest: None)
         if place.startswith("sklearn.metrics"):
             is_score = name.endswith(_SCORES) or name == "auc"
             return _REPORTS.get(name, note_number if is_score else None)
-        return None
+        return _VALIDATIONS.get(name, lambda *rest: None)  # what others score inside is their affair
 
     _VALIDATIONS = {"cross_val_score": note_validation, "cross_validate": note_validation,
                     "learning_curve": note_curve, "validation_curve": note_curve}
