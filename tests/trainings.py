@@ -538,7 +538,7 @@ tuner.search(X_train, y_train, epochs=2, validation_split=0.2, verbose=0)
 best = tuner.get_best_hyperparameters()[0]
 trial = tuner.oracle.get_best_trials()[0]
 print(best.values, trial.score)
-""", "{'best_val_accuracy': trial.score}", ("keras_tuner", "tensorflow", "sklearn")),
+""", "{'validation best_accuracy': trial.score}", ("keras_tuner", "tensorflow", "sklearn")),
 }
 BOOSTING = {
     "boosted rounds": Training("""
@@ -713,24 +713,22 @@ trainer.train();
 metrics = trainer.evaluate()
 print(metrics["eval_accuracy"])
 """, "{'validation accuracy': metrics['eval_accuracy'], 'validation loss': metrics['eval_loss']}", ("transformers", "accelerate"), False),
-    "tabular learner": Training("""
-import warnings
-warnings.simplefilter("ignore")
-import numpy as np, pandas as pd
-from fastai.tabular.all import *
+    "learner": Training(TORCH_DATA + """
+from fastai.basics import DataLoaders, Learner, accuracy
+from fastai.callback.schedule import *
+from fastai.torch_core import set_seed
 set_seed(0, True)
-rng = np.random.default_rng(0)
-df = pd.DataFrame({"a": rng.normal(size=300), "b": rng.normal(size=300), "c": rng.choice(["u", "v"], 300)})
-df["y"] = np.where(df.a + df.b > 0, "yes", "no")
+dls = DataLoaders.from_dsets(train_dl.dataset, val_dl.dataset, bs=32, shuffle=False, num_workers=0)
+learn = Learner(dls, nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2)), loss_func=nn.functional.cross_entropy, metrics=accuracy)
 ---
-dls = TabularDataLoaders.from_df(df, y_names="y", cat_names=["c"], cont_names=["a", "b"], procs=[Categorify, FillMissing, Normalize], bs=32, valid_idx=list(range(200, 300)), num_workers=0)
-learn = tabular_learner(dls, layers=[16], metrics=accuracy)
 with learn.no_bar():
     learn.fit_one_cycle(2, 1e-2)
+rows = [list(row) for row in learn.recorder.values]
+print(rows)
 ---
 loss, acc = learn.validate()
 print(acc)
-""", "{'validation accuracy': learn.recorder.values[-1][2], 'train loss': learn.recorder.values[-1][0]}", ("fastai",), False),
+""", "{'train loss': rows[-1][0], 'validation accuracy': acc}", ("fastai",), False),
 }
 TRACKED = {
     "writer": Training(TORCH_DATA + """
