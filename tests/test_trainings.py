@@ -16,8 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from trainings import TRAININGS, Training
+from more_trainings import MORE_TRAININGS
+from trainings import TRAININGS as FIRST_TRAININGS
 
+TRAININGS = FIRST_TRAININGS | MORE_TRAININGS
 PACKAGES = {"sklearn": "scikit-learn", "tensorflow": "tensorflow-cpu", "tf_keras": "tf-keras", "keras_tuner": "keras-tuner",
             "ignite": "pytorch-ignite", "pytorch_lightning": "pytorch-lightning"}
 _TIMES = re.compile(r"\d+(?:\.\d+)?\s?(?:ms|us|s|it)(?:/\w+)?\b|\d+:\d\d|\d+(?:\.\d+)?(?:it|s)/(?:s|it)|(?:Wall|CPU) times?:.*"
