@@ -239,7 +239,7 @@ _SPLIT_WORDS = {"train", "val", "valid", "validation", "eval", "test"}
 def find_direction(
     name: str,  # of a metric, with or without its split
 ) -> Literal["higher", "lower", ""]:  # empty for a word that we do not know
-    "Find the better direction of a metric by its name; that of `f1_score/0` is that of `f1_score`, and `MulticlassF1Score` has words, too."
+    "Find the better direction of a metric by its name; also of `f1_score/0` or `MulticlassF1Score`."
     head, _, rest = name.partition("/")
     head = rest if head.lower() in _SPLIT_WORDS and rest else head  # test/error
     words = head.split("_")
