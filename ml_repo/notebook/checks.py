@@ -79,9 +79,28 @@ def _list_bindings(
                 yield from _list_bindings(node.body, parameters)
 
 
+def _find_changed_items(
+    tree: ast.Module,  # of a cell
+    number: int,  # of that cell
+    code: Code,  # of the notebook
+) -> Iterator[Spot]:
+    "Find items of a dict among the parameters that are set again; a new item is none of those."
+    first = code.order.trees.get(code.first)
+    given = {(target.id, key.value) for node in ast.walk(first) if isinstance(node, ast.Assign)
+             and isinstance(node.value, ast.Dict) for target in node.targets if isinstance(target, ast.Name)
+             for key in node.value.keys if isinstance(key, ast.Constant)} if first is not None else set()
+    for node in tree.body:
+        for target in node.targets if isinstance(node, ast.Assign) else ():
+            match target:
+                case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=key)) if (name, key) in given:
+                    if name not in {part.id for part in ast.walk(node.value) if isinstance(part, ast.Name)}:
+                        yield Spot(number, node.lineno, shorten_code(node))
+
+
 def _find_overwritten(code: Code) -> Iterator[Spot]:
     for number, tree in code.order.trees.items():
         if tree is not None and number > code.first > 0:
+            yield from _find_changed_items(tree, number, code)
             for node, bound, used in _list_bindings(tree.body, code.parameters):
                 if bound & code.parameters - used:
                     text = ast.unparse(node).partition(":\n")[0]
@@ -113,7 +132,7 @@ def _find_foreign(code: Code) -> Iterator[Spot]:
 def _find_exits(code: Code) -> Iterator[Spot]:
     for made in code.calls:
         reads_arguments = made.name == "argparse.ArgumentParser.parse_args" and not made.has_value
-        if made.running and (_ENDS.fullmatch(made.name) or reads_arguments):
+        if made.running and not made.is_handed and (_ENDS.fullmatch(made.name) or reads_arguments):
             yield _spot(made)
 
 # %% ../../nbs/notebook/21_checks.ipynb #b4722578

@@ -148,10 +148,12 @@ _ROWS: tuple[tuple, ...] = (  # draws, seeds, own, cure, condition
      r"|Embedding|\w*Dropout\w*|MultiHeadAttention|Random\w+|Gaussian\w+)|initializers\.(?:\w*(?:Uniform|Normal)"
      r"|Orthogonal|VarianceScaling))|keras\.random\.(?!SeedGenerator)[a-z]\w+", r"random\.seed", "seed", _KERAS,
      lambda made: "seed" not in made.named.get("kernel_initializer", UNKNOWN).items),
-    (r"tensorflow\.(?:.*\.)?(?:random\.(?!set_seed|Generator|SeedGenerator)[a-z]\w+|data\..*\.shuffle)",
+    (r"tensorflow\.(?:.*\.)?(?:random\.(?!set_seed|Generator|SeedGenerator)[a-z]\w+|data\..*\.shuffle"
+     r"|image\.random_\w+|nn\.(?:experimental\.)?\w*dropout)",
      r"tensorflow\.(?:.*\.)?(?:set_seed|set_random_seed)", "seed", "tf.random.set_seed(seed)",
      lambda made: ".data." not in made.name or len(made.given) < 2),
-    (r"(?:tensorflow|keras|tf_keras)\.(?:.*\.)?(?:image|text|audio)_dataset_from_directory", _BY_NUMPY, "seed",
+    (r"(?:tensorflow|keras|tf_keras)\.(?:.*\.)?(?:(?:image|text|audio)_dataset_from_directory"
+     r"|ImageDataGenerator\.flow\w*)", _BY_NUMPY, "seed",
      "seed=seed"),
     (r"optuna\.create_study", "", "sampler", "sampler=optuna.samplers.TPESampler(seed=seed)"),
     (r"optuna\.samplers\.(?:TPE|Random|CmaEs|GP|QMC|NSGAII|NSGAIII)Sampler", "", "seed", "seed=seed"),

@@ -43,6 +43,7 @@ class ExpressionReader:
         self.values: dict[ast.expr, KnownValue] = {}  # as last followed
         self.quote: ast.expr | None = None  # the call of a class, while its constructor is followed
         self.may_define = False  # something may have defined any name
+        self.handed = 0  # depth of functions that were handed to a library
         self.may_not_run = self.excused = 0  # depth of branches, and of handled NameErrors
         self.has_future = False
         self.elsewhere: set[ast.AST] = set()  # code that runs on another platform only, as below `if IN_COLAB:`
@@ -90,6 +91,8 @@ class ExpressionReader:
             scope[node.id] = value
         elif isinstance(node, ast.Attribute):
             self._assign(node, value)
+        elif isinstance(node, ast.Subscript) and (holder := self.values.get(node.value, UNKNOWN)).kind == "dict":
+            self._mutate(node.value, KnownValue("dict", items={**holder.items, "": value}))
 
     def _list_elements(self, node: ast.expr, value: KnownValue) -> list[KnownValue]:
         "List what a loop goes over: each element where some can be called, as functions that set seeds; else one."
@@ -127,7 +130,7 @@ class ExpressionReader:
                 self._show(part)
             return
         value = value or self.values.get(node, UNKNOWN)
-        if value.has_no_order:
+        if value.has_no_order or value.kind == "dict" and any(part.has_no_order for part in value.items.values()):
             self._note_order(node)
         self._use_clock(value)
         self._use_hash(value)
@@ -198,8 +201,8 @@ class ExpressionReader:
             return UNORDERED if isinstance(node.slice, ast.Slice) else UNKNOWN
         if holder.kind == "list" and isinstance(node.slice, ast.Slice):
             return KnownValue("list", element=holder.element)
-        if holder.kind == "dict" and key.text in holder.items:
-            return holder.items[key.text]
+        if holder.kind == "dict":
+            return holder.items.get(key.text, holder.items.get("", UNKNOWN))
         return holder if holder.kind in ("name", "result") else holder.element or UNKNOWN
 
     def _follow_JoinedStr(self, node: ast.JoinedStr) -> KnownValue:
@@ -342,4 +345,7 @@ class ExpressionReader:
     def _take(self, node: ast.expr, value: KnownValue) -> KnownValue:
         "Take an element of what is iterated."
         called = self.values.get(node.func, UNKNOWN).of if isinstance(node, ast.Call) else ""
-        return NUMBER if called == "range" else value.element or UNKNOWN
+        if called == "range":
+            return NUMBER
+        parts = list(value.items.values()) if value.kind == "list" else []
+        return value.element or (join_values(parts) if parts else UNKNOWN)

@@ -83,6 +83,7 @@ class MadeCall(NamedTuple):
     named: dict[str, KnownValue]  # by name; "" where `**options` are not known
     node: ast.Call
     running: int  # number of the cell that runs; 0 for a function that nothing calls
+    is_handed: bool = False  # in a function that is handed to a library, which may never call it
 
     @property
     def texts(self) -> list[str]:

@@ -25,7 +25,8 @@ _ANY_ORDER = {"sorted", "len", "sum", "min", "max", "any", "all", "isinstance", 
 _KEEPS_ORDER = re.compile(
     r"list|tuple|iter|map|filter|reversed|dict|(?:dict|OrderedDict|collections\.OrderedDict)(?:\.fromkeys)?"
     r"|(?:collections\.)?(?:Counter|deque)|itertools\.\w+|numpy\.(?:array|asarray|fromiter)|pandas\.\w+")
-_PICKS = re.compile(r"enumerate|next|zip|.*\b(?:sample|choices?|shuffle|permutation)")
+_PICKS = re.compile(r"enumerate|next|zip|itertools\.(?:combinations|pairwise|islice|accumulate|batched|zip_longest)"
+                    r"|.*\b(?:sample|choices?|shuffle|permutation)")
 _SHOWS = re.compile(r"print|display|str|repr|format|IPython\.display\.\w+|pprint\.\w+"
                     r"|(?:json|pickle|yaml|joblib)\.dumps?"
                     r"|.*\.(?:join|write|writelines|writerows?|writerow|format|to_csv|head|to_frame|to_numpy)")
@@ -77,7 +78,8 @@ class CallReader(ExpressionReader):
         if function.kind == "class":
             return self._create(node, function.of, given, named)
         name = self._name_of(node.func, function) + ".__call__" * (function.kind == "result")
-        made = MadeCall(self.place, self.quote or node, name, receiver, given, named, node, self.running)
+        made = MadeCall(self.place, self.quote or node, name, receiver, given, named, node, self.running,
+                        self.handed > 0)
         self.calls.append(made)
         if _LOGS.fullmatch(name) and "log" in name.lower():  # says when anyway
             self.clocks = clocks
@@ -89,9 +91,9 @@ class CallReader(ExpressionReader):
         for value in (*given, *named.values()):
             value = value.items.get("0", UNKNOWN) if value.of == "functools.partial" else value
             if value.kind == "function":  # that the library will call, perhaps later
-                self.may_not_run += 1
+                self.may_not_run, self.handed = self.may_not_run + 1, self.handed + 1
                 self._use_hash(self._enter(value.of, [], {"": UNKNOWN}))
-                self.may_not_run -= 1
+                self.may_not_run, self.handed = self.may_not_run - 1, self.handed - 1
         return self._judge(made)
 
     def _hand_over(self, made: MadeCall) -> None:
@@ -116,6 +118,8 @@ class CallReader(ExpressionReader):
         if receiver.has_no_order and receiver.kind == "set" and method == "pop":
             self._note_order(node)
             return UNKNOWN
+        if name == "collections.defaultdict" and made.given and made.given[0].of == "set":
+            return KnownValue("dict", items={"": NUMBERS})  # until something else is put in
         if name == "hash" and made.given and not made.given[0].hashes_alike and not self._is_in("__hash__"):
             return KnownValue("hash", origin=self._spot(node))
         if name in ("abs", "int") and made.given and made.given[0].kind == "hash":
@@ -192,7 +196,7 @@ class CallReader(ExpressionReader):
     def _look_into(self, known: KnownValue, method: str, given: list[KnownValue]) -> KnownValue:
         "Say what `get`, `values` and `items` give of a dict."
         if method == "get":
-            return known.items.get(given[0].text, UNKNOWN) if given and given[0].text else UNKNOWN
+            return known.items.get(given[0].text, known.items.get("", UNKNOWN)) if given else UNKNOWN
         if method == "values":
             return KnownValue("list", items={str(place): value for place, value in enumerate(known.items.values())})
         pairs = [KnownValue("list", items={"0": KnownValue("constant", key) if key else UNKNOWN, "1": value})
@@ -261,7 +265,9 @@ class CallReader(ExpressionReader):
         if is_bound or receiver.kind == "class" and "classmethod" in kinds:
             given = [receiver, *given]
         scope = dict.fromkeys([*words, *(word.arg for word in spec.kwonlyargs)], UNKNOWN)
-        scope |= {word.arg: UNKNOWN for word in (spec.vararg, spec.kwarg) if word is not None}
+        rest = {name: value for name, value in named.items() if name not in scope}
+        scope |= {spec.vararg.arg: UNKNOWN} if spec.vararg is not None else {}
+        scope |= {spec.kwarg.arg: KnownValue("dict", items=rest)} if spec.kwarg is not None else {}
         scope |= {} if "" in named else definition.defaults
         scope |= dict(zip(words, given)) | {name: value for name, value in named.items() if name in scope}
         for word in (*spec.posonlyargs, *spec.args, *spec.kwonlyargs):

@@ -15,6 +15,7 @@ from .run_order import RunOrder
 
 # %% ../../nbs/notebook/19_outside.ipynb #40a9aa8f
 _ROOT = re.compile(r"(/(home|Users|root|mnt|media|content|kaggle|scratch|gpfs|lustre)/|[A-Za-z]:[\\/]|~/(?!\.))[^\n]+")
+_PATTERN = re.compile(r"^/.*(\\[wdsSWDb]|\.\*|\(\?|\[\^)")  # a regular expression
 _ABSOLUTE = re.compile(r"/(?!(?:dev|proc|sys|tmp|etc|usr|bin|opt)\b)[\w.-]+(/.*)?")
 _OPENS = re.compile(
     r"(?:.*\.)?(?:open|read_\w+|load\w*|genfromtxt|to_(?:csv|parquet|pickle|json|excel|feather|hdf)|save\w*|imread"
@@ -26,16 +27,23 @@ _OPENS = re.compile(
 def find_paths(
     order: RunOrder,  # of a notebook
 ) -> Iterator[Spot]:
-    "Find absolute paths."
+    "Find absolute paths, and those in the home of a person, but for caches and settings there."
+    hidden: set[ast.AST] = set()
     for number, tree in order.trees.items():
         nodes = list(ast.walk(tree)) if tree is not None else []
         docstrings = {node.value for node in nodes if isinstance(node, ast.Expr)}
+        hidden |= {part for node in nodes if isinstance(node, ast.BinOp) and isinstance(node.right, ast.Constant)
+                   and str(node.right.value).startswith(".") for part in ast.walk(node.left)}
         for node in nodes:
             is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
-            if is_text and _ROOT.fullmatch(node.value) and node not in docstrings | order.elsewhere:
+            is_path = is_text and _ROOT.fullmatch(node.value) and not _PATTERN.search(node.value)
+            if is_path and node not in docstrings | order.elsewhere:
                 yield Spot(number, node.lineno, shorten_code(repr(node.value)))
     for made in order.calls:
-        for text in made.texts[:2] if _OPENS.fullmatch(made.name) else ():
+        if re.fullmatch(r"pathlib\.\w*Path\.home", made.name) and made.node not in hidden:
+            yield Spot(made.cell, made.code.lineno, shorten_code(made.code))
+        texts = made.texts[:2 if made.name.startswith(("os.", "shutil.")) else 1]
+        for text in texts if _OPENS.fullmatch(made.name) else ():
             if _ABSOLUTE.fullmatch(text) and not _ROOT.fullmatch(text):
                 yield Spot(made.cell, made.code.lineno, shorten_code(repr(text)))
 
@@ -47,7 +55,11 @@ _FETCHES = re.compile(
     r"sklearn\.datasets\.fetch_\w+|(?:tensorflow\.)?(?:tf_)?keras\.(?:datasets\.\w+\.load_data|utils\.get_file)"
     r"|(?:tensorflow\.)?keras\.applications\.(?:\w+\.)?[A-Z]\w+|datasets\.load_dataset|seaborn\.load_dataset"
     r"|torch\.hub\.\w+|kagglehub\.\w+|torchvision\.(?:datasets\.\w+|models\.[a-z]\w+)"
-    r"|transformers\.(?:\w+\.from_pretrained|pipeline)"
+    r"|(?:transformers|diffusers|peft|tokenizers|keras_hub|keras_nlp)\..*\.from_(?:pretrained|preset)"
+    r"|transformers\.pipeline|evaluate\.load|tensorflow_hub\.(?:load|KerasLayer)|whisper\.load_model|stanza\.download"
+    r"|statsmodels\..*\.get_rdataset|ucimlrepo\.fetch_ucirepo|pooch\.retrieve|scipy\.datasets\.\w+|osmnx\.\w+_from_\w+"
+    r"|geodatasets\.get_path|torch_geometric\.datasets\.\w+|dgl\.data\.\w+Dataset|ogb\..*\.\w+Dataset"
+    r"|Bio\.Entrez\.\w+|(?:openai|anthropic)\..*\.create|(?:quandl|wikipedia|tweepy|praw|wbgapi)\..*"
     r"|sentence_transformers\.SentenceTransformer|nltk\.download|spacy\.cli\.download|gensim\.downloader\.load"
     r"|tensorflow_datasets\.load|openml\.\w+\.get_\w+|fastai\..*\.untar_data|urllib\.request\.url\w+|ftplib\.\w+"
     r"|(?:requests|httpx|aiohttp|yfinance|gdown|wget|huggingface_hub|pandas_datareader)\.(?!exceptions|adapters)"
