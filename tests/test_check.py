@@ -16,7 +16,7 @@ from ml_repo.notebook.checks import RULES, find_complaints
 from ml_repo.notebook.draws import GENERATORS
 from ml_repo.notebook.known_values import UNKNOWN, MadeCall
 
-LISTS = ("planted", "fresh", "second", "third", "fourth", "fifth", "sixth")  # in the order in which they were written, all before the rules knew them
+LISTS = ("planted", "fresh", "second", "third", "fourth", "fifth", "sixth", "seventh")  # in the order in which they were written, all before the rules knew them
 TRUE_OF_STRANGERS = Counter(names=5, exit=3)  # five use a name that is not there, three end by sys.exit or os._exit
 
 
@@ -36,7 +36,7 @@ def test_planted_causes_are_found_in_their_cell():
 
 def test_clean_notebooks_are_left_alone():
     clean = [one for name in ("clean", *LISTS) for one in read_list(name) if not one.rule]
-    assert len(clean) >= 90
+    assert len(clean) >= 95
     assert {one.name: found for one in clean if (found := list_found(one.build()))} == {}
 
 

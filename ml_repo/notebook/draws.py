@@ -187,7 +187,10 @@ _NEW = re.compile(r"numpy\.random\.(?:default_rng|RandomState|SeedSequence|PCG64
                   r"|dask\.array\.random\.(?:default_rng|RandomState)|random\.(?:Random|SystemRandom)"
                   r"|torch\.(?:seed|Generator\.seed)|(?:keras|tensorflow)\.random\.SeedGenerator")
 _NEEDS_VALUE = re.compile(r"(?:.*\.)?(?:random\.seed|manual_seed|set_random_seed)|tensorflow\.random\.set_seed")
-_TRAINS = re.compile(r".*\.backward|.*[Tt]rainer\.train")
+_TRAINS = re.compile(r".*\.backward|.*[Tt]rainer\.train|.*\.fit")
+_LOADS = re.compile(r".*\.(?:load_state_dict|load_weights)")
+_WEIGHTS = re.compile(r"torch\.nn\.[A-Z]\w+|torchvision\.models\..*|timm\.create_model"
+                      r"|(?:.*\.)?keras\.(?:.*\.)?layers\..*")
 _HEADS = re.compile(r"transformers\..*\.from_(?!config)\w+")
 _IDENTIFIES = re.compile(r"\w*(?:run|session|job|experiment|trial|exp|request|token|password|secret|tag|suffix)\w*"
                          r"|(?:\w*_)?(?:id|uid|uuid|name)", re.IGNORECASE)
@@ -224,7 +227,8 @@ def find_draws(
     "Find calls that draw from a generator without a seed, and hashes of texts, whose seed is that of the process."
     seeds = [made.name for made in order.calls if is_seed(made)]
     trains = any(_TRAINS.fullmatch(made.name) for made in order.calls)
-    identifiers = _list_identifiers(order)
+    is_loaded = not trains and any(_LOADS.fullmatch(made.name) for made in order.calls)
+    left_alone = _list_identifiers(order) | order.unused
     so_far: set[str] = set()
     for made in order.calls:
         if is_seed(made):
@@ -234,7 +238,8 @@ def find_draws(
         is_open = _NEW.fullmatch(made.name) and not made.has_value and f"{made.name}.seed" not in seeds
         cure = "Give it a value: default_rng(seed), Random(seed)." if is_open else ""
         row = next((row for row in GENERATORS if row.draws.fullmatch(made.name)), None)
-        is_meant = (trains or not _HEADS.fullmatch(made.name)) and made.node not in identifiers
+        is_meant = (trains or not _HEADS.fullmatch(made.name)) and made.node not in left_alone
+        is_meant = is_meant and not (is_loaded and _WEIGHTS.fullmatch(made.name))
         if row is not None and is_meant and row.condition(made):
             has_own = any(name in made.named and not made.named[name].is_none for name in row.own)
             has_own = has_own or bool(row.own) and "" in made.named

@@ -202,6 +202,17 @@ class RunOrder:
         self.calls = [made for made in reader.calls if made.node not in reader.elsewhere]
         self.orders, self.clocks, self.hashes = list(reader.orders), list(reader.clocks), list(reader.hashes)
         self.early = list(_find_early(reader))
+        self.unused = _list_unused([tree for tree in self.trees.values() if tree is not None])
+
+
+def _list_unused(
+    trees: Sequence[ast.Module],  # of the cells
+) -> set[ast.AST]:
+    "List the code of functions whose name is used nowhere. A method may be called by a library, and a decorated one."
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    used = {node.id for node in nodes if isinstance(node, ast.Name)}
+    functions = [node for tree in trees for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return {part for node in functions if node.name not in used and not node.decorator_list for part in ast.walk(node)}
 
 
 def _find_early(
