@@ -859,6 +859,6 @@ import statsmodels.formula.api as smf
 logit = smf.logit("high ~ bmi + bp", data=df.assign(high=(df.target > 140).astype(int))).fit(disp=False)
 print(logit.summary().tables[1])
 logit.prsquared
-""", "{'train prsquared': logit.prsquared, 'train llf': logit.llf}", ("statsmodels", "sklearn")),
+""", "{'train aic': logit.aic, 'train llf': logit.llf}", ("statsmodels", "sklearn")),
 }
 TRAININGS = SKLEARN | KERAS | BOOSTING | TORCH | TRACKED | STATISTICS

@@ -304,9 +304,9 @@ class Follower(Callers):
             began = time.perf_counter()
             try:
                 result = original(*args, **named)
+                note(result, args, named, state, time.perf_counter() - began)  # which may let the library compute
             finally:
                 follower.leave()
-            note(result, args, named, state, time.perf_counter() - began)
             return result
 
         call.is_followed, call.autograph_info__ = True, {}  # the second keeps TensorFlow from translating it

@@ -11,8 +11,7 @@ from types import ModuleType
 from typing import Any
 
 # %% ../../nbs/autolog/06_statistics.ipynb #2c8aaf61
-_VALUES = {"rsquared": "higher", "rsquared_adj": "higher", "prsquared": "higher", "llf": "higher", "aic": "lower",
-           "deviance": "lower"}
+_VALUES = {"rsquared": "higher", "rsquared_adj": "higher", "llf": "higher", "aic": "lower", "deviance": "lower"}
 
 
 def read_fit(
