@@ -170,7 +170,8 @@ def _find_threads(code: Code) -> Iterator[Spot]:
 _PARALLEL = re.compile(r"sklearn\.ensemble\.(?:RandomForest|ExtraTrees)(?:Classifier|Regressor)")
 _PRUNES = {"max_depth", "min_samples_leaf", "min_samples_split", "max_leaf_nodes", "min_impurity_decrease", "ccp_alpha",
            "min_weight_fraction_leaf", ""}  # a leaf with several classes has a probability that is rounded
-_KERAS = r"(?:tensorflow|keras|tf_keras)\."
+_KERAS = r"(?:tensorflow|keras)\."
+_OTHER_KERAS = re.compile(r"(?:KERAS_BACKEND|set_backend)\W{1,12}(?:torch|jax)|TF_USE_LEGACY_KERAS|\btf_keras\b")
 
 
 def _find_forests(code: Code) -> Iterator[Spot]:
@@ -183,7 +184,8 @@ def _find_forests(code: Code) -> Iterator[Spot]:
 
 def _find_epochs(code: Code) -> Iterator[Spot]:
     seeding = re.compile(rf"{_KERAS}(?:.*\.)?(?:set_random_seed|set_seed)")
-    if not any(is_seed(made) and seeding.fullmatch(made.name) for made in code.calls):
+    is_other = any(map(_OTHER_KERAS.search, (cell.source for cell in code.cells)))  # where each epoch has its order
+    if is_other or not any(is_seed(made) and seeding.fullmatch(made.name) for made in code.calls):
         return
     for made in code.calls:
         epochs = made.named.get("epochs", KnownValue("constant", 1))
@@ -279,7 +281,8 @@ RULES = [
          ("import keras\nkeras.utils.set_random_seed(0)\nmodel.fit(x, y, epochs=5)",),
          ("import keras\nkeras.utils.set_random_seed(0)\nmodel.fit(data, epochs=5)",),
          "Keras 3.15.1 on TensorFlow 2.21.0: the order is the same in all epochs and in a second fit; a "
-         "tf.data.Dataset has another order in each epoch.", is_problem=False),
+         "tf.data.Dataset has another order in each epoch, and so have arrays in Keras on PyTorch 2.13.0, on "
+         "JAX 0.10.2, and in tf_keras 2.21.0.", is_problem=False),
     Rule("threads", "Deterministic operations are asked for, and the number of threads is not fixed.",
          "They are the same for one number of threads only.",
          "tf.config.threading.set_intra_op_parallelism_threads(n), torch.set_num_threads(n), "
