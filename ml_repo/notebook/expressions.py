@@ -252,6 +252,8 @@ class ExpressionReader:
         self.may_not_run += 1
         values += map(self.follow, node.values[1:])
         self.may_not_run -= 1
+        if isinstance(node.op, ast.Or):  # None, or another that counts as false, gives way
+            values = [value for value in values[:-1] if value.may_be_on] + values[-1:]
         return join_values(values)
 
     def _follow_IfExp(self, node: ast.IfExp) -> KnownValue:

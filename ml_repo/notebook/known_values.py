@@ -63,9 +63,9 @@ def join_values(
 ) -> KnownValue:  # what is known of all of them
     "Join what is known of values."
     known = [value for value in values if not value.is_none] or list(values)
-    first, is_name = known[0], known[0].kind in ("name", "result")
+    first, replaces_none = known[0], known[0].kind in ("name", "result", "clock", "set", "unordered")
     if all(value is first or (value.kind, value.of) == (first.kind, first.of) for value in known):
-        return first if len(known) == len(values) or is_name else UNKNOWN
+        return first if len(known) == len(values) or replaces_none else UNKNOWN
     if all(value.kind == "set" for value in known):
         return SET  # one of numbers, and one of others
     if all(value.has_no_order for value in known):
@@ -137,6 +137,7 @@ class OwnDefinition:
     bases: tuple[KnownValue, ...] = ()  # of a class
     defaults: dict[str, KnownValue] = field(default_factory=dict)  # by parameter
     attributes: dict[str, KnownValue] = field(default_factory=dict)  # of a class; methods, too
+    fields: tuple[str, ...] = ()  # of a dataclass: what its constructor takes
     result: KnownValue = field(default_factory=KnownValue)  # as last followed
     is_entered: bool = False
     walks: int = 0  # how often its body was followed
@@ -149,7 +150,8 @@ class OwnDefinition:
         found = self.attributes.get(name)
         for base in self.bases if found is None else ():
             found = found or (base.of.find(name) if base.kind == "class" else None)
-        return UNKNOWN if found is not None and found.is_none else found
+        is_open = found is not None and found.is_none and name not in self.fields
+        return UNKNOWN if is_open else found
 
     @property
     def library(self) -> str:

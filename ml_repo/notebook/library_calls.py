@@ -92,7 +92,7 @@ class CallReader(ExpressionReader):
             value = value.items.get("0", UNKNOWN) if value.of == "functools.partial" else value
             if value.kind == "function":  # that the library will call, perhaps later
                 self.may_not_run, self.handed = self.may_not_run + 1, self.handed + 1
-                self._use_hash(self._enter(value.of, [], {"": UNKNOWN}))
+                self._use_hash(self._enter(value.of, *self._foresee(made, value)))
                 self.may_not_run, self.handed = self.may_not_run - 1, self.handed - 1
         return self._judge(made)
 
@@ -104,6 +104,16 @@ class CallReader(ExpressionReader):
         for value, given in (*((value, []) for value in factories), *((value, [UNKNOWN]) for value in mapped)):
             if value.kind == "name":
                 self.calls.append(made._replace(name=value.of, given=given, named={}, receiver=UNKNOWN))
+
+    def _foresee(self, made: MadeCall, value: KnownValue) -> tuple[list[KnownValue], dict[str, KnownValue]]:
+        "Say what a library gives a function, by place and by name: `map` and `apply` leave the defaults alone."
+        is_first = bool(made.given) and made.given[0] is value
+        gives_more = any(re.search(r"^$|arg|kwd|indices", word) for word in made.named)  # as `fn_kwargs` of datasets
+        if is_first and not gives_more and re.fullmatch(r"map|.*\.map", made.name):
+            return [UNKNOWN] * max(1, len(made.given) - 1), {}
+        if is_first and not gives_more and len(made.given) == 1 and re.fullmatch(r".*\.apply", made.name):
+            return [UNKNOWN], made.named
+        return [], {"": UNKNOWN}
 
     def _judge(self, made: MadeCall) -> KnownValue:
         "Note what a call of a library shows, and say what is known of its result."
@@ -297,6 +307,11 @@ class CallReader(ExpressionReader):
         "Make an object of a class of the notebook. What its constructor draws, is drawn where the class is used."
         made = KnownValue("object", definition)
         definition.is_entered = True
+        is_vague = "" in named or any(isinstance(word, ast.Starred) for word in node.args)
+        for name, value in {**dict(zip(definition.fields, given)), **named}.items():
+            if name in definition.fields and not is_vague:
+                definition.attributes[name] = value
+        definition.attributes |= dict.fromkeys(definition.fields if is_vague else (), UNKNOWN)
         outer, self.quote = self.quote, self.quote or node
         for name in ("__new__", "__init__", "__post_init__"):
             method = definition.find(name)

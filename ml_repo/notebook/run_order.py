@@ -13,12 +13,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from .cell_diff import Cell
 from .code_names import parse_source
 from .known_values import (
-    NUMBER, UNKNOWN, UNORDERED, Early, KnownValue, MadeCall, OwnDefinition, join_values)
+    NUMBER, NUMBERS, UNKNOWN, UNORDERED, Early, KnownValue, MadeCall, OwnDefinition, join_values)
 from .library_calls import CallReader
 
 # %% ../../nbs/notebook/17_run_order.ipynb #c3496ad2
 _ELSEWHERE = re.compile(r"colab|kaggle|databricks", re.IGNORECASE)
 _MISSING = {"NameError", "Exception", "BaseException"}
+_FIELDS = re.compile(r"dataclasses\.field|pydantic\.(?:\w+\.)*Field|attrs?\.(?:field|ib)")
+_MAKES_FIELDS = re.compile(r"dataclass|\b(?:define|frozen|mutable|attrs|attr\.s)\b")
+_HAVE_FIELDS = ("typing.NamedTuple", "pydantic.BaseModel")
+_EMPTY = {"set": NUMBERS, "list": KnownValue("list"), "dict": KnownValue("dict")}
 
 
 class _Reader(CallReader):
@@ -88,7 +92,10 @@ class _Reader(CallReader):
                     self._assign(target, self.follow(value))
             case ast.AugAssign(target=target, op=op, value=value):
                 old, found = self.follow(target), self.follow(value)
-                if not old.has_no_order and isinstance(target, ast.Name):
+                if old.kind == "set" and isinstance(op, (ast.BitOr, ast.BitAnd, ast.Sub, ast.BitXor)):
+                    is_within = isinstance(op, (ast.BitAnd, ast.Sub))
+                    self._assign(target, self._combine_sets(old, found, is_within=is_within))
+                elif not old.has_no_order and isinstance(target, ast.Name):
                     is_longer = old.kind == "list" or old.kind == "constant" and isinstance(old.of, str)
                     is_number = old.is_number and found.is_number
                     self._assign(target, UNORDERED if self.loops and is_longer else NUMBER if is_number else UNKNOWN)
@@ -170,6 +177,15 @@ class _Reader(CallReader):
             else:
                 self._bind(alias.asname or alias.name, KnownValue("name", f"{module}.{alias.name}"))
 
+    def _make_default(self, field: KnownValue) -> KnownValue:
+        "Say what an attribute is that was declared by a field of a dataclass."
+        factory = field.items.get("default_factory", field.items.get("factory", UNKNOWN))
+        if factory.kind == "function":
+            return factory.of.result
+        if factory.kind in ("name", "class"):
+            return _EMPTY.get(factory.of) or KnownValue("result" if factory.kind == "name" else "object", factory.of)
+        return field.items.get("default", field.items.get("0", UNKNOWN))
+
     def _define_class(self, node: ast.ClassDef) -> None:
         "Define a class: its body runs at once."
         for part in node.decorator_list:
@@ -182,6 +198,15 @@ class _Reader(CallReader):
         self._run(node.body)
         definition = OwnDefinition(node, self.place, outer, bases, attributes=self.scopes[-1])
         self.scopes = outer
+        definition.attributes |= {name: self._make_default(value) for name, value in definition.attributes.items()
+                                  if value.kind == "result" and _FIELDS.fullmatch(value.of)}
+        takes_fields = any(_MAKES_FIELDS.search(ast.unparse(part)) for part in node.decorator_list)
+        inherited = [name for base in bases if base.kind == "class" for name in base.of.fields]
+        if takes_fields or inherited or any(base.of in _HAVE_FIELDS for base in bases):
+            own = [part.target.id for part in node.body
+                   if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name)
+                   and not re.search(r"ClassVar|init=False", ast.unparse(part))]
+            definition.fields = tuple(dict.fromkeys([*inherited, *own]))
         self._bind(node.name, KnownValue("class", definition))
 
 # %% ../../nbs/notebook/17_run_order.ipynb #5e74d17f
