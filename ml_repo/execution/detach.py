@@ -21,6 +21,7 @@ from typing import Any
 
 from ..core.files import Lock, hand_over
 from ..core.programs import command_for
+from ..core.redaction import Redactor
 from .preflight import check_notebook, place_record
 from ..provenance.repository import find_records_folders
 from ..records.edit_log import check_tag
@@ -49,6 +50,16 @@ def _spawn(
         os.close(output)
 
 # %% ../../nbs/execution/09_detach.ipynb #96acc776
+def _list_fields(
+    options: dict[str, Any],  # of `run_notebook`
+    redactor: Redactor,  # that knows the values
+) -> dict[str, Any]:  # without secrets
+    "List the fields of the record that are known before the notebook is read."
+    facts = {name: options[name] for name in ("experiment", "note", "tags", "launched_by") if options.get(name)}
+    facts["parameters"] = {name: {"given": value} for name, value in options["parameters"].items()}
+    return redactor.redact_tree(facts)
+
+
 class _Stopped(BaseException):
     "A signal has come before the notebook began."
 
@@ -59,8 +70,6 @@ def _give_up(
     error: BaseException,  # the reason
 ) -> None:
     "Write the record of a run that could not be started."
-    from ml_repo.core.redaction import Redactor
-
     if isinstance(error, _Stopped):
         name = signal.Signals(error.args[0]).name
         text = f"Stopped by {name} before the first cell."
@@ -72,9 +81,7 @@ def _give_up(
         if kind:
             traceback.print_exception(error)
     redactor = Redactor({**os.environ, "given": options["parameters"]})
-    facts = {name: options[name] for name in ("experiment", "note", "tags", "launched_by") if options.get(name)}
-    facts["parameters"] = {name: {"given": value} for name, value in options["parameters"].items()}
-    record = open_record(claim.folder.parent, claim.notebook, claim, **redactor.redact_tree(facts))
+    record = open_record(claim.folder.parent, claim.notebook, claim, **_list_fields(options, redactor))
     record.close(state, redactor.redact_tree(cause))
 
 # %% ../../nbs/execution/09_detach.ipynb #3844894b
@@ -132,7 +139,8 @@ def run_detached(
     claim = claim_record(find_records_folders(root)[0], name)
     try:
         process = hand_over(claim.lock, lambda descriptor: _spawn(claim.folder, descriptor))
-        claim.announce(process.pid)
+        redactor = Redactor({**os.environ, "given": options["parameters"]})
+        claim.announce(process.pid, **_list_fields(options, redactor))
         with process.stdin as pipe:
             pickle.dump({"argv": sys.argv, "name": name, "started": claim.started, "options": options}, pipe)
     except BaseException:  # the other process finds the pipe empty, and ends

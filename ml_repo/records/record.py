@@ -213,9 +213,10 @@ class Claim:
     def announce(
         self,
         pid: int,  # of the process that holds the lock from now on
+        **facts: Any,  # other fields of the record that are known, without secrets
     ) -> None:
-        "Write a first record, without fields that may hold a secret. Raises `OSError` when it cannot be written."
-        _write_fields(self.folder, self.start() | {"host": read_host() | {"pid": pid}})
+        "Write a first record. Raises `OSError` when it cannot be written."
+        _write_fields(self.folder, self.start() | facts | {"host": read_host() | {"pid": pid}})
 
     def start(self) -> dict[str, Any]:
         "Return the fields of a record at its start."
