@@ -113,7 +113,7 @@ _ROWS: tuple[tuple, ...] = (  # draws, seeds, own, cure, condition
     (r"cmdstanpy\.CmdStanModel\.(?:sample|variational|pathfinder)|pystan\..*\.sampling", _NEVER, "seed", "seed=seed"),
     (r"stan\.build", _NEVER, "random_seed", "random_seed=seed"),
     (r"emcee\.EnsembleSampler\.(?:run_mcmc|sample)|prophet\.Prophet(?:\.fit)?\.predict", _BY_NUMPY, "",
-     "np.random.seed(seed)"),
+     "np.random.seed(seed)", lambda made: made.receiver.items.get("uncertainty_samples", UNKNOWN).may_be_on),
     (r"polars\.(?:.*\.)?(?:sample|shuffle)", r"polars\.set_random_seed", "seed", "seed=seed"),
     (r"(?:.*\.)?randomSplit", _NEVER, "seed", "seed=seed", lambda made: len(made.given) < 2),
     (r"pyspark\.sql\.functions\.randn?", _NEVER, "seed", "a seed", lambda made: not made.given),
@@ -245,7 +245,10 @@ def find_draws(
             has_own = has_own or bool(row.own) and "" in made.named
             is_open = not has_own and not any(map(row.seeds.fullmatch, so_far if made.running else seeds))
             cure = f"Give it a seed, above: {row.cure}."
-        if is_open:
-            yield Spot(made.cell, made.code.lineno, shorten_code(made.code), cure)
+        if is_open:  # by an argument, which is written there, or by a seed above
+            words = {word.arg for word in made.node.keywords}
+            is_here = not (made.node.args if row is None else words & row.own or "=" not in row.cure)
+            cell, code = (made.written, made.node) if is_here else (made.cell, made.code)
+            yield Spot(cell, code.lineno, shorten_code(code), cure)
     for spot in order.hashes:
         yield spot._replace(cure="The seed of hash() is one of the process. Take hashlib.sha256(text.encode()).")

@@ -40,6 +40,7 @@ class ExpressionReader:
         self.returned: list[KnownValue] = []
         self.stars: list[str] = []
         self.running = self.place = self.line = 0  # cell that runs, cell to change, line that runs
+        self.written = 0  # cell where the code stands
         self.values: dict[ast.expr, KnownValue] = {}  # as last followed
         self.quote: ast.expr | None = None  # the call of a class, while its constructor is followed
         self.may_define = False  # something may have defined any name
@@ -123,22 +124,27 @@ class ExpressionReader:
         "Note that the order of a set matters."
         self.orders[self._spot(node)] = None
 
-    def _show(self, node: ast.expr, value: KnownValue | None = None) -> None:
-        "Note that a value is shown, written or taken apart in its order."
+    def _show(self, node: ast.expr, value: KnownValue | None = None, is_sorted: bool = False) -> None:
+        "Note that a value is shown, written or taken apart in its order. IPython sorts the sets that it displays."
         if isinstance(node, (ast.Tuple, ast.List)):
             for part in node.elts:
-                self._show(part)
+                self._show(part, is_sorted=is_sorted)
             return
         value = value or self.values.get(node, UNKNOWN)
+        if is_sorted and value.kind == "set":
+            return
         if value.has_no_order or value.kind == "dict" and any(part.has_no_order for part in value.items.values()):
             self._note_order(node)
         self._use_clock(value)
         self._use_hash(value)
 
-    def _use_clock(self, value: KnownValue) -> None:
-        "Note a reading of a clock that does more than measure."
-        if value.kind == "clock":
+    def _use_clock(self, value: KnownValue, decides: bool = False) -> None:
+        "Note a reading of a clock that does more than measure, and a duration that does more than be printed."
+        if value.kind == "clock" or decides and value.kind == "duration":
             self.clocks[Spot(*value.origin)] = None
+        parts = (*value.items.values(), value.element) if decides and value.kind in ("list", "dict") else ()
+        for part in parts:
+            self._use_clock(part or UNKNOWN, decides)
 
     def _use_hash(self, value: KnownValue) -> None:
         "Note a hash of a text that is shown, or that a result is counted from."
@@ -179,7 +185,8 @@ class ExpressionReader:
         if not (self.may_define or self.excused or is_of_papermill):
             line = self.line if self.active and self.running else node.lineno
             may_not_run = self.may_not_run > 0 and bool(self.active)
-            self.early.setdefault(Early(self.running or self.place, line, node.id), may_not_run)
+            written = self.written, node.lineno
+            self.early.setdefault(Early(self.running or self.place, line, node.id, written=written), may_not_run)
         return KnownValue("name", node.id)
 
     def _follow_Attribute(self, node: ast.Attribute) -> KnownValue:
@@ -220,7 +227,7 @@ class ExpressionReader:
             reading = left if left.kind == "clock" else right
             if left.kind != right.kind and not reading.of.startswith("time."):  # an age, not a duration
                 self._use_clock(reading)
-            return NUMBER
+            return KnownValue("duration", origin=reading.origin)
         if "clock" in (left.kind, right.kind):
             return left if left.kind == "clock" else right
         if isinstance(node.op, (ast.BitOr, ast.BitAnd, ast.Sub, ast.BitXor)) and "set" in (left.kind, right.kind):
@@ -238,8 +245,9 @@ class ExpressionReader:
             return UNKNOWN
         if left.has_no_order or right.has_no_order:
             return UNORDERED
-        if "hash" in (left.kind, right.kind):
-            return left if left.kind == "hash" else right
+        for kind in ("hash", "duration"):
+            if kind in (left.kind, right.kind):
+                return left if left.kind == kind else right
         return NUMBER if left.is_number and right.is_number else UNKNOWN
 
     def _combine_sets(self, left: KnownValue, right: KnownValue, is_within: bool) -> KnownValue:
@@ -265,9 +273,9 @@ class ExpressionReader:
         return value
 
     def _follow_Compare(self, node: ast.Compare) -> KnownValue:
-        for part in (node.left, *node.comparators):
-            self.follow(part)
-        return NUMBER
+        parts = [self.follow(part) for part in (node.left, *node.comparators)]
+        measured = [part for part in parts if part.kind in ("clock", "duration")]
+        return KnownValue("duration", origin=measured[0].origin) if measured else NUMBER
 
     def _follow_Set(self, node: ast.Set) -> KnownValue:
         return NUMBERS if all([self.follow(part).hashes_alike for part in node.elts]) else SET

@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 @dataclass(frozen=True, eq=False)
 class KnownValue:
     "What is known of a value without running the code."
-    kind: str = ""  # constant, number, hash, name, result, function, class, object, set, unordered, list, dict, clock
+    kind: str = ""  # constant, number, duration, hash, name, result, function, class, object, set, list, dict, clock, …
     of: Any = None  # the constant; the full name of what was imported, or of what was called; the definition
     items: Mapping[str, "KnownValue"] = field(default_factory=dict)  # of a dict; of a call by name or place
     element: "KnownValue | None" = None  # of a list
-    origin: tuple[int, int, str] = (0, 0, "")  # cell, line and code of the clock that was read
+    origin: tuple[int, int, str] = (0, 0, "")  # cell, line and code of the clock that was read, or measured
 
     @property
     def is_none(self) -> bool:
@@ -35,7 +35,7 @@ class KnownValue:
     @property
     def is_number(self) -> bool:
         "Check whether the value is known to be a number."
-        return self.kind in ("number", "hash") or self.kind == "constant" and isinstance(self.of, (int, float))
+        return self.kind in ("number", "duration", "hash") or self.kind == "constant" and isinstance(self.of, (int, float))
 
     @property
     def hashes_alike(self) -> bool:
@@ -84,6 +84,7 @@ class MadeCall(NamedTuple):
     node: ast.Call
     running: int  # number of the cell that runs; 0 for a function that nothing calls
     is_handed: bool = False  # in a function that is handed to a library, which may never call it
+    written: int = 0  # number of the cell where it is written
 
     @property
     def texts(self) -> list[str]:
@@ -118,6 +119,7 @@ class Early(NamedTuple):
     line: int  # in that cell
     name: str
     defined: int = 0  # cell that defines it; 0 where none does
+    written: tuple[int, int] = (0, 0)  # cell and line where it stands, perhaps in a function that the cell calls
 
 # %% ../../nbs/notebook/14_known_values.ipynb #d65aeba6
 def shorten_code(
@@ -141,6 +143,7 @@ class OwnDefinition:
     result: KnownValue = field(default_factory=KnownValue)  # as last followed
     is_entered: bool = False
     walks: int = 0  # how often its body was followed
+    written: int = 0  # cell where its code stands
 
     def find(
         self,

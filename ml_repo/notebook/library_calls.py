@@ -36,6 +36,8 @@ _GIVES_NUMBERS = re.compile(
 _LOGS = re.compile(r"(?:.*\.)?(?:debug|info|warning|error|critical|exception)")
 _TAKES_SEED = re.compile(r".*(?:seed|random|rng|key|state)\w*", re.IGNORECASE)
 _OF_SET = {"union", "intersection", "difference", "symmetric_difference", "copy"}
+_KEEPS_NUMBERS = re.compile(r"(?:matplotlib|pylab|seaborn|plotly|altair|pandas|polars)\..*|(?:json|pickle|yaml|joblib)\.dump"
+                            r"|.*\.(?:plot|scatter|barh?|hist|write|writerows?|log_metrics?)")
 _DRAWS_PICTURES = re.compile(r"(?:matplotlib|pylab|seaborn|plotly)\..*|.*\.(?:plot|scatter|bar|barh|hist|annotate)")
 _CLOCKS = re.compile(r"time\.(?:time|perf_counter|monotonic|process_time|thread_time)(?:_ns)?"
                      r"|(?:datetime\.)?(?:datetime|date)\.(?:now|utcnow|today)"
@@ -79,7 +81,7 @@ class CallReader(ExpressionReader):
             return self._create(node, function.of, given, named)
         name = self._name_of(node.func, function) + ".__call__" * (function.kind == "result")
         made = MadeCall(self.place, self.quote or node, name, receiver, given, named, node, self.running,
-                        self.handed > 0)
+                        self.handed > 0, self.written)
         self.calls.append(made)
         if _LOGS.fullmatch(name) and "log" in name.lower():  # says when anyway
             self.clocks = clocks
@@ -119,7 +121,7 @@ class CallReader(ExpressionReader):
         "Note what a call of a library shows, and say what is known of its result."
         name, node, receiver = made.name, made.node, made.receiver
         method = name.rpartition(".")[2] if receiver is not UNKNOWN else ""
-        clocks = [value for value in made.given if value.kind == "clock"]
+        clocks = [value for value in (*made.given, receiver) if value.kind in ("clock", "duration")]
         if name in ("set", "frozenset", "builtins.set"):
             return NUMBERS if self._hash_alike(made) else SET  # numbers have the same order everywhere
         if name.startswith("set.") and method in _OF_SET or receiver.kind == "set" and method in _OF_SET:
@@ -139,16 +141,18 @@ class CallReader(ExpressionReader):
             if _TAKES_SEED.fullmatch(word):
                 self._use_hash(value)
         if name in _ANY_ORDER:
-            return clocks[0] if clocks and name in ("int", "round", "min", "max") else NUMBER
-        if _CLOCKS.fullmatch(name) or name.startswith("pandas.") and find_clock(name, node.args):
+            return clocks[0] if clocks and name in ("int", "round", "min", "max", "sum") else NUMBER
+        if _CLOCKS.fullmatch(name) or name.startswith(("pandas.", "numpy.")) and find_clock(name, node.args):
             return KnownValue("clock", name, origin=self._spot(node))
         if (least := _TELLS.get(name)) is not None and len(node.args) <= least:
             self.clocks[self._spot(node)] = None
             return UNKNOWN
         if name == "dict" and not made.given:
             return KnownValue("dict", items=made.named)
-        if name == "float" and clocks:
+        if clocks and (name == "float" or receiver.kind == "duration"):
             return clocks[0]
+        for value in (*made.given, *made.named.values()) if _KEEPS_NUMBERS.fullmatch(name) else ():
+            self._use_clock(value, decides=True)
         for value in (*made.given, *made.named.values()) if method != "append" else ():
             self._use_clock(value)
         loose = [(part, value) for part, value in zip(node.args, made.given) if value.has_no_order]
@@ -160,7 +164,7 @@ class CallReader(ExpressionReader):
             if self.loops and (name in ("print", "display") or "write" in method):
                 self._note_order(self.loops[-1])
             for part in node.args:
-                self._show(part.value if isinstance(part, ast.Starred) else part)
+                self._show(part.value if isinstance(part, ast.Starred) else part, is_sorted=name == "display")
             if receiver.kind == "unordered" and method not in ("join", "format"):
                 self._show(node.func.value, receiver)
             return receiver if receiver.text and method == "format" else UNKNOWN
@@ -182,7 +186,8 @@ class CallReader(ExpressionReader):
         if name.startswith("?") and receiver is UNKNOWN:
             return UNKNOWN
         items = {str(place): value for place, value in enumerate(made.given)} | made.named
-        return KnownValue("result", name, items=items)
+        is_itself = method == "fit" and receiver.kind == "result"  # an estimator returns itself
+        return KnownValue("result", name, items=receiver.items if is_itself else items)
 
     def _change(self, holder: ast.expr, method: str, made: MadeCall, is_loose: bool) -> None:
         "Note what a method does to a list, a dict or a set."
@@ -229,6 +234,8 @@ class CallReader(ExpressionReader):
     def _follow_magic(self, made: MadeCall) -> None:
         "Note the names that a magic binds."
         words = [value.text for value in made.given]
+        if made.name == "get_ipython.system" and words and re.match(r"date\b", words[0]):
+            self.clocks[self._spot(made.node)] = None
         if not made.name.endswith("_magic") or not words:
             return
         if words[0] == "capture":
@@ -252,7 +259,7 @@ class CallReader(ExpressionReader):
                 self.follow(word.annotation)
             self.follow(getattr(node, "returns", None))
         scopes = self.scopes[:-1] if " class" in self.scopes[-1] else self.scopes
-        definition = OwnDefinition(node, self.place, scopes, defaults=defaults)
+        definition = OwnDefinition(node, self.place, scopes, defaults=defaults, written=self.written)
         self.definitions.append(definition)
         return definition
 
@@ -283,8 +290,8 @@ class CallReader(ExpressionReader):
         for word in (*spec.posonlyargs, *spec.args, *spec.kwonlyargs):
             if scope[word.arg] is UNKNOWN and word.annotation is not None:
                 scope[word.arg] = _read_type(ast.unparse(word.annotation))
-        outer = self.scopes, self.place, self.loops
-        self.scopes, self.loops = (*definition.scopes, scope), []
+        outer = self.scopes, self.place, self.loops, self.written
+        self.scopes, self.loops, self.written = (*definition.scopes, scope), [], definition.written
         self.place = self.place if self.quote is not None else definition.cell
         self.active.append(definition)
         self.returned.append(UNKNOWN)
@@ -294,7 +301,7 @@ class CallReader(ExpressionReader):
             self._run(node.body)
         definition.result = self.returned.pop()
         self.active.pop()
-        self.scopes, self.place, self.loops = outer
+        self.scopes, self.place, self.loops, self.written = outer
         return definition.result
 
     def _create(

@@ -41,11 +41,11 @@ def find_paths(
                 yield Spot(number, node.lineno, shorten_code(repr(node.value)))
     for made in order.calls:
         if re.fullmatch(r"pathlib\.\w*Path\.home", made.name) and made.node not in hidden:
-            yield Spot(made.cell, made.code.lineno, shorten_code(made.code))
+            yield Spot(made.written, made.node.lineno, shorten_code(made.node))
         texts = made.texts[:2 if made.name.startswith(("os.", "shutil.")) else 1]
         for text in texts if _OPENS.fullmatch(made.name) else ():
             if _ABSOLUTE.fullmatch(text) and not _ROOT.fullmatch(text):
-                yield Spot(made.cell, made.code.lineno, shorten_code(repr(text)))
+                yield Spot(made.written, made.node.lineno, shorten_code(repr(text)))
 
 # %% ../../nbs/notebook/19_outside.ipynb #3f344d6c
 _ADDRESS = re.compile(r"(https?|ftp|s3|gs|hf)://.+", re.DOTALL)
@@ -103,9 +103,9 @@ def find_reads(
         command = (" " if "subprocess" in made.name else "\n").join(made.texts)
         does_fetch = _FETCHES.fullmatch(made.name) and not _is_local(made, saved)
         if has_address and made.receiver.kind != "dict" or does_fetch:
-            yield Spot(made.cell, made.code.lineno, shorten_code(made.code))
+            yield Spot(made.written, made.node.lineno, shorten_code(made.node))
         elif _RUNS.fullmatch(made.name) and _COMMANDS.search(command):
-            yield Spot(made.cell, made.code.lineno, shorten_code(command))
+            yield Spot(made.written, made.node.lineno, shorten_code(command))
 
 
 def find_installs(
@@ -115,4 +115,4 @@ def find_installs(
     for made in order.calls:
         words = " ".join(made.texts)
         if _RUNS.fullmatch(made.name) and _INSTALLS.search(words):
-            yield Spot(made.cell, made.code.lineno, shorten_code(words))
+            yield Spot(made.written, made.node.lineno, shorten_code(words))

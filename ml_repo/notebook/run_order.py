@@ -34,12 +34,12 @@ class _Reader(CallReader):
     ) -> None:
         "Read all cells, then the functions that nothing has called."
         for number, tree in trees.items():
-            self.running = self.place = number
+            self.running = self.place = self.written = number
             self.may_define |= tree is None
             body = tree.body if tree is not None else []
             self._run(body)
             if body and isinstance(body[-1], ast.Expr):
-                self._show(body[-1].value)
+                self._show(body[-1].value, is_sorted=True)
         self.running = 0
         for definition in self.definitions:  # grows
             if not definition.is_entered:
@@ -56,6 +56,14 @@ class _Reader(CallReader):
         self.may_not_run += 1
         self._run(body)
         self.may_not_run -= 1
+
+    def _decide(self, node: ast.While | ast.If) -> None:
+        "Note a time budget: a clock that decides what is computed, not how long is waited or when an error is raised."
+        sleeps = any(isinstance(part, ast.Call) and ast.unparse(part.func).endswith("sleep") for part in ast.walk(node))
+        waits = sleeps or isinstance(node.body[0], (ast.Break, ast.Pass) if isinstance(node, ast.While) else ast.Raise)
+        for part in ast.walk(node.test) if not waits else ():
+            if isinstance(part, ast.Compare):
+                self._use_clock(self.values.get(part, UNKNOWN), decides=True)
 
     def _keep_elsewhere(self, test: ast.expr, body: Sequence[ast.AST], orelse: Sequence[ast.AST]) -> None:
         "Keep what runs on another platform only."
@@ -97,8 +105,8 @@ class _Reader(CallReader):
                     self._assign(target, self._combine_sets(old, found, is_within=is_within))
                 elif not old.has_no_order and isinstance(target, ast.Name):
                     is_longer = old.kind == "list" or old.kind == "constant" and isinstance(old.of, str)
-                    is_number = old.is_number and found.is_number
-                    self._assign(target, UNORDERED if self.loops and is_longer else NUMBER if is_number else UNKNOWN)
+                    number = found if found.kind == "duration" else NUMBER if old.is_number and found.is_number else UNKNOWN
+                    self._assign(target, UNORDERED if self.loops and is_longer else number)
             case ast.For(target=target, iter=values) | ast.AsyncFor(target=target, iter=values):
                 found = self.follow(values)
                 self.loops += [values] * found.has_no_order
@@ -109,9 +117,11 @@ class _Reader(CallReader):
                 del self.loops[len(self.loops) - found.has_no_order:]
             case ast.While(test=test):
                 self.follow(test)
+                self._decide(node)
                 self._run([*node.body, *node.orelse])
             case ast.If(test=test, body=body, orelse=orelse):
                 self.follow(test)
+                self._decide(node)
                 self._keep_elsewhere(test, body, orelse)
                 self._branch(body)
                 self._branch(orelse)
@@ -249,4 +259,5 @@ def _find_early(
         defined = reader.first_bound.get(early.name, 0)
         if early.name not in told and not (may_not_run and defined):
             told.add(early.name)
-            yield early._replace(defined=defined)
+            cell, line = (early.cell, early.line) if defined else early.written  # what is nowhere is mended where it stands
+            yield early._replace(cell=cell, line=line, defined=defined)
