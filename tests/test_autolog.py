@@ -1,6 +1,7 @@
 """Metrics are recorded without a changed line, and what a notebook computes and prints is the same with and without it."""
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -20,13 +21,31 @@ print("accuracy", accuracy_score(y_test, model.predict(X_test)), "loss", log_los
 print(cross_val_score(LogisticRegression(C=C), X, y, cv=3).mean())
 """
 OWN = "from ml_repo import start_run\nstart_run().log(split='test', accuracy=0.5)\n" + SKLEARN
+COMPLAINING = """
+import traceback, warnings
+from sklearn.base import BaseEstimator, _fit_context
+from sklearn.linear_model import LinearRegression
+class Careful(BaseEstimator):
+    _parameter_constraints = {}
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        warnings.warn("few samples", stacklevel=3)
+        return self
+Careful().fit([[1]])
+for source in ("LinearRegression().fit([[1], [2]], [0])", "LinearRegression().fit()", "import broken"):
+    try:
+        exec(source)
+    except Exception:
+        traceback.print_exc()
+LinearRegression().fit([[1], [2]], ["a", "b"])
+"""
 FAILING = "from sklearn.linear_model import LogisticRegression\nLogisticRegression(C=C).fit([[1], [2]], [0])"
 
 
 @pytest.fixture
 def project(tmp_path) -> Path:
     """A repository of somebody who knows nothing of this library."""
-    for name, source in {"fit": SKLEARN, "own": OWN, "failing": FAILING}.items():
+    for name, source in {"fit": SKLEARN, "own": OWN, "failing": FAILING, "complaining": COMPLAINING}.items():
         write_notebook(tmp_path / f"{name}.ipynb", "C = 0.1", source)
     (tmp_path / "settings.ini").write_text("[DEFAULT]\npapermill_engine = ml_repo\n")
     git(tmp_path, "init", "--quiet")
@@ -75,6 +94,22 @@ def test_an_error_is_that_of_the_library(project):
     done = run("ml-repo", "run", "failing.ipynb", cwd=project)
     assert done.returncode == 1 and "ValueError: Found input variables with inconsistent numbers of samples: [2, 1]" in done.stdout
     assert read_last(project, "failing")[0]["warnings"] == []
+
+
+def test_errors_and_warnings_are_told_as_if_nobody_followed(project):
+    """With the same lines of the same files: no frame of the follower stands in a traceback, and a warning names the user's line."""
+    outputs = []
+    (project / "broken.py").write_text("import lightgbm.engine\n")
+    (project / "lightgbm").mkdir()
+    (project / "lightgbm/engine.py").write_text("1 / 0\n")
+    for option in ("--autolog", "--no-autolog"):
+        assert run("ml-repo", "run", "complaining.ipynb", option, cwd=project).returncode == 1
+        folder = max(project.glob("experiments/complaining-*"), key=lambda one: one.stat().st_mtime)
+        cell = json.loads((folder / "complaining.ipynb").read_text())["cells"][-1]
+        text = json.dumps(cell["outputs"])
+        outputs.append(re.sub(r"ipykernel_\d+/\d+\.py", "cell", text))
+    assert outputs[0] == outputs[1] and "ml_repo" not in outputs[0].replace("ml_repo/.venv", "") and "few samples" in outputs[0]
+    assert outputs[0].count("Traceback") >= 4 and "ZeroDivisionError" in outputs[0]
 
 
 HEAVY = {
@@ -230,7 +265,7 @@ for step in range(3):
 run.stop()
 weights, told = b"", {"train loss": 1 / 3}
 """),
-    "scrapbook": ("scrapbook", """
+    "scrapbook": ("scrapbook six", """
 import scrapbook
 scrapbook.glue("test_accuracy", 0.75)
 scrapbook.glue("names", ["finch", "wren"])
@@ -354,7 +389,7 @@ def test_a_framework_tells_its_metrics(framework, environments, tmp_path):
         checked("ml-repo", "run", "fit.ipynb", "--kernel", "other", option, cwd=project, JUPYTER_PATH=str(kernels))
         record, metrics, printed = read_last(project)
         kept = json.loads((project / "told.json").read_text())
-        seen.append((kept["weights"], [line for line in printed.splitlines() if "s/step" not in line]))
+        seen.append((kept["weights"], [re.sub(r"offline-\w+", "offline", line) for line in printed.splitlines() if "s/step" not in line]))
         if option == "--autolog":
             assert {name: metrics.get(name) for name in kept["told"]} == pytest.approx(kept["told"], rel=1e-12), metrics
             assert not [warning for warning in record["warnings"] if "followed" in warning], record["warnings"]

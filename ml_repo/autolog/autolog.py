@@ -51,12 +51,16 @@ def _list_sources() -> tuple[str, dict[str, str], dict[str, str]]:
     return "\n".join(["from __future__ import annotations", *map(_read_text, _FIRST)]), sources, watched
 
 
+# `warnings` counts no frame of a file whose name holds both words: a library's warning names the line of its user.
+_FILE = "<ml_repo follower, like importlib._bootstrap>"
+
+
 def follow_libraries(
     folder: str | PathLike,  # of a record; empty for a process that forks kernels later
 ) -> str:  # an expression in Python; its value is None
     "Make the expression that lets a kernel follow the libraries that it imports. It defines no name there."
     first, sources, watched = _list_sources()
-    program = f"exec(compile({first!r}, '<ml_repo follower>', 'exec'), scope)"
+    program = f"exec(compile({first!r}, {_FILE!r}, 'exec'), scope)"
     return (f"(lambda scope: ({program}, scope['follow'])[1])({{'__name__': 'ml_repo_follower'}})"
             f"({str(folder)!r}, {sources!r}, {watched!r})")
 

@@ -296,18 +296,21 @@ class Follower(Callers):
 
         @functools.wraps(original)
         def call(*args: Any, **named: Any) -> Any:
-            __tracebackhide__ = True
-            if follower.is_busy() or not follower.is_on():
-                return original(*args, **named)
-            state = before(args, named) if before else None
-            follower.enter()
-            began = time.perf_counter()
             try:
-                result = original(*args, **named)
-                note(result, args, named, state, time.perf_counter() - began)  # which may let the library compute
-            finally:
-                follower.leave()
-            return result
+                if follower.is_busy() or not follower.is_on():
+                    return original(*args, **named)
+                state = before(args, named) if before else None
+                follower.enter()
+                began = time.perf_counter()
+                try:
+                    result = original(*args, **named)
+                    note(result, args, named, state, time.perf_counter() - began)  # which may let the library compute
+                finally:
+                    follower.leave()
+                return result
+            except BaseException as error:
+                error.__traceback__ = error.__traceback__.tb_next  # without this frame, as if nobody followed
+                raise
 
         call.is_followed, call.autograph_info__ = True, {}  # the second keeps TensorFlow from translating it
         return call
@@ -351,7 +354,11 @@ class ImportWatch:
             load = spec.loader.exec_module
 
             def load_and_see(module: ModuleType) -> None:
-                load(module)
+                try:
+                    load(module)
+                except BaseException as error:
+                    error.__traceback__ = error.__traceback__.tb_next
+                    raise
                 self.show(see, module)
 
             spec.loader.exec_module = load_and_see

@@ -191,6 +191,9 @@ def follow_ignite(
         running.append(self)
         try:
             result = original(self, *args, **named)
+        except BaseException as error:
+            error.__traceback__ = error.__traceback__.tb_next  # without this frame, as if nobody followed
+            raise
         finally:
             running.pop()
         note(self, args, named)
