@@ -17,6 +17,7 @@ import pytest
 from browser import CHROMIUM, Browser
 from conftest import BIN, LIMIT_S, checked, run
 
+from ml_repo.integrations.mlflow_mapping import shorten_id
 from ml_repo.integrations.servers import find_port
 from ml_repo.integrations.tensorboard_writer import EventFile
 from ml_repo.records.record import open_record
@@ -89,7 +90,7 @@ class Ui:
         end = time.monotonic() + LIMIT_S
         while True:
             tags = self.ask("data/plugin/scalars/tags")
-            if sum(name.endswith("/final") for name in tags) >= count:
+            if sum("test_accuracy" in found for found in tags.values()) >= count:
                 return tags
             assert time.monotonic() < end, tags
             time.sleep(0.3)
@@ -137,10 +138,11 @@ def test_figures_layers_and_own_events_are_shown(tmp_path):
     before = snapshot(home)
     ui = Ui(tmp_path, "tensorboard", "--records", str(home))
     try:
-        assert "epoch_loss" in ui.await_runs(1)[f"{name}/tensorboard/train"]
-        assert list(ui.ask("data/plugin/images/tags")[f"{name}/final"]) == ["artifacts/loss.png"]
-        assert ui.ask("data/plugin/graphs/info")[f"{name}/final"]["tags"]["keras"]["conceptual_graph"] is True
-        assert list(ui.ask("data/plugin/text/tags")[f"{name}/final"]) == ["record"]
+        short = shorten_id(name)
+        assert "epoch_loss" in ui.await_runs(1)[f"{short}/tensorboard/train"]
+        assert list(ui.ask("data/plugin/images/tags")[short]) == ["artifacts/loss.png"]
+        assert ui.ask("data/plugin/graphs/info")[short]["tags"]["keras"]["conceptual_graph"] is True
+        assert list(ui.ask("data/plugin/text/tags")[short]) == ["record"]
     finally:
         assert ui.end() == 0
     assert snapshot(home) == before
@@ -152,17 +154,16 @@ def test_tensorboard_shows_runs_that_wrote_no_events(project):
     ui = Ui(project, "tensorboard")
     tags = ui.await_runs(4)
     try:
-        for name in os.listdir(home):
-            if name.startswith("train-"):
-                assert set(tags[f"{name}/train"]) == set(tags[f"{name}/validation"]) == {"loss"}
-        name = next(one for one in tags if one.endswith("/train"))
-        points = ui.ask(f"data/plugin/scalars/scalars?run={name}&tag=loss")
-        logged = [json.loads(line)["values"]["loss"] for line in (home / name.split("/")[0] / "metrics.jsonl").read_text().splitlines() if '"train"' in line]
+        names = {shorten_id(name): name for name in os.listdir(home) if name.startswith("train-")}
+        assert set(tags) == set(names) and all({"train_loss", "val_loss"} <= set(tags[short]) for short in names)
+        short = min(tags)
+        points = ui.ask(f"data/plugin/scalars/scalars?run={short}&tag=train_loss")
+        logged = [json.loads(line)["values"]["loss"] for line in (home / names[short] / "metrics.jsonl").read_text().splitlines() if '"train"' in line]
         assert [step for _, step, _ in points] == [1, 2, 3, 4, 5] and [value for *_, value in points] == pytest.approx(logged, rel=1e-6)
 
         about = ui.ask("experiment/defaultExperimentId/data/plugin/hparams/experiment", {})
         assert [one["name"] for one in about["hparamInfos"]] == ["lr", "optimizer", "epochs"], "those that differ come first"
-        assert [one["name"]["tag"] for one in about["metricInfos"]] == ["test_accuracy", "without direction/fit_duration_s"]
+        assert [one["name"]["tag"] for one in about["metricInfos"]] == ["test_accuracy", "train_loss", "val_loss", "without direction/fit_duration_s"]
         groups = ui.ask("experiment/defaultExperimentId/data/plugin/hparams/session_groups",
                         {"colParams": [{"hparam": "lr", "includeInResult": True}, {"metric": {"tag": "test_accuracy", "group": ""}}], "startIndex": 0, "sliceSize": 10,
                          "allowedStatuses": ["STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_UNKNOWN", "STATUS_RUNNING"]})
@@ -186,11 +187,11 @@ def test_a_filter_chooses_and_a_running_run_is_followed(project, tmp_path):
     ui = Ui(tmp_path, "tensorboard", "optimizer = adam", "--records", str(home))
     try:
         tags = ui.await_runs(1)
-        assert len({run.split("/")[0] for run in tags} | {name}) == 2
+        assert len(tags) == 2 and shorten_id(name) in tags
         with (home / name / "metrics.jsonl").open("a") as file:
             file.write('{"time_s": 9, "step": 6, "split": "train", "values": {"loss": 0.0625}}\n')
         end = time.monotonic() + LIMIT_S
-        while (points := ui.ask(f"data/plugin/scalars/scalars?run={name}/train&tag=loss"))[-1][1] != 6:
+        while (points := ui.ask(f"data/plugin/scalars/scalars?run={shorten_id(name)}&tag=train_loss"))[-1][1] != 6:
             assert time.monotonic() < end, points
             time.sleep(0.5)
     finally:

@@ -140,7 +140,7 @@ def run_detached(
     try:
         process = hand_over(claim.lock, lambda descriptor: _spawn(claim.folder, descriptor))
         redactor = Redactor({**os.environ, "given": options["parameters"]})
-        claim.announce(process.pid, **_list_fields(options, redactor))
+        claim.announce(process.pid, **_list_fields(options, redactor), starting=True)
         with process.stdin as pipe:
             pickle.dump({"argv": sys.argv, "name": name, "started": claim.started, "options": options}, pipe)
     except BaseException:  # the other process finds the pipe empty, and ends

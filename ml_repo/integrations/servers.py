@@ -89,7 +89,7 @@ def _tensorboard(
 ) -> Server:
     "Describe TensorBoard on the selected runs."
     from ml_repo.integrations.servers import run_tensorboard  # by module name, also in a notebook
-    from ml_repo.integrations.tensorboard_writer import Board
+    from ml_repo.integrations.tensorboard_writer import RELOAD_S, Board
 
     board = Board(guard.make_folder())
 
@@ -97,7 +97,7 @@ def _tensorboard(
         folders = choice.folders()
         return board.sync(folders, patience_s=2) < len({folder.name for folder in folders})
 
-    command = command_for(run_tensorboard, "--logdir", board.folder, "--host", "127.0.0.1", "--reload_interval", 5,
+    command = command_for(run_tensorboard, "--logdir", board.folder, "--host", "127.0.0.1", "--reload_interval", RELOAD_S,
                           "--samples_per_plugin", "scalars=5000,images=200", "--window_title", "TensorBoard: ml_repo")
     return Server("tensorboard", "TensorBoard", 6006, "", lambda port: [*command, "--port", str(port)], sync=sync)
 

@@ -241,6 +241,7 @@ _ALWAYS = {
 _SOMETIMES = {
     "launched_by": _text("papermill, ml-repo run, python, interactive, rerun, verify, import, "
                   "or within: inside of another run"),
+    "starting": {"type": "boolean", "description": "whether the process of the run has not read the notebook yet"},
     "archived": _text("when the user put it aside, time in UTC"),
     "last_edit": _text("the last change of the user that was taken over"),
     "command": _text("as it was typed"),
