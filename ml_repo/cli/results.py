@@ -259,7 +259,7 @@ def best(
     record = runs[0].read()
     echo_json(record) if form else echo_record(record)
     if tied := find_tied(runs, judge):
-        click.echo(f"As good, with the same {judge}: {', '.join(run.run for run in tied)}. The newest is shown.",
+        click.echo(f"As good, with the same {judge}: {', '.join(run.run for run in tied)}. The earliest is shown.",
                    err=True)
     if mixture := describe_mixture(runs):
         click.echo(mixture, err=True)

@@ -191,6 +191,7 @@ def show_study(
     """
     from dataclasses import asdict
 
+    from ml_repo.core.metrics import rank_result
     from ml_repo.study.study import count_drivers, read_study
     from ml_repo.study.trial_log import read_trials
 
@@ -203,8 +204,9 @@ def show_study(
         })
         return
     if sort:
-        sign = -1 if next(iter(search.metrics.values()), "") == "higher" else 1
-        trials = sorted(trials, key=lambda trial: (trial.state != "complete", sign * (trial.objectives or [0])[0]))
+        way = next(iter(search.metrics.values()), "lower")
+        ranks = {trial.number: rank_result((trial.objectives or [None])[0], way, trial.number) for trial in trials}
+        trials = sorted(trials, key=lambda trial: (trial.state != "complete", ranks[trial.number]))
     click.echo(_describe_study(search, trials, count_drivers(folder)))
     if trials:
         echo_table(["trial", "state", *(search.metrics or ["seconds"]), *search.vary, "runs", "why"],

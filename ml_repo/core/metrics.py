@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['METRICS_MEDIA_TYPE', 'Metric', 'Metrics', 'read_metrics', 'read_number', 'spread_values', 'Place', 'place_step',
            'continue_steps', 'list_values', 'summarize_metrics', 'metric_key', 'find_direction', 'rank_metric',
-           'choose_metric']
+           'choose_metric', 'rank_result']
 
 # %% ../../nbs/core/05_metrics.ipynb #c19bf5f7
 import json
@@ -268,3 +268,13 @@ def choose_metric(
 ) -> str:  # a key; empty where there is none
     "Choose the metric that a run is judged by."
     return min(directions, key=lambda key: rank_metric(key, directions[key]), default="")
+
+# %% ../../nbs/core/05_metrics.ipynb #36ab6c1d
+def rank_result(
+    value: float | None,  # of a metric; None and nan come last
+    direction: str,  # "higher" or "lower" is better
+    began: Any,  # when it began: a time, a number of a trial, a tuple of such
+) -> tuple[bool, float, Any]:  # the smaller, the better
+    "Rank a result among others. Of equal values, the earlier is the better one."
+    is_missing = value is None or math.isnan(value)
+    return is_missing, 0.0 if is_missing else -value if direction == "higher" else value, began

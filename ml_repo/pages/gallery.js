@@ -56,7 +56,7 @@ function groupRuns(found) {
   return [...groups.values()].map((members) => {
     const bySeed = new Map();
     for (const run of members.filter((one) => one.cells[at] === "completed").sort((a, b) => (a.cells[started] < b.cells[started] ? -1 : 1))) bySeed.set(seed == null ? run.id : run.cells[seed] ?? run.id, run);
-    const counted = [...bySeed.values()], row = { id: members[0].id, ids: members.map((one) => one.id), n: counted.length, cells: [...members[0].cells], spread: {} };
+    const counted = [...bySeed.values()], row = { id: members[0].id, ids: members.map((one) => one.id), n: counted.length, began: began(counted.length ? members.filter((one) => one.cells[at] === "completed") : members), cells: [...members[0].cells], spread: {} };
     for (const column of columns.filter((one) => one.kind === "metric" || one.key === "duration_s")) {
       const values = counted.map((run) => run.cells[column.index]).filter((value) => typeof value === "number");
       const mean = values.length ? values.reduce((sum, value) => sum + value, 0) / values.length : null;
@@ -71,11 +71,13 @@ function groupRuns(found) {
     return row;
   });
 }
+/** When the first of some runs began. Of equal results the earlier is the better one, as everywhere. */
+const began = (some) => some.map((run) => `${run.cells[named.get("started").index]} ${run.id}`).sort()[0];
 function sortRows(rows) {
-  const { index } = named.get(state.sort), sign = state.up ? 1 : -1, rank = (value) => (value == null || value === "" ? 2 : typeof value === "number" ? 0 : 1);
+  const { index, kind } = named.get(state.sort), tie = (row) => row.began ?? began([row]), sign = state.up ? 1 : -1, rank = (value) => (value == null || value === "" ? 2 : typeof value === "number" ? 0 : 1);
   return rows.sort((one, other) => {
     const a = one.cells[index], b = other.cells[index];
-    return rank(a) - rank(b) || (a === b || a == null ? 0 : (a < b ? -1 : 1) * sign);
+    return rank(a) - rank(b) || (a === b || a == null ? (kind === "metric" ? (tie(one) < tie(other) ? -1 : 1) : 0) : (a < b ? -1 : 1) * sign);
   });
 }
 

@@ -336,8 +336,9 @@ class Index(_IndexFile):
         "Find runs. Raises `ValueError` for an invalid filter or an unknown column."
         names = {*self.columns(), *known}
         where, values = self._where(condition, archived, repetitions, names)
-        column = self._place(name_column(sort, names))
-        order = f"ORDER BY {column} IS NULL, {column} {'DESC' if reverse else 'ASC'}, runs.run DESC"
+        column = self._place(name := name_column(sort, names))
+        tie = "runs.started, runs.run" if name.startswith("metrics.") else "runs.run DESC"  # as in `rank_result`
+        order = f"ORDER BY {column} IS NULL, {column} {'DESC' if reverse else 'ASC'}, {tie}"
         numbers = f"SELECT runs.number FROM runs {where} {order} LIMIT {-1 if limit is None else int(limit)}"
         query = f"SELECT text FROM ({numbers}) JOIN summaries USING (number)"
         try:

@@ -54,6 +54,11 @@ class RunSummary(Tabular):
     data: dict[str, str] = field(default_factory=dict)  # hash by name of what it read as data, 12 digits each
     code: dict[str, str] = field(default_factory=dict)  # hashes of its notebook and its modules, where they are known
 
+    @property
+    def began(self) -> tuple[str, str]:  # start and id
+        "When the run began, for `rank_result`."
+        return self.started, self.run
+
     def read(self) -> Record:
         "Read the whole record. Raises `FileNotFoundError` when it was removed since."
         return read_record(self.folder)

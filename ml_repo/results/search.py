@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from ..core.bounds import suggest_nearest
 from ..core.files import read_lines
 from ..core.hashing import hash_file
-from ..core.metrics import choose_metric, find_direction, list_values, metric_key
+from ..core.metrics import choose_metric, find_direction, list_values, metric_key, rank_result
 from ..provenance.repository import find_project, find_records_folders
 from ..records.reader import Record, read_record
 from .index import Index
@@ -85,6 +85,8 @@ def _place(
 ) -> tuple:  # for `sorted`
     "Give the position of a run in a list, for `sorted`."
     value = run.value(column)
+    if column.startswith("metrics."):
+        return rank_result(value, "higher" if largest else "lower", run.began)
     if value is None or isinstance(value, float) and math.isnan(value):
         return (1,)
     is_number = isinstance(value, (int, float))
@@ -217,7 +219,7 @@ def best_run(
     condition: str = "",  # on the runs to choose from
     direction: str = "",  # "higher" or "lower"; known for most metrics
     records: Iterable[str | PathLike] = (),  # folders of records; without any, those of this repository
-) -> RunSummary:  # of several that are equal, the newest
+) -> RunSummary:  # of several that are equal, the earliest
     """Find the run with the best last value of a metric.
 
     Raises `ValueError` when no run has a value, or the direction is not known."""

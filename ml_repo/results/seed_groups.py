@@ -15,7 +15,7 @@ from os import PathLike
 from typing import Any, Literal
 
 from ..core.bounds import suggest_nearest
-from ..core.metrics import choose_metric
+from ..core.metrics import choose_metric, rank_result
 from ..core.tables import Tabular
 from .query import find_column
 from .run_summary import SEED, RunSummary, summarize_folder
@@ -72,6 +72,24 @@ class SeedGroup(list[RunSummary]):
             return Spread(math.nan, math.nan, len(values))
         return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else math.nan, len(values))
 
+    def rank(
+        self,
+        metric: str,  # such as "val_accuracy"
+        direction: str,  # "higher" or "lower" is better
+    ) -> tuple:  # of `rank_result`
+        "Rank the group by its mean, and by its first run where means are equal."
+        mean = spread.mean if (spread := self.spread(metric)) else None
+        return rank_result(mean, direction, min((run.began for run in self if run.state == "completed"), default=()))
+
+    def best(
+        self,
+        metric: str,  # such as "val_accuracy"
+        direction: str,  # "higher" or "lower" is better
+    ) -> RunSummary | None:  # None where no run has a value
+        "Find the best completed run of the group."
+        measured = [run for run in self if run.state == "completed" and metric in run.metrics]
+        return min(measured, key=lambda run: rank_result(run.metrics[metric], direction, run.began), default=None)
+
     def show(
         self,
         column: str,  # such as "metrics.val_accuracy" or "params.lr"
@@ -98,11 +116,7 @@ def rank_groups(
     largest: bool,  # comes first
 ) -> list[SeedGroup]:  # sorted by the mean
     "Sort groups by the mean of a metric."
-    def position(group: SeedGroup) -> tuple[bool, float]:
-        mean = spread.mean if (spread := group.spread(metric)) else math.nan
-        return math.isnan(mean), 0 if math.isnan(mean) else -mean if largest else mean
-
-    return sorted(groups, key=position)
+    return sorted(groups, key=lambda group: group.rank(metric, "higher" if largest else "lower"))
 
 # %% ../../nbs/results/05_seed_groups.ipynb #69118107
 @dataclass(frozen=True)
@@ -261,15 +275,14 @@ class Comparison(Tabular):
                     if key in self.directions and any(group.spread(key) for group in self.groups)]
         return choose_metric({key: self.directions[key] for key in directed})
 
-    def _find_tied(self) -> list[SeedGroup]:  # in their order; several only where their means are equal
+    def _find_tied(self) -> list[SeedGroup]:  # the earliest first; several only where their means are equal
         "Find the groups with the best mean."
         if self.metric not in self.directions:
             return []
         spreads = [(group, group.spread(self.metric)) for group in self.groups]
-        means = [(group, spread.mean) for group, spread in spreads if spread and math.isfinite(spread.mean)]
-        sign = -1 if self.directions[self.metric] == "higher" else 1
-        most = min((sign * mean for _, mean in means), default=math.nan)
-        return [group for group, mean in means if sign * mean == most]
+        finite = [group for group, spread in spreads if spread and math.isfinite(spread.mean)]
+        ranked = rank_groups(finite, self.metric, self.directions[self.metric] == "higher")
+        return [group for group in ranked if group.spread(self.metric).mean == ranked[0].spread(self.metric).mean]
 
     def columns(self) -> list[str]:  # columns
         "Choose parameters that differ between the groups, metrics that differ at all, and the one that decides."

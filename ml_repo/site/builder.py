@@ -19,6 +19,7 @@ from ..core.hashing import hash_file
 from ..results.run_summary import RunSummary
 from ..results.run_table import Runs
 from ..results.search import find_runs
+from ..results.seed_groups import SeedGroup
 from .figure_store import FigureStore
 from .run_index import list_rows, sum_up
 from .run_page import pack_run, read_page, read_versions, render_run
@@ -196,10 +197,12 @@ def _sum_up_study(
     if len(best) == 1:
         values = zip(page.study.metrics, best[0].objectives)
         result = ", ".join(f"{name} {value:.6g}" for name, value in values)
-    run = next((run for trial in best[:1] for run in trial.runs if run in runs), "")
+    shown = SeedGroup(runs[run] for trial in best[:1] for run in trial.runs if run in runs)
+    first, way = next(iter(page.study.metrics.items()), ("", ""))
+    run = shown.best(first, way) or next(iter(shown), None)
     return {
         "name": page.study.name, "notebook": page.study.notebook, "trials": len(page.trials),
-        "varied": ", ".join(page.study.vary), "result": result, "best": run
+        "varied": ", ".join(page.study.vary), "result": result, "best": run.run if run else ""
     }
 
 

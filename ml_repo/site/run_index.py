@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..core.metrics import choose_metric
 from ..results.run_summary import RunSummary
 from ..results.run_table import Runs, choose_columns, list_columns, name_columns
 from ..results.seed_groups import Comparison, group_runs, invert_student
@@ -88,19 +89,13 @@ def list_rows(
     keys = [column["key"] for column in columns]
     chosen = dict.fromkeys(["run", "state", "verified", *choose_columns(runs), "started"])
     shown = [key for key in chosen if key in keys]
+    metric = choose_metric({key: way for run in runs for key, way in run.directions.items() if key in run.metrics})
     return {
         "columns": columns, "rows": rows, "repetitions": [words[run.repetition] for run in runs], "shown": shown[:24],
-        "metric": _choose_metric(runs),
+        "metric": f"metrics.{metric}" if metric else "",
         "student": [0.0, *(round(invert_student(freedom, 0.975), 4) for freedom in range(1, 61))]
     }
 
-
-def _choose_metric(
-    runs: Runs,  # to show
-) -> str:  # a column; empty if no metric has a direction
-    "Choose the metric to sort by: one with a direction, preferably of validation."
-    directed = {f"metrics.{key}" for run in runs for key in run.directions if key in run.metrics}
-    return min(directed, key=lambda key: (not key.startswith("metrics.val_"), key), default="")
 
 # %% ../../nbs/site/09_run_index.ipynb #17f5657c
 def _sum_up_experiment(
@@ -115,9 +110,7 @@ def _sum_up_experiment(
     compared = Comparison([group for group in group_runs(runs) if group.counted])
     if (best := compared.best) is None:
         return summary
-    sign = -1 if compared.directions[compared.metric] == "higher" else 1
-    measured = [run for run in best.counted.values() if compared.metric in run.metrics]
-    run = min(measured, key=lambda run: sign * run.metrics[compared.metric])
+    run = best.best(compared.metric, compared.directions[compared.metric])
     spread, setting = best.spread(compared.metric), ""
     if len(compared.groups) > 1:
         others = [group for group in compared.groups if group is not best][:200]

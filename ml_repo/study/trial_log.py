@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.files import LineFile, dump_json, read_lines
+from ..core.metrics import rank_result
 
 # %% ../../nbs/study/01_trial_log.ipynb #b2c0be6e
 STATES = ("waiting", "running", "complete", "pruned", "failed")  # of a trial
@@ -99,6 +100,6 @@ def find_best(
         for trial in complete
     }
     if len(directions) == 1:
-        return sorted(complete, key=lambda trial: (costs[trial.number], trial.number))[:1]
+        return sorted(complete, key=lambda trial: rank_result(trial.objectives[0], directions[0], trial.number))[:1]
     is_beaten = lambda mine: any(all(a <= b for a, b in zip(other, mine)) and other != mine for other in costs.values())
     return [trial for trial in complete if not is_beaten(costs[trial.number])]
