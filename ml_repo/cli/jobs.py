@@ -222,7 +222,8 @@ def watch(
     with suppress(KeyboardInterrupt), _screen(sys.stdout) as show:
         while True:
             show(progress := _look(folders))
-            if not any(run.state.startswith("running") for run in progress):
+            going = ("running", "interactive") if runs else "running"  # nobody waits for a notebook that is open
+            if not any(run.state.startswith(going) for run in progress):
                 return
             time.sleep(interval_s)
             folders += [] if runs else [folder for folder in _find_going(records) if folder not in folders]

@@ -188,7 +188,7 @@ function choose() {
 function heads() {
   return make("div", { class: "scroll" }, make("table", {}, make("thead", {}, make("tr", {}, ["run", "experiment", "state", "run again", "started", "duration", "note"].map((name) => make("th", { scope: "col" }, name)))), make("tbody", {}, ids.map((id, at) => {
     const run = loaded[id];
-    return make("tr", {}, make("th", { scope: "row", class: "id" }, make("span", { class: `key s${at % 6}`, "aria-hidden": "true" }, "●"), fixed ? id : make("a", { href: `runs/${encodeURIComponent(id)}.html` }, id)), make("td", {}, run.experiment), make("td", {}, chip(run.state)), make("td", {}, run.verified ? chip(run.verified) : "not yet"), make("td", {}, format(run.started, "started")), make("td", {}, format(run.duration_s, "duration_s")), make("td", {}, run.note));
+    return make("tr", {}, make("th", { scope: "row", class: "id" }, make("span", { class: `key s${at % 6}`, "aria-hidden": "true" }, "●"), fixed ? id : make("a", { href: `runs/${encodeURIComponent(id)}.html` }, id)), make("td", {}, run.experiment), make("td", {}, run.state.split(", ").map(chip)), make("td", {}, run.verified ? chip(run.verified) : "not yet"), make("td", {}, format(run.started, "started")), make("td", {}, format(run.duration_s, "duration_s")), make("td", {}, run.note));
   }))));
 }
 function pickers() {

@@ -63,7 +63,7 @@ function groupRuns(found) {
       row.cells[column.index] = mean;
       if (values.length > 1) row.spread[column.index] = Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1));
     }
-    for (const key of ["state", "verified"]) {
+    for (const key of ["state", "verified", "launched_by"]) {
       const words = [...new Set(members.map((run) => run.cells[named.get(key).index] ?? ""))];
       row.cells[named.get(key).index] = words.length === 1 ? words[0] : words.filter(Boolean).join(", ");
     }
@@ -105,7 +105,11 @@ function showCell(row, key) {
     const cut = row.id.lastIndexOf("-") + 1, link = make("a", { href: `runs/${encodeURIComponent(row.id)}.html`, class: "id" }, make("span", { class: "stem" }, row.id.slice(0, cut)), row.id.slice(cut));
     return make("th", { scope: "row" }, link, row.ids?.length > 1 ? ` and ${row.ids.length - 1} more` : null);
   }
-  if ((key === "state" || key === "verified") && value) return make("td", {}, String(value).split(", ").map((word) => chip(word)));
+  if (key === "state") {
+    const by_hand = String(row.cells[named.get("launched_by").index] ?? "").split(", ").includes("interactive"), words = String(value ?? "").split(", ");
+    return make("td", {}, (by_hand ? [...words.filter((word) => word !== "running"), "interactive"] : words).map((word) => chip(word)));
+  }
+  if (key === "verified" && value) return make("td", {}, String(value).split(", ").map((word) => chip(word)));
   const spread = row.spread?.[column.index], text = spread == null ? format(value, key) : formatSpread(value, spread);
   return make("td", { class: column.numeric ? "number" : null, title: text.length > 40 ? text : null }, text);
 }

@@ -155,13 +155,13 @@ class OpenRecord:
         self,
         state: str,  # one of STATES, not "running"
         cause: dict[str, Any] | None = None,  # of an end before completion: `text`, perhaps `kind`, `cell`, …
-        **facts: Any,  # other fields
+        **facts: Any,  # other fields; also `ended` and `duration_s`, where the work ended earlier
     ) -> None:
         "Write the end of the run and release the lock. Raises `OSError` when the end cannot be written."
         if state not in STATES[1:]:
             raise ValueError(f"A run cannot end as {state!r}. It ends as one of {', '.join(STATES[1:])}.")
-        duration_s = round(time.monotonic() - self._clock, 3)
-        self.facts.update(facts, state=state, cause=cause, ended=utc_now(), duration_s=duration_s)
+        end = {"ended": utc_now(), "duration_s": round(time.monotonic() - self._clock, 3)}
+        self.facts |= end | facts | {"state": state, "cause": cause}
         try:
             self._reserve.unlink(missing_ok=True)
             self.save()

@@ -23,7 +23,7 @@ from ..core.files import read_lines
 from ..core.metrics import find_direction, metric_key, rank_metric, summarize_metrics
 from ..core.tables import Tabular
 from ..records.reader import read_record
-from .run_summary import SEED, RunSummary, summarize_record
+from .run_summary import SEED, RunSummary, name_state, summarize_record
 from .run_table import format_duration
 from .search import find_runs
 
@@ -115,7 +115,7 @@ class RunProgress(Tabular):
 
     run: str  # its id
     folder: Path  # its record
-    state: str  # running, completed, failed, interrupted or killed; with the machine, for a run elsewhere
+    state: str  # running, interactive (by hand), completed, failed, interrupted or killed; with the machine elsewhere
     elapsed_s: float  # since its start, or its duration
     done: str = ""  # such as "epoch 3/20", "cell 4/9"
     metric: str = ""  # its name and its last value, such as "val_accuracy 0.973"
@@ -126,6 +126,8 @@ class RunProgress(Tabular):
     def cells(self) -> tuple[str, ...]:
         "Write the values of a row."
         is_running = self.state.startswith("running")
+        if self.state == "interactive":
+            return self.run, self.state, self.done, self.metric, "", format_duration(self.elapsed_s), "", "", self.left.basis
         left = "" if not is_running else "unknown" if self.left.left_s is None else _round(self.left.left_s)
         memory = f"{self.usage['memory_gb']:.2f} GB" if "memory_gb" in self.usage else ""
         loads = zip(self.usage.get("gpu_percent", []), self.usage.get("gpu_memory_gb", []))
@@ -212,11 +214,16 @@ def read_progress(
         lines, silent = _read_log(log, (status.st_mtime_ns, status.st_size)), max(0.0, now - status.st_mtime)
     except FileNotFoundError:
         lines, silent = [], 0.0
-    elapsed = now - datetime.fromisoformat(record["started"]).timestamp() if is_running else record["duration_s"] or 0.0
+    is_by_hand, elapsed = record.get("launched_by") == "interactive", record["duration_s"] or 0.0
+    if is_running and not is_by_hand:
+        elapsed = now - datetime.fromisoformat(record["started"]).timestamp()
     parameters = summarize_record(record.folder, record).parameters
     pace = measure_pace(lines, parameters)
     left = Estimate(None, "")
-    if is_running:
+    if is_running and is_by_hand:
+        idle = format_duration(now - datetime.fromisoformat(record["seen"]).timestamp())
+        left = Estimate(None, f"by hand; nothing new for {idle}")
+    elif is_running:
         left = estimate_by_pace(pace, silent) if pace else left
         if pace is None or pace.total is None or not pace.is_sure:
             host, minute = record["host"]["name"], int(now // 60)
@@ -226,9 +233,11 @@ def read_progress(
     done = ""
     if pace:
         done = f"{pace.unit} {pace.done}{f'/{pace.total}' if pace.total else ''}"
+    elif is_running and is_by_hand:
+        done = f"{len((record.get('cells') or {}).get('duration_s', []))} cells"
     elif is_running:
         done = count_cells(record.folder)
-    state = record["state"]
+    state = name_state(record["state"], record.get("launched_by"))
     if record.get("elsewhere"):
         state = f"running on {record['host']['name']}, seen {record['seen']}"
     usage = (read_lines(record.folder / "usage.jsonl") or [{}])[-1]

@@ -20,7 +20,7 @@ from ..core.extras import require_module
 from ..core.files import dump_json, write_atomic
 from ..core.metrics import rank_metric
 from ..core.tables import Tabular
-from .run_summary import ATTRIBUTES, RunSummary
+from .run_summary import ATTRIBUTES, RunSummary, name_state
 
 if TYPE_CHECKING:  # a list of runs does not wait for pandas
     import pandas
@@ -92,6 +92,8 @@ def choose_columns(
     "Choose the columns of a table."
     every, several = list_columns(runs), len(runs) > 1
     chosen = ["run"] + [name for name in ("state", "experiment") if _differs(runs, name)]
+    if "state" not in chosen and any(run.launched_by == "interactive" for run in runs):
+        chosen.insert(1, "state")
     chosen += ["state"] if "state" not in chosen and runs and runs[0].state != "completed" else []
     chosen += [column for column in every if column.startswith("params.") and (not several or _differs(runs, column))]
     metrics = [column for column in every if column.startswith("metrics.") and (not several or _differs(runs, column))]
@@ -241,7 +243,8 @@ class Runs(Tabular, list[RunSummary]):
         columns: Sequence[str],  # such as "params.lr"
     ) -> list[list[str]]:  # one a run
         "Write the values of columns for a table."
-        return [[format_value(column, run.value(column)) for column in columns] for run in self]
+        return [[name_state(run.state, run.launched_by) if column == "state" else
+                 format_value(column, run.value(column)) for column in columns] for run in self]
 
     def caption(
         self,
@@ -256,6 +259,8 @@ class Runs(Tabular, list[RunSummary]):
             shared = [(column, self[0].value(column)) for column in hidden if not _differs(self, column)]
             values = [f"{column[7:]} {format_value(column, value)}" for column, value in shared if value is not None]
             sentences += [f"The same in all: {', '.join(values)}"] if values else []
+        if any(run.launched_by == "interactive" for run in self):
+            sentences.append("Interactive runs took the time of their cells, without pauses")
         return ". ".join(sentences)
 
     def table(self) -> tuple[list[str], list[list[str]], str]:  # header, rows, caption

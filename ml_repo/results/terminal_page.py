@@ -14,7 +14,7 @@ from ..core.metrics import find_direction, list_values, metric_key
 from ..core.tables import draw_line, name_some, text_table, visible_text
 from ..records.reader import Record
 from ..records.verdict import describe_machines, find_verified, read_verdict
-from .run_summary import RunSummary, used_value
+from .run_summary import RunSummary, name_state, used_value
 from .run_table import format_duration, format_value
 
 # %% ../../nbs/results/11_terminal_page.ipynb #878e3fc7
@@ -74,6 +74,16 @@ def _describe_verdict(
             ("likely cause", f"{cause.get('kind')}: {cause.get('text')}" if cause else "")]
 
 
+def _describe_state(
+    record: Record,  # as `read_record` gives it
+) -> str:  # such as "completed after 8.0 s"
+    "Describe the state of a run, and how long it took; by hand, the time of its cells, where it was measured."
+    word, duration = name_state(record["state"], record.get("launched_by")), format_duration(record["duration_s"])
+    if not duration or record.get("launched_by") != "interactive":
+        return f"{word} after {duration}" if duration else word
+    return f"{word}; its cells took {duration}" if "cells" in record else f"{word}; open for {duration}"
+
+
 def _describe_end(
     record: Record,  # as `read_record` gives it
 ) -> list[tuple[str, str]]:  # label and text
@@ -81,11 +91,11 @@ def _describe_end(
     seen = ""
     if record.get("elsewhere"):
         seen = f"{record['seen']}, in a copy; it runs, or ran, on {record['host']['name']}"
-    image = record.get("image") or {}
-    duration = format_duration(record["duration_s"])
-    rows = [("run", record["id"]), ("state", record["state"] + (f" after {duration}" if duration else "")),
+    image, is_by_hand = record.get("image") or {}, record.get("launched_by") == "interactive"
+    rows = [("run", record["id"]), ("state", _describe_state(record)),
             ("why", (record["cause"] or {}).get("text", "")), ("what to do", (record["cause"] or {}).get("hint", "")),
             ("last seen", seen),
+            ("last cell", (record["ended"] or record.get("seen") or "") if is_by_hand else ""),
             ("experiment", record["experiment"]), ("started", record["started"]), ("note", record["note"]),
             ("tags", " ".join(record["tags"])), ("archived", record.get("archived") or ""),
             ("repetition of" if find_verified(record) else "rerun of", (record.get("rerun") or {}).get("of", "")),

@@ -19,6 +19,7 @@ from ..core.metrics import find_direction, metric_key, summarize_metrics
 from ..records.reader import Record, read_record
 from ..records.verdict import describe_machines, read_verdict
 from ..results.record_diff import MACHINE, _flatten, read_stored
+from ..results.run_summary import name_state
 from ..results.run_table import format_value
 from ..results.terminal_page import describe_record
 from .anonymize import make_mask, mask_tree, strip_record
@@ -179,7 +180,7 @@ def render_run(
         is_text=True,
         study=study,
         run=record["id"],
-        state=record["state"],
+        states=name_state(record["state"], record.get("launched_by")).split(", "),
         verified=page.verdict.get("verdict", ""),
         note=record["note"],
         warnings=record["warnings"],
@@ -234,7 +235,7 @@ def pack_run(
     record, metrics = page.record, _list_metrics(page.record)
     return {
         "experiment": record["experiment"],
-        "state": record["state"],
+        "state": name_state(record["state"], record.get("launched_by")),
         "started": record["started"],
         "duration_s": record["duration_s"],
         "note": record["note"],

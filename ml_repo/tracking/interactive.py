@@ -10,6 +10,7 @@ import atexit
 import json
 import os
 import sys
+import time
 from base64 import b64encode
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,7 +26,7 @@ from ..notebook.kernel_notebook import Found, find_kernel_notebook, list_ancesto
 from ..notebook.parameters import parse_cell, read_parameters
 from ..provenance.file_watch import FileWatch
 from ..provenance.repository import find_project, find_records_folders
-from ..records.record import OpenRecord, name_folder, open_record
+from ..records.record import OpenRecord, name_folder, open_record, utc_now
 from ..records.signature import sign_record
 from ..records.snapshot import SHARED_NOTES, gather_facts, gather_results
 
@@ -130,22 +131,27 @@ class _Follower:
     def __init__(self, record: OpenRecord, shell: Any, redactor: Any, notebook: Path | None, root: Path, since: int,
                  watch: FileWatch):
         self.record, self.shell, self.redactor, self.notebook, self.root = record, shell, redactor, notebook, root
-        self.watch = watch
+        self.watch, self.began, self.until = watch, time.monotonic(), utc_now()
         ids = {"".join(cell["source"]): cell.get("id", "") for cell in _code_cells(notebook)}
         sources = shell.user_ns["In"]
         earlier = range(since, min(shell.execution_count, len(sources) - 1))  # cells that ran before start_run
-        self.ran = [{"count": count, "source": sources[count], "id": ids.get(sources[count], ""), "error": None}
-                    for count in earlier]
+        self.ran = [{"count": count, "source": sources[count], "id": ids.get(sources[count], ""), "error": None,
+                     "took_s": None} for count in earlier]
+        shell.events.register("pre_run_cell", self.before_cell)
         shell.events.register("post_run_cell", self.after_cell)
         atexit.register(self.close)
 
+    def before_cell(self, info: Any) -> None:
+        self.began = time.monotonic()
+
     def after_cell(self, result: Any) -> None:
+        took_s, self.until = round(time.monotonic() - self.began, 3), utc_now()
         error = result.error_before_exec or result.error_in_exec
         count, outputs = self.shell.execution_count - 1, self.shell.history_manager.outputs
         if early := outputs.pop(count + 1, []):  # displays that Jupyter's kernel counts to the next cell
             outputs[count] = [*outputs.get(count, []), *early]
         self.ran.append({"count": count, "source": result.info.raw_cell, "id": result.info.cell_id,
-                         "error": [type(error).__name__, str(error)] if error else None})
+                         "error": [type(error).__name__, str(error)] if error else None, "took_s": took_s})
         try:
             self.write()
         except OSError as problem:
@@ -156,6 +162,8 @@ class _Follower:
         facts["order"] = describe_order([execution["id"] for execution in self.ran],
                                         [cell.get("id", "") for cell in _code_cells(self.notebook)])
         facts["metrics"] = summarize_metrics(read_lines(self.record.folder / "metrics.jsonl"))
+        times = [execution["took_s"] for execution in self.ran]
+        facts |= {"cells": {"duration_s": times}, "duration_s": round(sum(filter(None, times)), 3)}
         sources = [execution["source"] for execution in self.ran]
         facts["parameters"] = _read_values(self.notebook, sources, self.shell.user_ns)
         content = {
@@ -172,6 +180,7 @@ class _Follower:
 
     def close(self) -> None:
         atexit.unregister(self.close)
+        self.shell.events.unregister("pre_run_cell", self.before_cell)
         self.shell.events.unregister("post_run_cell", self.after_cell)
         self.write()
         record, error, cause = self.record, self.ran[-1]["error"] if self.ran else None, None
@@ -185,7 +194,8 @@ class _Follower:
             answer = {}
         source = "\n".join(execution["source"] for execution in self.ran)
         facts = gather_results(self.root, record.folder, answer, record.facts, sys.prefix, self.watch.stop(), source)
-        facts |= {"parameters": parameters, "warnings": [*facts["warnings"], *order]}
+        facts |= {"parameters": parameters, "warnings": [*facts["warnings"], *order], "ended": self.until,
+                  "duration_s": record.facts["duration_s"]}
         record.close("failed" if error else "completed", **self.redactor.redact_tree({"cause": cause} | facts),
                      redacted=dict(self.redactor.counts))
         (record.folder / ".facts.jsonl").unlink(missing_ok=True)
