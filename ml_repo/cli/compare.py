@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from .console import (echo_csv, echo_json, echo_table, find_main_columns, fit_columns, format_options,
+from .console import (echo_csv, echo_json, echo_table, fit_columns, format_options, has_colors,
                                  records_option, run_argument, terminal_width)
 
 # %% ../../nbs/cli/04_compare.ipynb #ae028eed
@@ -76,7 +76,7 @@ def compare(
         header, rows, hidden = fit_columns(header,
                                            rows,
                                            terminal_width(),
-                                           first=["n", "", *find_main_columns(header, metric)])
+                                           first=[comparison.metric, "", "n"])
         more = f"\nNot shown for want of room: {', '.join(filter(None, hidden))}." if any(hidden) else ""
         echo_table(header, rows, more + (f"\n{caption}" if caption else ""))
     if plot:
@@ -115,4 +115,4 @@ def diff(
     if form:
         echo_json(differences.to_dict())
     else:
-        click.echo(differences.text(terminal_width(), is_colored=sys.stdout.isatty(), limit=None if full else 200))
+        click.echo(differences.text(terminal_width(), is_colored=has_colors(), limit=None if full else 200))

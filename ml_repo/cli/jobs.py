@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from .console import echo_json, echo_table, fit_columns, records_option, run_argument, terminal_width
+from .console import echo_json, echo_lines, fit_columns, has_colors, records_option, run_argument, terminal_width
 from .run import EXIT_CODES
 
 # %% ../../nbs/cli/07_jobs.ipynb #ec7655a1
@@ -40,7 +40,7 @@ def _say_end(
         click.echo(calm_text(text).rstrip("\n"), err=True)
     cause = (record["cause"] or {}).get("text", "")
     duration = format_duration(record["duration_s"])
-    click.echo(f"{record['id']}: {record['state']} after {duration}. {cause}".rstrip(), err=True)
+    echo_lines(f"{record['id']}: {record['state']} after {duration}. {cause}".rstrip(), err=True)
 
 # %% ../../nbs/cli/07_jobs.ipynb #e7c28c93
 @click.command()
@@ -79,37 +79,31 @@ def logs(
             click.echo(piece, nl=False)
             printed = printed or bool(piece)
     except KeyboardInterrupt:
-        click.echo(f"\nThe run goes on. Stop it with: ml-repo stop {folder.name}", err=True)
+        echo_lines(f"\nThe run goes on. Stop it with: ml-repo stop {folder.name}", err=True)
         sys.exit(130)
     if not printed and not follow:
         by_hand = read_record(folder).get("launched_by") == "interactive"
-        click.echo(f"{folder.name} is run by hand, and what it prints is in its notebook."
+        echo_lines(f"{folder.name} is run by hand, and what it prints is in its notebook."
                    if by_hand else f"{folder.name} has printed nothing so far.",
                    err=True)
     _say_end(folder, briefly=not follow)
 
 # %% ../../nbs/cli/07_jobs.ipynb #7faf9c40
+_FIRST = ("metric", "state", "left", "done")  # columns that matter most
+
+
 def _make_table(
     rows: list[tuple[str, ...]],  # as `RunProgress.cells` gives them
-    width: int,  # of the terminal
-) -> Any:  # for rich
-    "Make a table of rich, without columns that are empty or do not fit."
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
+    width: int | None,  # of the terminal; None in a pipe
+) -> str:  # lines
+    "Make a table, without columns that are empty or do not fit."
+    from ml_repo.core.tables import text_table
     from ml_repo.results.progress import PROGRESS_HEADER
-    from ml_repo.core.tables import visible_text
 
     columns = [column for column in range(len(PROGRESS_HEADER)) if not rows or any(row[column] for row in rows)]
     header, fitting, _ = fit_columns([PROGRESS_HEADER[column] for column in columns],
-                                     [[row[column] for column in columns] for row in rows], width)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name in header:
-        table.add_column(name, no_wrap=True)
-    for row in fitting:
-        table.add_row(*(Text(visible_text(cell)) for cell in row))
-    return table
+                                     [[row[column] for column in columns] for row in rows], width, _FIRST)
+    return text_table(header, fitting, "", width, has_colors())
 
 # %% ../../nbs/cli/07_jobs.ipynb #09ea0968
 @contextmanager
@@ -120,9 +114,11 @@ def _screen(
     if stream.isatty():
         from rich.console import Console
         from rich.live import Live
+        from rich.text import Text
 
         with Live(console=(console := Console(file=stream)), auto_refresh=False) as live:
-            yield lambda runs: live.update(_make_table([run.cells() for run in runs], console.width), refresh=True)
+            yield lambda runs: live.update(
+                Text.from_ansi(_make_table([run.cells() for run in runs], console.width)), refresh=True)
         return
     shown: dict[str, tuple[str, ...]] = {}
 
@@ -168,10 +164,7 @@ def _print_table(
     folders: list[Path],  # of records
 ) -> None:
     "Print the progress of runs."
-    from ml_repo.results.progress import PROGRESS_HEADER
-
-    header, rows, _ = fit_columns(PROGRESS_HEADER, [run.cells() for run in _look(folders)], terminal_width())
-    echo_table(header, rows)
+    click.echo(_make_table([run.cells() for run in _look(folders)], terminal_width()))
 
 # %% ../../nbs/cli/07_jobs.ipynb #fadcf45d
 @click.command()
@@ -213,7 +206,7 @@ def watch(
         echo_json([asdict(run) for run in _look(folders)])
         return
     if not folders:
-        click.echo("No run goes on. `ml-repo ls` lists the earlier ones, `ml-repo run NOTEBOOK --detach` starts one.",
+        echo_lines("No run goes on. `ml-repo ls` lists the earlier ones, `ml-repo run NOTEBOOK --detach` starts one.",
                    err=True)
         return
     if once:

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from .console import (apply_options, echo_json, echo_record, records_option, run_argument,
+from .console import (apply_options, echo_json, echo_record, has_colors, records_option, run_argument,
                                  terminal_width)
 from .run import EXIT_CODES
 from ..core.tables import visible_text
@@ -229,7 +229,7 @@ def _echo_verdict(
 
     width = terminal_width()
     lines = format_verdict(verification, width and min(width, _WIDEST), is_whole, is_brief)
-    verdict = click.style(verification.verdict, fg=_COLORS[verification.verdict])
+    verdict = click.style(verification.verdict, fg=_COLORS[verification.verdict] if has_colors() else None)
     click.echo("\n".join([lines[0].replace(verification.verdict, verdict, 1), *lines[1:]]))
 
 # %% ../../nbs/cli/06_rerun.ipynb #e3493bad
@@ -307,6 +307,7 @@ def _verify_each(
 ) -> Iterator[Any]:  # a `Verification` each
     "Verify runs one after the other."
     from ml_repo.execution.launch import read_values
+    from ml_repo.results.doing import Doing
     from ml_repo.verify.verify import Verification, verify_run
 
     for number, claim in enumerate(claims, 1):
@@ -315,7 +316,9 @@ def _verify_each(
         try:
             ask_for_trust(claim, is_trusted)
             secrets = read_values(next(iter(sorted(folder.glob("*.ipynb"))), folder), pairs) if pairs else {}
-            verification = verify_run(claim, secrets=secrets, **options)
+            with Doing() as doing:
+                verification = verify_run(claim, secrets=secrets, tell=doing.say,
+                                          on_start=doing.follow if options["quiet"] else None, **options)
         except Exception as error:  # the runs after it are verified all the same
             verification = Verification(folder.name, "cannot be judged", problem=_describe_error(error), when=utc_now())
         if is_told:
@@ -386,8 +389,7 @@ def verify(
     options["tolerances"] = Tolerances(metric=options.pop("metric_tolerance"),
                                        weight=options.pop("weight_tolerance"),
                                        noise_share=options.pop("noise"), is_strict=options.pop("is_strict"))
-    options |= {"image": True if image == "recorded" else image, "quiet": not verbose,
-                "tell": lambda line: click.echo(line, err=True)}
+    options |= {"image": True if image == "recorded" else image, "quiet": not verbose}
     verifications: list[Any] = []
     try:
         for verification in _verify_each(claims, pairs, not form, is_whole, **options):

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from .console import (echo_csv, echo_json, echo_record, echo_table, echo_text, find_main_columns,
+from .console import (echo_csv, echo_json, echo_lines, echo_record, echo_table, echo_text, find_main_columns,
                                  fit_columns, format_options, records_option, repetitions_option, run_argument,
                                  terminal_width)
 
@@ -31,6 +31,26 @@ def _pick_columns(
 
 # %% ../../nbs/cli/03_results.ipynb #c1bfdcf4
 LIMIT = 30  # runs in a table, unless the user says another number
+
+
+def _read_directions(
+    runs: Any,  # `Runs`
+) -> dict[str, str]:  # "higher", "lower" or empty by metric
+    "Collect the directions of all metrics."
+    return {key: run.directions.get(key, "") for run in runs for key in run.metrics}
+
+
+def _rank_columns(
+    runs: Any,  # `Runs`
+    columns: list[str],  # such as "params.lr"
+    sort: str,  # a column
+) -> list[str]:  # names in a table, the most important first
+    "Rank columns by what they tell: the order and the metric, the state, then the parameters that vary most."
+    header = runs.header(columns)
+    varied = {name: len({repr(run.value(column)) for run in runs})
+              for name, column in zip(header, columns) if column.startswith("params.")}
+    main = find_main_columns(header, sort, _read_directions(runs))
+    return [*main, "state", *sorted(varied, key=lambda name: -varied[name])]
 
 
 def _echo_runs(
@@ -58,12 +78,12 @@ def _echo_runs(
         header, rows, hidden = fit_columns(runs.header(columns),
                                            runs.rows(columns),
                                            None if chosen else terminal_width(),
-                                           first=find_main_columns(runs.header(columns), sort))
+                                           first=_rank_columns(runs, columns, sort))
         more = f"\nNot shown for want of room: {', '.join(hidden)}. Choose with --columns" if hidden else ""
         mixture = describe_mixture(runs)
         echo_table(header, rows, "\n" + runs.caption(columns) + more + (f"\n{mixture}" if mixture else ""))
     else:
-        click.echo("No run matches." if condition or runs.damaged else explain_none())
+        echo_lines("No run matches." if condition or runs.damaged else explain_none())
 
 # %% ../../nbs/cli/03_results.ipynb #3e778e2b
 def _echo_damaged(
@@ -125,7 +145,7 @@ def _echo_groups(
         header, rows, hidden = fit_columns(header,
                                            rows,
                                            None if wanted else terminal_width(),
-                                           first=["n", *find_main_columns(header, sort)])
+                                           first=[*find_main_columns(header, sort, _read_directions(runs)), "n"])
         more = f"\nNot shown for want of room: {', '.join(hidden)}." if hidden else ""
         count = f"{len(comparison.groups)} of {len(groups)} settings, {len(runs)} runs"
         mixture = describe_mixture(comparison.runs)
@@ -255,14 +275,14 @@ def best(
         metric, condition = "", metric
     runs, judge = rank_runs(metric, condition, direction or "", records)
     if not metric:
-        click.echo(f"The best by {judge}. By another metric: ml-repo best METRIC", err=True)
+        echo_lines(f"The best by {judge}. By another metric: ml-repo best METRIC", err=True)
     record = runs[0].read()
     echo_json(record) if form else echo_record(record)
     if tied := find_tied(runs, judge):
-        click.echo(f"As good, with the same {judge}: {', '.join(run.run for run in tied)}. The earliest is shown.",
+        echo_lines(f"As good, with the same {judge}: {', '.join(run.run for run in tied)}. The earliest is shown.",
                    err=True)
     if mixture := describe_mixture(runs):
-        click.echo(mixture, err=True)
+        echo_lines(mixture, err=True)
 
 # %% ../../nbs/cli/03_results.ipynb #57e060e0
 def _find_server(

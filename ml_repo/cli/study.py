@@ -13,7 +13,8 @@ from typing import Any
 
 import click
 
-from .console import CommandGroup, apply_options, echo_json, echo_record, echo_table, records_option
+from .console import (CommandGroup, apply_options, echo_json, echo_lines, echo_record, echo_table,
+                                 fit_columns, records_option, terminal_width)
 from .study_options import (ABOUT_OPTIONS, END_OPTIONS, SEARCH_OPTIONS, WORK_OPTIONS, execute_study,
                                        read_costs, read_file)
 
@@ -136,7 +137,7 @@ def list_studies(
     if is_json:
         echo_json(rows)
     elif not rows:
-        click.echo("There are no studies yet. "
+        echo_lines("There are no studies yet. "
                    "Begin with: ml-repo tune NOTEBOOK --vary NAME=VALUES --metric NAME --trials 20")
     else:
         for row in rows:
@@ -161,13 +162,14 @@ def _describe_study(
 def _list_cells(
     study: Any,  # a `Study`
     trial: Any,  # one of its trials
+    mark: str,  # of the best, or of the front
 ) -> list[Any]:  # a cell a column
-    "List the cells of a trial in the table of its study: number, state, metrics, values, runs, why."
+    "List the cells of a trial in the table of its study: number, state, mark, metrics, values, runs, why."
     metrics = [f"{value:.6g}" for value in trial.objectives or ()]
     metrics += [""] * (len(study.metrics) - len(metrics))
     values = [trial.values.get(name, "") for name in study.vary]
     values = [f"{value:.6g}" if isinstance(value, float) else value for value in values]
-    return [trial.number, trial.state, *metrics, *values, " ".join(run.rpartition("-")[2] for run in trial.runs),
+    return [trial.number, trial.state, mark, *metrics, *values, " ".join(run.rpartition("-")[2] for run in trial.runs),
             trial.text]
 
 # %% ../../nbs/cli/10_study.ipynb #faddc7c4
@@ -193,7 +195,7 @@ def show_study(
 
     from ml_repo.core.metrics import rank_result
     from ml_repo.study.study import count_drivers, read_study
-    from ml_repo.study.trial_log import read_trials
+    from ml_repo.study.trial_log import find_best, read_trials
 
     folder = _find(name, records)
     search, trials = read_study(folder), read_trials(folder)
@@ -207,10 +209,15 @@ def show_study(
         way = next(iter(search.metrics.values()), "lower")
         ranks = {trial.number: rank_result((trial.objectives or [None])[0], way, trial.number) for trial in trials}
         trials = sorted(trials, key=lambda trial: (trial.state != "complete", ranks[trial.number]))
-    click.echo(_describe_study(search, trials, count_drivers(folder)))
+    echo_lines(_describe_study(search, trials, count_drivers(folder)))
     if trials:
-        echo_table(["trial", "state", *(search.metrics or ["seconds"]), *search.vary, "runs", "why"],
-                   [_list_cells(search, trial) for trial in trials])
+        best, metrics = find_best(trials, list(search.metrics.values())), list(search.metrics or ["seconds"])
+        marks = {trial.number: "best" if len(best) == 1 else "front" for trial in best}
+        header, rows, hidden = fit_columns(
+            ["trial", "state", "", *metrics, *search.vary, "runs", "why"],
+            [_list_cells(search, trial, marks.get(trial.number, "")) for trial in trials], terminal_width(),
+            [*metrics, "", *search.vary, "state"])
+        echo_table(header, rows, f"\nNot shown for want of room: {', '.join(hidden)}." if hidden else "")
 
 # %% ../../nbs/cli/10_study.ipynb #60120ff8
 @study.command("best")

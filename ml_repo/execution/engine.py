@@ -376,7 +376,7 @@ def execute_recorded(
     contract = check_contract(nb, given, name, is_python, request.cell, requires_types(root))
     output = keep_whole(output_path, check_output(output_path, base, input_path))
     widgets = settle_values(nb, kernel_name) if is_python else None
-    manager = NotebookExecutionManager(nb, progress_bar=progress_bar and not engine, log_output=log_output)
+    manager = NotebookExecutionManager(nb, progress_bar=False if engine else progress_bar, log_output=log_output)
     stopped: list[int] = []  # signals outside of the execution, so that the record is opened and closed whole
     with limited(root), nullcontext() if engine else catch_signals(stopped.append):
         job = _open(nb, root, name, contract, output, request, kernel_name, is_python, options)

@@ -103,6 +103,9 @@ def _execute(
         pass
 
 # %% ../../nbs/execution/07_launch.ipynb #93e94672
+_BAR = {"bar_format": "{desc} {n_fmt} of {total_fmt} cells |{bar}| {elapsed}"}  # cells take unequal time, so none is left
+
+
 def run_notebook(
     notebook: str | PathLike,  # to execute; it stays as it is
     parameters: Mapping[str, Any] | None = None,  # value by name; the others keep their defaults
@@ -146,7 +149,7 @@ def run_notebook(
         processors=processors, judge=judge, claim=claim, cell=cell, on_start=announce)
     try:
         _execute(notebook, kernel, None if quiet or claim else sys.stdout, parameters=dict(parameters or {}),
-                 progress_bar=quiet and claim is None, execution_timeout=timeout_s,
+                 progress_bar=_BAR if quiet and claim is None else False, execution_timeout=timeout_s,
                  cwd=None if folder is None else str(folder), request=request)
     except RuntimeError:  # a kernel that did not start
         if not folders:

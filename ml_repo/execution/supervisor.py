@@ -9,6 +9,7 @@ __all__ = ['GRACE_S', 'Outcome', 'catch_signals', 'Supervisor']
 import asyncio
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -177,10 +178,13 @@ class Supervisor:
             await ensure_async(self.client.km.signal_kernel(signal.SIGKILL))
 
     async def _write_outputs(self) -> None:
-        "Write new outputs, ask the judge and take samples, until cancelled."
-        turn = 0
+        "Write new outputs, ask the judge, take samples and move the time of the progress bar, until cancelled."
+        turn, shown = 0, time.monotonic()
         while True:
             await asyncio.sleep(0.1)
+            if self.manager.pbar is not None and time.monotonic() - shown > 1:
+                shown = time.monotonic()
+                self.manager.pbar.refresh()
             self.log.flush()
             self.transcript.save()
             self._ask_judge()

@@ -9,7 +9,7 @@ __all__ = ['read_given', 'rerun_run']
 import json
 import os
 import signal
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from os import PathLike
@@ -141,6 +141,7 @@ def rerun_run(
     repository: str | PathLike | None = None,  # a clone that has the commit
     perturbation: int | None = None,  # seed for a copy with numbers moved by their last bit; None for none
     steps: int | None = None,  # end it when so many steps are logged; None for the whole run
+    on_start: Callable[[Path], None] | None = None,  # called with the folder of the new record; shows the progress
 ) -> Record:  # of the new run, beside that of the first
     """Run a run again, and keep a record that names it as its parent.
 
@@ -185,7 +186,7 @@ def rerun_run(
                          perturbation=perturbation,
                          steps=steps,
                          facts=facts)
-        answers, stopped = run_task(task, partial(_wrap, record, checkout, environment, target), lock)
+        answers, stopped = run_task(task, partial(_wrap, record, checkout, environment, target), lock, on_start)
     if stopped is not None:
         signal.raise_signal(stopped)
         raise KeyboardInterrupt

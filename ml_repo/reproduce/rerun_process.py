@@ -352,6 +352,7 @@ def run_task(
     task: Mapping[str, Any],  # from `make_task`
     wrap: Callable[[list[str]], list[str]],  # puts a command line into a container, or leaves it as it is
     lock: Lock,  # of the scratch folder; the process holds it, too
+    on_start: Callable[[Path], None] | None = None,  # called with the folder of the record; it shows the progress
 ) -> tuple[dict[str, Any], int | None]:  # its answers, with `exit` and `words`; the signal that ended it
     "Run a task in a process of its own, with the library of this process, and pass on signals that ask for an end."
     from ml_repo.execution.supervisor import catch_signals
@@ -366,7 +367,7 @@ def run_task(
         if process is not None and process.poll() is None:
             process.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
 
-    is_shown = not task["quiet"] or sys.stderr.isatty()  # a terminal shows a progress bar
+    is_shown = not task["quiet"] or sys.stderr.isatty() and on_start is None  # a terminal shows a progress bar
     errors = None if is_shown else tempfile.TemporaryFile("w+")
     with catch_signals(stop):
         process = subprocess.Popen(wrap(command),
@@ -381,13 +382,14 @@ def run_task(
         with suppress(BrokenPipeError):
             process.stdin.write(json.dumps(task))
             process.stdin.close()
-        lines = process.stdout.read().splitlines()
-        process.wait()
-    answers: dict[str, Any] = {"exit": process.returncode, "words": None}
+        answers: dict[str, Any] = {}
+        for line in process.stdout:
+            with suppress(ValueError):
+                answers |= json.loads(line)
+                if on_start is not None and set(json.loads(line)) == {"record"}:
+                    on_start(Path(answers["record"]))
+        answers |= {"exit": process.wait(), "words": None}
     if errors:
         errors.seek(0)
         answers["words"] = errors.read()[-1000:]
-    for line in lines:
-        with suppress(ValueError):
-            answers |= json.loads(line)
     return answers, stopped[0] if stopped else None

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TOTALS', 'PROGRESS_HEADER', 'Pace', 'measure_pace', 'Estimate', 'estimate_by_pace', 'estimate_by_others',
-           'RunProgress', 'pick_metric', 'count_cells', 'read_progress']
+           'RunProgress', 'format_estimate', 'pick_metric', 'count_cells', 'read_progress']
 
 # %% ../../nbs/results/09_progress.ipynb #fc751237
 import json
@@ -128,7 +128,7 @@ class RunProgress(Tabular):
         is_running = self.state.startswith("running")
         if self.state == "interactive":
             return self.run, self.state, self.done, self.metric, "", format_duration(self.elapsed_s), "", "", self.left.basis
-        left = "" if not is_running else "unknown" if self.left.left_s is None else _round(self.left.left_s)
+        left = "" if not is_running else "unknown" if self.left.left_s is None else format_estimate(self.left.left_s)
         memory = f"{self.usage['memory_gb']:.2f} GB" if "memory_gb" in self.usage else ""
         loads = zip(self.usage.get("gpu_percent", []), self.usage.get("gpu_memory_gb", []))
         gpus = " ".join(f"{percent:.0f} %, {memory_gb:.1f} GB" for percent, memory_gb in loads)
@@ -143,7 +143,7 @@ class RunProgress(Tabular):
 PROGRESS_HEADER = ("run", "state", "done", "metric", "left", "time", "memory", "GPU", "why")
 
 
-def _round(
+def format_estimate(
     duration_s: float,  # an estimate
 ) -> str:  # such as "32 s", "17 min", "2.5 h"
     "Write an estimate with few digits."

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..core.files import read_lines
 from ..core.metrics import find_direction, list_values, metric_key
-from ..core.tables import draw_line, name_some, text_table, visible_text
+from ..core.tables import draw_line, name_some, text_table, visible_text, wrap_text
 from ..records.reader import Record
 from ..records.verdict import describe_machines, find_verified, read_verdict
 from .run_summary import RunSummary, name_state, used_value
@@ -177,11 +177,12 @@ def format_record(
     record: Record,  # as `read_record` gives it
     width: int | None = None,  # characters of a line; as wide as needed without it
     repetitions: Iterable[RunSummary] = (),  # what `verify` kept of it
+    is_colored: bool = False,  # color states and verdicts
 ) -> str:  # lines for a terminal
     "Write the main facts of a run."
-    parts = [text_table(header, rows, width=width) for header, rows in describe_record(record, repetitions)]
+    parts = [text_table(header, rows, "", width, is_colored) for header, rows in describe_record(record, repetitions)]
     if record["state"] == "completed" and not record["metrics"]:
         parts.append("This run has left no metric. Log what it is judged by, in a cell of the notebook:\n"
                      "from ml_repo import start_run; start_run().log(split=\"test\", accuracy=accuracy)")
-    parts += [f"Warning: {visible_text(warning)}" for warning in record["warnings"]]
+    parts += [wrap_text(f"Warning: {visible_text(warning)}", width) for warning in record["warnings"]]
     return "\n\n".join([*parts, str(record.folder)])

@@ -7,16 +7,18 @@ __all__ = ['describe_values', 'describe_result', 'describe_best', 'estimate_left
            'show_study_run']
 
 # %% ../../nbs/study/11_live_view.ipynb #117db5c3
+import re
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from os import PathLike
 from typing import Any
 
 from ..core.extras import require_module
 from ..core.files import read_lines
-from ..results.run_table import format_duration
+from ..results.progress import format_estimate
 from .pruners import read_steps
 from .scheduler import Driver, Viewer, run_study
 from .study import Study
@@ -59,13 +61,15 @@ def estimate_left(
     trials: Sequence[Trial],  # of a study
     limit: int | None,  # number of trials at the end; None for no limit
     workers: int,  # number of workers
+    spent_s: Sequence[float] = (),  # by the trials that are running, so far
 ) -> float | None:  # seconds; None without a limit or a trial that has ended
     "Estimate the time until a study is done."
     walls = [trial.cost.get("wall", 0.0) for trial in trials if trial.state in ("complete", "pruned")]
     if not walls or limit is None:
         return None
+    each_s = sum(walls) / len(walls)
     left = limit - sum(trial.state in ("complete", "pruned", "failed") for trial in trials)
-    return sum(walls) / len(walls) * max(0, left) / max(1, workers)
+    return max(0.0, each_s * left - sum(min(one_s, each_s) for one_s in spent_s)) / max(1, workers)
 
 
 def summarize_trials(
@@ -73,6 +77,7 @@ def summarize_trials(
     trials: Sequence[Trial],  # of it
     limit: int | None,  # number of trials at the end; None for no limit
     workers: int = 0,  # number of workers; 0 for a study at rest
+    spent_s: Sequence[float] = (),  # by the trials that are running, so far
 ) -> str:  # one line
     "Summarize the state of a study."
     counts = Counter(trial.state for trial in trials)
@@ -81,8 +86,8 @@ def summarize_trials(
         f"{ended} of {limit} done" if limit else f"{ended} done",
         *(f"{counts[state]} {state}" for state in ("running", "pruned", "failed") if counts[state])
     ]
-    left = estimate_left(trials, limit, workers) if workers else None
-    remaining = f"about {format_duration(left)} left" if left else ""
+    left = estimate_left(trials, limit, workers, spent_s) if workers else None
+    remaining = f"about {format_estimate(left)} left" if left else ""
     return ", ".join(filter(None, [*parts, describe_best(study, trials), remaining]))
 
 # %% ../../nbs/study/11_live_view.ipynb #0c4b2b58
@@ -95,6 +100,15 @@ def _read_last(
     file = driver.folder.parent.parent / run / "metrics.jsonl"
     steps = read_steps(read_lines(file), metric) if run and metric else {}
     return f"{metric} {list(steps.values())[-1]:.6g} (step {list(steps)[-1]})" if steps else ""
+
+
+def _read_spent(
+    run: str,  # name of a record, with its start; empty before it
+) -> float:  # seconds since then
+    "Read from its id how long a run goes on."
+    started = re.search(r"-(\d{8}T\d{6})Z-", run)
+    now = datetime.now(timezone.utc)
+    return (now - datetime.strptime(started[1] + "+0000", "%Y%m%dT%H%M%S%z")).total_seconds() if started else 0.0
 
 
 def make_table(
@@ -112,7 +126,9 @@ def make_table(
     for worker in driver.busy():
         table.add_row(str(worker.trial.number), describe_values(worker.trial), _read_last(driver, worker.run),
                       worker.run.rpartition("-")[2])
-    return Group(table, Text(summarize_trials(driver.study, trials, driver.limit, len(driver.workers)), style="dim"))
+    spent_s = [_read_spent(worker.run) for worker in driver.busy()]
+    summary = summarize_trials(driver.study, trials, driver.limit, len(driver.workers), spent_s)
+    return Group(table, Text(summary, style="dim"))
 
 # %% ../../nbs/study/11_live_view.ipynb #b7b7c487
 class LiveView(Viewer):

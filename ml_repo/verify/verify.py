@@ -329,7 +329,8 @@ def verify_run(
     repository: str | PathLike | None = None,  # a clone with the commit
     copies: int = 0,  # moved by their last bit, to tell rounding where bits differ: 0 for none, otherwise at least 2
     copied_steps: int | None = None,  # steps of a copy; 0 for all, None to choose by its duration
-    tell: Callable[[str], None] = lambda line: None,  # shows which copy is made
+    tell: Callable[[str], None] = lambda line: None,  # shows what is done; a step ends in " ..."
+    on_start: Callable[[Path], None] | None = None,  # called with the record of a repetition; shows the progress
 ) -> Verification:
     """Run a record again and compare all results. Writes `verdict.json` beside the record, which stays unchanged.
 
@@ -343,8 +344,9 @@ def verify_run(
         return verification
     with open_scratch_folder() as (folder, _):
         repeat = partial(rerun_run, record, secrets, venv=venv, image=image, anyway=anyway, quiet=quiet,
-                         launched_by="verify", repository=repository)
+                         launched_by="verify", repository=repository, on_start=on_start)
         try:
+            tell("  its files and its environment ...")
             repeated = repeat(keep=folder / "files", records=folder / "records")  # until all files are compared
         except (ValueError, OSError) as error:
             verification.problem = str(error)
@@ -358,6 +360,7 @@ def verify_run(
             return verification
         verification.where, verification.environment = _name_place(repeated), repeated["rerun"]["environment"]
         verification.rerun_s = repeated["duration_s"]
+        tell("  comparing ...")
         _judge(verification, record, repeated, tolerances, only)
         if verification.verdict == "differs" and not anyway and (lost := find_lost_inputs(record, repeated)):
             rest = f", nor are {len(lost) - 1} more" if lost[1:] else ""
