@@ -15,6 +15,8 @@ from .run_order import RunOrder
 
 # %% ../../nbs/notebook/19_outside.ipynb #40a9aa8f
 _ROOT = re.compile(r"(/(home|Users|root|mnt|media|content|kaggle|scratch|gpfs|lustre)/|[A-Za-z]:[\\/]|~/(?!\.))[^\n]+")
+_SHORT = re.compile(r"/(?:home|root|media|content)/[\w-]+")  # may be a page of a web site
+_FOLDER = re.compile(r"\w*(?:root|dir|path|folder|base|home|data|drive|location|disk|where)\w*", re.IGNORECASE)
 _PATTERN = re.compile(r"^/.*(\\[wdsSWDb]|\.\*|\(\?|\[\^)")  # a regular expression
 _ABSOLUTE = re.compile(r"/(?!(?:dev|proc|sys|tmp|etc|usr|bin|opt)\b)[\w.-]+(/.*)?")
 _OPENS = re.compile(
@@ -24,11 +26,25 @@ _OPENS = re.compile(
     r"|sys\.path\.(?:append|insert)")
 
 
+def _list_pages(
+    order: RunOrder,  # of a notebook
+) -> set[ast.AST]:
+    "List texts such as `/home/users` that nothing shows to be a folder: neither its name, nor a call that opens it."
+    opened = {text for made in order.calls if _OPENS.fullmatch(made.name) for text in made.texts}
+    nodes = [node for tree in order.trees.values() if tree is not None for node in ast.walk(tree)]
+    named = {part for node in nodes if isinstance(node, (ast.Assign, ast.AnnAssign)) and _FOLDER.fullmatch(
+        ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target).rpartition(".")[2])
+        for part in ast.walk(node)}
+    return {node for node in nodes if isinstance(node, ast.Constant) and _SHORT.fullmatch(str(node.value))
+            and node not in named and not any(text.startswith(node.value) for text in opened)}
+
+
 def find_paths(
     order: RunOrder,  # of a notebook
 ) -> Iterator[Spot]:
     "Find absolute paths, and those in the home of a person, but for caches and settings there."
     hidden: set[ast.AST] = set()
+    left_alone = _list_pages(order) | order.elsewhere
     for number, tree in order.trees.items():
         nodes = list(ast.walk(tree)) if tree is not None else []
         docstrings = {node.value for node in nodes if isinstance(node, ast.Expr)}
@@ -37,7 +53,7 @@ def find_paths(
         for node in nodes:
             is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
             is_path = is_text and _ROOT.fullmatch(node.value) and not _PATTERN.search(node.value)
-            if is_path and node not in docstrings | order.elsewhere:
+            if is_path and node not in docstrings | left_alone:
                 yield Spot(number, node.lineno, shorten_code(repr(node.value)))
     for made in order.calls:
         if re.fullmatch(r"pathlib\.\w*Path\.home", made.name) and made.node not in hidden:
