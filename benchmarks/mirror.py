@@ -8,10 +8,8 @@ follow each other: a machine shared with others changes its speed by several per
 price in a comparison of two whole trainings.
 
 With as many threads as processors the mirror has none to itself: the worst case, since threads that multiply one matrix wait for
-the slowest of them. Where no processor is idle the mirror waits before it starts, at most PATIENCE_S. So a training pays nothing
-until then, the start once, and afterwards what goes on costs; told is the largest share that this can be, of a training of any
-length. Here it is started without a wait, and catches up with what was logged while it was not there. With the lowest priority,
-beside processors that are all busy, it gets about three per cent of one, so that a start lasts for two minutes.
+the slowest of them. A training pays the start once, and afterwards what goes on costs. Here the mirror is started without a wait,
+and catches up with what was logged while it was not there.
 """
 import argparse
 import os

@@ -22,7 +22,7 @@ from trainings import TRAININGS as FIRST_TRAININGS
 TRAININGS = FIRST_TRAININGS | MORE_TRAININGS
 PACKAGES = {"sklearn": "scikit-learn", "tensorflow": "tensorflow-cpu", "tf_keras": "tf-keras", "keras_tuner": "keras-tuner",
             "ignite": "pytorch-ignite", "pytorch_lightning": "pytorch-lightning"}
-_TIMES = re.compile(r"\d+(?:\.\d+)?\s?(?:ms|us|s|it)(?:/\w+)?\b|\d+:\d\d|\d+(?:\.\d+)?(?:it|s)/(?:s|it)|(?:Wall|CPU) times?:.*"
+_TIMES = re.compile(r"^(?:[IWE]\d{4} .*|WARNING: All log messages before absl.*)$|\d+(?:\.\d+)?\s?(?:ms|us|s|it)(?:/\w+)?\b|\d+:\d\d|\d+(?:\.\d+)?(?:it|s)/(?:s|it)|(?:Wall|CPU) times?:.*"
                     r"|'\w*(?:runtime|per_second)': [^,}]+|\x08+|━*|0x[0-9a-f]+", re.MULTILINE)
 
 

@@ -201,6 +201,8 @@ class Store(_RunLookup):
         from mlflow.entities import Param, RunTag
 
         parameters, tags = list_mlflow_parameters(record), list_tags(record)
+        if record["state"] == "running" and not record.get("elsewhere"):
+            tags["ml_repo.updated"] = utc_now()[:19] + "Z"  # goes with the end of the run
         if progress and not all(
                 is_same_value(progress.parameters.get(name, value), value) for name, value in parameters.items()):
             self.client.delete_run(progress.run)

@@ -104,23 +104,28 @@ def _tensorboard(
 # %% ../../nbs/integrations/12_servers.ipynb #e5781085
 def run_mlflow() -> None:
     "Run MLflow and push runs to it; the arguments are port, URI, condition and folders of records."
+    from ml_repo.execution.mlflow_process import find_mirror, find_tracking
     from ml_repo.integrations.mlflow_writer import Store
-    from ml_repo.integrations.mlflow_sync import sync_mlflow
+    from ml_repo.integrations.mlflow_sync import Mirror, sync_mlflow
 
     port, uri, condition, *homes = sys.argv[1:]
     for home in homes:
         Store(uri, home)
+    mirrors = [Mirror(find_repository(home), home, uri) for home in homes if not condition]
     command = [
         sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", port, "--workers", "1",
         *(["--app-name", "ml_repo"] if has_app() else []), "--backend-store-uri", uri
     ]
     server = subprocess.Popen(command)
     while server.poll() is None:
-        since = time.monotonic()
-        for name, problem in sync_mlflow(uri, condition, homes).failed.items() if homes else ():
+        since = time.process_time()
+        for mirror in mirrors:  # it logs what MLflow does not take
+            if not (find_mirror(mirror.home) and find_tracking(mirror.root, mirror.home) == uri):  # else it is done there
+                mirror.turn(most_s=UPDATE_S)
+        for name, problem in sync_mlflow(uri, condition, homes).failed.items() if homes and condition else ():
             print(f"{name}: {problem}", flush=True)
         with suppress(subprocess.TimeoutExpired):
-            server.wait(max(UPDATE_S, 10 * (time.monotonic() - since)))
+            server.wait(min(2 * UPDATE_S, max(UPDATE_S / 2, 10 * (time.process_time() - since))))
     sys.exit(server.returncode)
 
 # %% ../../nbs/integrations/12_servers.ipynb #644f5b44
