@@ -16,7 +16,8 @@ from .console import records_option
 from ..core.extras import require_module
 
 # %% ../../nbs/cli/12_ui.ipynb #2de61630
-_MODULES = {"mlflow": "mlflow", "tensorboard": "tensorboard", "optuna": "optuna_dashboard"}  # that a view needs
+_MODULES = {"results": "jinja2", "mlflow": "mlflow", "tensorboard": "tensorboard",
+            "optuna": "optuna_dashboard"}  # that a view needs
 _NAMES = (*_MODULES, "all")
 
 
@@ -39,7 +40,9 @@ def _choose_views(
         require_module(_MODULES[view])
         return [view], condition
     every = [
-        name for name in VIEWS if name != "optuna" or (not condition and has_studies(find_record_folders(records)))
+        name for name in VIEWS
+        if not (condition and name in ("results", "optuna"))  # which show all runs
+        and (name != "optuna" or has_studies(find_record_folders(records)))
     ]
     installed = [name for name in every if find_spec(_MODULES[name])]
     return installed or _choose_views(every[0], condition, records)[0], condition
@@ -80,13 +83,14 @@ def ui(
     opens: bool,  # in a browser
     is_quiet: bool,  # prints nothing
 ) -> None:
-    """Show runs in MLflow and TensorBoard, and studies in Optuna's dashboard, until Ctrl-C.
+    """Show runs on a page that stays current, in MLflow and TensorBoard, and studies in Optuna's dashboard, until Ctrl-C.
 
     The servers are reached from this machine only. The records stay as they are.
 
     \b
     Example:
       ml-repo ui
+      ml-repo ui results
       ml-repo ui tensorboard 'experiment = step-size and val_accuracy > 0.95'
       ml-repo ui mlflow --port 5001 --open
       ml-repo ui optuna

@@ -8,6 +8,7 @@ __all__ = ['UPDATE_S', 'VIEWS', 'ICONS', 'find_port', 'Server', 'run_tensorboard
 
 # %% ../../nbs/integrations/12_servers.ipynb #f54f1091
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -155,7 +156,8 @@ def has_studies(
     return any(True for home in homes for _ in Path(home).glob(".studies/*/study.yaml"))
 
 # %% ../../nbs/integrations/12_servers.ipynb #ddcb23f5
-_DASHBOARD = "ml_repo.study.dashboard:run_dashboard"  # of a later package, so it is not imported here
+_DASHBOARD = "ml_repo.study.dashboard:run_dashboard"  # of later packages, so they are not imported here
+_PAGES = "ml_repo.live.live_server:main"
 
 
 def _optuna(
@@ -171,8 +173,20 @@ def _optuna(
     return Server("optuna", "Optuna", 8080, "", lambda port: command_for(_DASHBOARD, port, *choice.homes))
 
 
+def _results(
+    guard: ProcessGuard,  # not needed
+    choice: Choice,  # runs to show
+) -> Server:
+    "Describe the pages of results. Raises `ValueError` for a condition."
+    if choice.condition:
+        raise ValueError("The page of results has filters of its own. Leave the filter out: ml-repo ui results")
+    token = os.environ.get("ML_REPO_TOKEN") or secrets.token_urlsafe(16)
+    return Server("results", "Results", 8000, f"?token={token}", lambda port: command_for(_PAGES, port, *choice.homes),
+                  {"ML_REPO_TOKEN": token})
+
+
 VIEWS: dict[str, Callable[..., Server]] = {
-    "tensorboard": _tensorboard, "optuna": _optuna, "mlflow": _mlflow
+    "results": _results, "tensorboard": _tensorboard, "optuna": _optuna, "mlflow": _mlflow
 }  # by name, the fastest first
 
 # %% ../../nbs/integrations/12_servers.ipynb #9257b100
@@ -319,6 +333,7 @@ def optuna_tile() -> dict[str, Any]:
 
 
 def results_tile() -> dict[str, Any]:
-    "Describe the tile that opens the notebook of results; it needs no server."
-    return _tile("results", "Results", command=["true"], new_browser_tab=True,
-                 launcher_entry={"path_info": "lab/tree/nbs/results.ipynb"})
+    "Describe the tile of the pages of results."
+    token = secrets.token_urlsafe(16)
+    return _tile("results", "Results", environment={"ML_REPO_TOKEN": token},
+                 launcher_entry={"path_info": f"results/?token={token}"})

@@ -5,7 +5,7 @@ const { make, format, formatSpread, chip, reach } = MLR, data = window.ML_REPO_R
 const PAGE = 100, AXES = 12, SLICE = 800;
 const columns = data.columns.map((column, index) => ({ ...column, index }));
 const named = new Map(columns.map((column) => [column.key, column]));
-const runs = data.rows.map((cells, index) => ({ cells, id: cells[0], repetition: data.repetitions[index] }));
+const runs = data.rows.map((cells, index) => ({ cells, id: cells[0], repetition: data.repetitions[index] })), byId = new Map(runs.map((run) => [run.id, run]));
 
 // --- what is shown: read from the address, written back to it -------------------------------------------------------------
 const state = {};
@@ -97,7 +97,7 @@ function showHead() {
     input.addEventListener("input", () => { if (input.value) state.filters[key] = input.value; else delete state.filters[key]; state.page = 0; refresh(); });
     return make("td", {}, input);
   });
-  $("head").replaceChildren(make("tr", {}, make("th", { scope: "col" }, make("span", { class: "hidden" }, "Compare")), state.group ? make("th", { scope: "col", class: "number" }, "n") : null, sorts), make("tr", {}, make("td"), state.group ? make("td") : null, filters));
+  $("head").replaceChildren(make("tr", {}, make("th", { scope: "col", class: "tick" }, make("span", { class: "hidden" }, "Compare")), state.group ? make("th", { scope: "col", class: "number" }, "n") : null, sorts), make("tr", {}, make("td", { class: "tick" }), state.group ? make("td") : null, filters));
 }
 function showCell(row, key) {
   const column = named.get(key), value = row.cells[column.index];
@@ -118,9 +118,10 @@ function showRows() {
   state.page = Math.min(state.page, last);
   const part = rows.slice(state.page * PAGE, (state.page + 1) * PAGE);
   $("body").replaceChildren(...part.map((row) => {
-    const tick = make("input", { type: "checkbox", "aria-label": `Compare ${row.id}`, onchange: () => { if (tick.checked) state.ticked.add(row.id); else state.ticked.delete(row.id); showTicks(); writeAddress(); } });
+    const tick = make("input", { type: "checkbox", "aria-label": `Compare ${row.id}`, onchange: () => { if (tick.checked) state.ticked.add(row.id); else state.ticked.delete(row.id); tick.closest("tr").classList.toggle("ticked", tick.checked); showTicks(); writeAddress(); } });
     tick.checked = state.ticked.has(row.id);
-    return make("tr", { onmouseenter: () => light(row), onmouseleave: () => light(null), onfocusin: () => light(row) }, make("td", {}, tick), state.group ? make("td", { class: "number" }, String(row.n)) : null, state.columns.map((key) => showCell(row, key)));
+    const words = [named.get("state") && String(row.cells[named.get("state").index] ?? "").split(",")[0], tick.checked ? "ticked" : ""];
+    return make("tr", { class: words.filter(Boolean).join(" ") || null, onmouseenter: () => light(row), onmouseleave: () => light(null), onfocusin: () => light(row) }, make("td", { class: "tick" }, tick), state.group ? make("td", { class: "number" }, String(row.n)) : null, state.columns.map((key) => showCell(row, key)));
   }));
   const all = state.group ? `${rows.length.toLocaleString("en")} settings` : `${rows.length.toLocaleString("en")} of ${runs.length.toLocaleString("en")} runs`;
   $("status").textContent = rows.length > PAGE ? `${all}; ${state.page * PAGE + 1} to ${Math.min(rows.length, (state.page + 1) * PAGE)} are in the table` : all;
@@ -348,6 +349,17 @@ $("next").addEventListener("click", () => { state.page += 1; showRows(); writeAd
 addEventListener("hashchange", begin);
 addEventListener("resize", draw);
 document.addEventListener("themechange", draw);
+/** Take over what has changed, as the server of a live page tells it. */
+MLR.update = ({ rows: changed, repetitions, removed }) => {
+  for (const [id, cells] of Object.entries(changed)) {
+    const run = byId.get(id), made = { cells, id, repetition: repetitions[id] };
+    if (run) { Object.assign(run, made); delete run.text; } else { byId.set(id, made); runs.push(made); }
+  }
+  for (const id of removed) { byId.delete(id); state.ticked.delete(id); const place = runs.findIndex((run) => run.id === id); if (place >= 0) runs.splice(place, 1); }
+  if (!Object.keys(changed).length && !removed.length) return;
+  document.querySelector("[aria-labelledby=all-runs]").hidden = !runs.length;
+  scales.clear(); refresh();
+};
 begin();
 document.documentElement.dataset.ready = "1";
 })();

@@ -1,0 +1,68 @@
+// What a page does that is served by `ml-repo ui`: it follows the runs, and sends what a person asks for.
+"use strict";
+(() => {
+const { make, reach } = MLR, site = new URL(".", document.currentScript.src), $ = (id) => document.getElementById(id), run = $("actions")?.dataset.run;
+
+// --- following: one stream of events for all that is shown ------------------------------------------------------------------
+const load = $("machine"), stream = new EventSource(new URL("events", site));
+let due = null, asked = 0;
+stream.onopen = () => { load.textContent = "live"; };
+stream.onerror = () => { load.textContent = "not connected: is ml-repo ui still running?"; };
+stream.onmessage = (message) => {
+  const event = JSON.parse(message.data);
+  if (event.load) load.textContent = `${event.load.running} running · processors ${Math.round(event.load.processors)} % · memory ${Math.round(event.load.memory)} %`;
+  if (event.reload && !run) location.reload(); // its view is in the address
+  else if (event.rows && MLR.update) { MLR.update(event); look(); }
+  if (run && (event.reload || event.rows?.[run])) follow();
+};
+/** Show the run as it is now: at once, and at most once a second. */
+function follow() {
+  if (due) return;
+  due = setTimeout(async () => {
+    due = null; asked = performance.now();
+    const answer = await fetch(`${encodeURIComponent(run)}.live`);
+    if (!answer.ok) return;
+    const log = $("log"), is_at_end = !log || log.scrollTop + log.clientHeight > log.scrollHeight - 30;
+    $("live").innerHTML = await answer.text(); // was cleaned on the server
+    if (is_at_end && $("log")) $("log").scrollTop = $("log").scrollHeight;
+    const stop = document.querySelector("[data-act=stop]");
+    if (stop) stop.hidden = !$("live").querySelector(".chip.running");
+    reach();
+  }, Math.max(0, 1000 - (performance.now() - asked)));
+}
+if ($("log")) $("log").scrollTop = $("log").scrollHeight;
+
+// --- what was tried and what was best comes after the table, since it reads all runs -----------------------------------------
+let waiting = null;
+async function look() {
+  if (!$("overview") || waiting) return;
+  waiting = setTimeout(async () => {
+    waiting = null;
+    const answer = await fetch(new URL("overview.html", site));
+    if (answer.ok) { $("overview").innerHTML = await answer.text(); reach(); }
+  }, asked ? 5000 : 0);
+  asked = 1;
+}
+look();
+
+// --- asking -------------------------------------------------------------------------------------------------------------------
+async function send(path, body, said) {
+  said.textContent = "…";
+  try {
+    const answer = await fetch(new URL(path, site), { method: "POST", headers: { "X-ML-Repo": "1", "Content-Type": "application/json" }, body: JSON.stringify(body) }), found = await answer.json();
+    said.textContent = found.error ?? found.said;
+    said.className = found.error ? "wrong" : "";
+    return found.error ? null : found.said;
+  } catch { said.textContent = "The server does not answer: is ml-repo ui still running?"; said.className = "wrong"; return null; }
+}
+document.querySelectorAll("[data-act]").forEach((button) => button.addEventListener("click", async () => {
+  const field = button.dataset.from ? $(button.dataset.from) : null;
+  if (await send(`act/${encodeURIComponent(run)}`, { action: button.dataset.act, text: field?.value ?? "" }, $("said"))) follow();
+}));
+$("launch")?.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const form = event.target, fields = [...form.querySelectorAll("[data-default]")].filter((field) => field.value !== field.dataset.default);
+  const name = await send("launch", { notebook: form.dataset.notebook, experiment: form.dataset.experiment, note: $("launch-note").value, folder: form.dataset.folder, values: Object.fromEntries(fields.map((field) => [field.name, field.value])) }, $("launched"));
+  if (name) $("launched").replaceChildren("Started: ", make("a", { href: `${encodeURIComponent(name)}.html` }, name));
+});
+})();
