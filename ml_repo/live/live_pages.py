@@ -46,7 +46,7 @@ class LivePages:
     ) -> str:  # its content
         "Render a page or a script. Raises `KeyError` for an unknown path, `ValueError` or `OSError` for a damaged run."
         if path in ("", "index.html"):
-            return render_page("gallery.html", "Experiments", ["data/runs.js", "gallery.js"], is_live=True, damaged=[],
+            return render_page("gallery.html", "Runs", ["data/runs.js", "gallery.js"], is_live=True, damaged=[],
                                links=[("compare.html", "Compare")], count=len(self.table.rows), **_NOTHING)
         if path == "compare.html":
             return render_page("compare.html", "Compare runs", ["data/runs.js", "compare.js"], is_live=True,

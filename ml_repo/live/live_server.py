@@ -94,7 +94,7 @@ class _Handler(RequestHandler):
             raise HTTPError(403, reason="Open the link that ml-repo ui has printed, which holds a token")
         if given:
             self.set_cookie(self.cookie, self.token, httponly=True, samesite="Strict")
-            self.redirect(".")
+            self.redirect(self.request.path.rpartition("/")[2] or ".")  # the same page, without the token
         if self.request.method == "POST" and "X-ML-Repo" not in self.request.headers:
             raise HTTPError(403, reason="Only a script of this page may change a record")
 

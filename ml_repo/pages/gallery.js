@@ -71,6 +71,10 @@ function groupRuns(found) {
     return row;
   });
 }
+/** The id of a run without its time, which has a column of its own; whole where another run would look alike. */
+const brief = (id) => id.replace(/-\d{8}T\d{6}Z-/, "-"), alike = new Map();
+for (const run of runs) alike.set(brief(run.id), (alike.get(brief(run.id)) ?? 0) + 1);
+const shorten = (id) => (alike.get(brief(id)) > 1 ? id : brief(id));
 /** When the first of some runs began. Of equal results the earlier is the better one, as everywhere. */
 const began = (some) => some.map((run) => `${run.cells[named.get("started").index]} ${run.id}`).sort()[0];
 function sortRows(rows) {
@@ -102,7 +106,7 @@ function showHead() {
 function showCell(row, key) {
   const column = named.get(key), value = row.cells[column.index];
   if (key === "run") {
-    const cut = row.id.lastIndexOf("-") + 1, link = make("a", { href: `runs/${encodeURIComponent(row.id)}.html`, class: "id" }, make("span", { class: "stem" }, row.id.slice(0, cut)), row.id.slice(cut));
+    const link = make("a", { href: `runs/${encodeURIComponent(row.id)}.html`, class: "id", title: row.id }, shorten(row.id));
     return make("th", { scope: "row" }, link, row.ids?.length > 1 ? ` and ${row.ids.length - 1} more` : null);
   }
   if (key === "state") {
@@ -189,7 +193,8 @@ function layOut() {
   const style = getComputedStyle(document.documentElement);
   ink = { text: style.getPropertyValue("--faint"), line: style.getPropertyValue("--line"), strong: style.getPropertyValue("--text"), page: style.getPropertyValue("--page") };
   const list = plottable(), shown = list.filter((column) => state.columns.includes(column.key) && column.key !== "params.seed");
-  axes = shown.length > 1 ? shown.slice(0, AXES) : list.slice(0, AXES);
+  const usual = state.columns.join() === data.shown.join(), telling = shown.filter((column) => column.kind === "param" || column.key === data.metric); // what was varied, and what came out
+  axes = usual && telling.length > 1 ? telling.slice(0, AXES) : shown.length > 1 ? shown.slice(0, AXES) : list.slice(0, AXES);
   const box = $("plot").clientWidth, width = state.view === "lines" ? Math.max(box, axes.length * 104) : Math.min(box, 1200), height = state.view === "lines" ? 280 : 380, sharp = devicePixelRatio || 1;
   for (const one of [canvas, front]) {
     Object.assign(one, { width: width * sharp, height: height * sharp });

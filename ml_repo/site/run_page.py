@@ -177,7 +177,12 @@ def _list_live(
     "List what changes while a run goes on."
     from markupsafe import Markup
 
-    return dict(state=page.record["state"], verified=page.verdict.get("verdict", ""), note=page.record["note"],
+    parameters = []
+    for name, parameter in page.record["parameters"].items():
+        is_changed = "given" in parameter or bool(parameter.get("overwritten"))
+        default = format_value(name, parameter.get("default"))
+        parameters.append((name, format_value(name, _read_value(parameter)), default, is_changed))
+    return dict(parameters=parameters, state=page.record["state"], verified=page.verdict.get("verdict", ""), note=page.record["note"],
                 warnings=page.record["warnings"], charts=Markup(draw_curves(page.curves)),
                 metrics=[(key, f"{value:.6g}", better) for key, value, better in _list_metrics(page.record)],
                 usage=Markup(draw_curves(page.usage, "second")), log=page.log)
@@ -201,11 +206,6 @@ def render_run(
     from markupsafe import Markup
 
     record = page.record
-    parameters = []
-    for name, parameter in record["parameters"].items():
-        is_changed = "given" in parameter or bool(parameter.get("overwritten"))
-        default = format_value(name, parameter.get("default"))
-        parameters.append((name, format_value(name, _read_value(parameter)), default, is_changed))
     return render_page(
         "run.html",
         record["id"], [],
@@ -223,7 +223,6 @@ def render_run(
         **_list_live(page),
         facts=_list_facts(page),
         commands=list_commands(record),
-        parameters=parameters,
         items=[{"name": item.get("name", ""), "verdict": str(item.get("verdict", "")), "detail": item.get("detail", "")}
                for item in page.verdict.get("items") or []],
         verdict_text=_format_verdict(page.verdict),

@@ -55,7 +55,7 @@ def sample_usage(
             values = line.get(key) if isinstance(line.get(key), list) else [line.get(key)]
             numbers = [value for value in values if isinstance(value, (int, float))]
             if numbers and isinstance(line.get("time_s"), (int, float)):
-                curves.setdefault(name, []).append((round(line["time_s"]), sum(numbers) / len(numbers)))
+                curves.setdefault(name, []).append((round(line["time_s"], 1), sum(numbers) / len(numbers)))
     return {name: _thin(points) for name, points in curves.items()}
 
 # %% ../../nbs/site/06_sparklines.ipynb #93250c55
