@@ -51,11 +51,13 @@ def _say_end(
               type=click.IntRange(min=0),
               metavar="N",
               help="Begin with the last N lines. Default: all.")
+@click.option("--messages", is_flag=True, help="What libraries say, too, such as TensorFlow when it starts.")
 @records_option
 def logs(
     run: str,  # its name
     follow: bool,  # wait for more
     lines: int | None,  # of the end
+    messages: bool,  # of libraries, too
     records: tuple[str, ...],  # folders
 ) -> None:
     """Print what a RUN printed.
@@ -69,19 +71,24 @@ def logs(
       ml-repo logs latest
       ml-repo logs -f -n 20 7k3f
     """
+    from ml_repo.core.library_messages import hide_messages
     from ml_repo.execution.job_control import calm_pieces, follow_log
     from ml_repo.records.reader import read_record
     from ml_repo.results.search import find_run
 
-    folder, printed = find_run(run, records), False
+    folder, printed, hidden = find_run(run, records), False, []
+    pieces = follow_log(folder, lines, follow)
     try:
-        for piece in calm_pieces(follow_log(folder, lines, follow)):
+        for piece in calm_pieces(pieces if messages else hide_messages(pieces, hidden)):
             click.echo(piece, nl=False)
             printed = printed or bool(piece)
     except KeyboardInterrupt:
         echo_lines(f"\nThe run goes on. Stop it with: ml-repo stop {folder.name}", err=True)
         sys.exit(130)
-    if not printed and not follow:
+    if hidden:
+        count = f"{len(hidden)} library message{'s' * (len(hidden) > 1)}"
+        echo_lines(f"{count} left out; --messages shows {'them' if len(hidden) > 1 else 'it'}.", err=True)
+    elif not printed and not follow:
         by_hand = read_record(folder).get("launched_by") == "interactive"
         echo_lines(f"{folder.name} is run by hand, and what it prints is in its notebook."
                    if by_hand else f"{folder.name} has printed nothing so far.",

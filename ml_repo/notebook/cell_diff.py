@@ -14,6 +14,7 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 from ..core.hashing import join_cells
+from ..core.library_messages import split_messages
 
 # %% ../../nbs/notebook/03_cell_diff.ipynb #5ea6b5ff
 class Cell(NamedTuple):
@@ -151,7 +152,7 @@ def _read_outputs(
             if kind.startswith("image/")
         ]
         error = f"{output['ename']}: {output.get('evalue', '')}" if "ename" in output else ""
-        texts.append("".join(output.get("text", data.get("text/plain", error))).rstrip("\n"))
+        texts.append(split_messages("".join(output.get("text", data.get("text/plain", error))))[0].rstrip("\n"))
     text = re.sub(r"\x1b\[[\d;]*m|(?<= at )0x[0-9a-f]{6,16}", "", "\n".join(texts))
     return "\n".join(text.split("\n")[:LINES]), figures
 

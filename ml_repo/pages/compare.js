@@ -144,13 +144,15 @@ function pairCells(one, other) {
   }
   return found;
 }
+/** Messages of libraries hold a clock, so they differ each time. */
+const tell = (cell) => (cell ? cell.outputs.join("").replace(/<details class="fold messages">.*?<\/details>/gs, "") : "");
 const figuresOf = (cell) => (cell ? [...fill(cell.outputs.join("")).querySelectorAll("img")] : []);
 /** A page of comparisons lies one folder higher than the pages of runs. */
 const place = (box) => { box.querySelectorAll("img").forEach((image) => { image.setAttribute("src", image.getAttribute("src").replace(/^\.\.\/figures\//, "figures/")); image.loading = "eager"; }); return box; };
 function notebookSection(a, b) {
   const parts = [];
   for (const [one, other] of pairCells(loaded[a].cells, loaded[b].cells)) {
-    const outputs = [one, other].map((cell) => (cell ? cell.outputs.join("") : "")), is_same = one && other && one.source === other.source;
+    const outputs = [one, other].map(tell), is_same = one && other && one.source === other.source;
     if (!all && is_same && outputs[0] === outputs[1]) continue;
     const number = one && other ? (one.number === other.number ? `cell ${one.number}` : `cell ${one.number} → ${other.number}`) : one ? `cell ${one.number}, only in ${short(a)}` : `cell ${other.number}, only in ${short(b)}`;
     const cell = make("div", { class: "pair" }, make("h3", {}, number + (is_same ? ", outputs differ" : one && other ? ", source differs" : "")));

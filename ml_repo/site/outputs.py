@@ -10,6 +10,7 @@ import re
 from html import escape
 from typing import Any
 
+from ..core.library_messages import split_messages
 from .figure_store import ENDINGS, FigureStore
 from .markdown import hide_image, render_equation, render_markdown
 from .sanitize import clean_html, color_text, fill_parts, mark_part
@@ -112,6 +113,15 @@ def render_bundle(
     return _name_live(data) + (render_text(text, "result") if text.strip() else "")
 
 # %% ../../nbs/site/04_outputs.ipynb #fa4f6b84
+def _fold_messages(
+    messages: str,  # from `split_messages`
+) -> str:  # HTML
+    "Fold messages of libraries; pages that compare leave them out by their class."
+    count = len(messages.splitlines())
+    return (f'<details class="fold messages"><summary>{count} library message{"s" * (count != 1)}</summary>'
+            f'<pre class="stderr">{color_text(messages.rstrip())}</pre></details>')
+
+
 def render_output(
     output: dict[str, Any],  # of a cell
     pictures: FigureStore,  # stores figures
@@ -121,7 +131,9 @@ def render_output(
     kind = output.get("output_type")
     if kind == "stream":
         text = _join(output.get("text", ""))
-        return render_text(text, "stderr" if output.get("name") == "stderr" else "stream") if text.strip() else ""
+        plain, messages = split_messages(text)
+        shown = render_text(plain, "stderr" if output.get("name") == "stderr" else "stream") if plain.strip() else ""
+        return shown + (_fold_messages(messages) if messages else "")
     if kind == "error":
         trace = "\n".join(map(str, output.get("traceback") or [])) or f"{output.get('ename')}: {output.get('evalue')}"
         return render_text(trace, "error")

@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from ..core.library_messages import name_messages, split_messages
 from ..notebook.cell_diff import Cell, align_cells
 from ..notebook.code_names import list_aliases, parse_source
 from ..notebook.value_flow import read_clock_use
@@ -25,7 +26,7 @@ from .image_diff import compare_drawings, compare_figures, is_figure
 from .metric_check import Item, Tolerances
 from .normalize import is_timing
 from .text_context import Origin, tell_apart
-from .text_diff import Aside, ComparedTexts, compare_printed, drop_installing, drop_logs
+from .text_diff import Aside, ComparedTexts, compare_printed, drop_installing
 
 # %% ../../nbs/verify/07_cell_check.ipynb #65d89eba
 _SKIPPED = ("application/vnd.jupyter.widget-view+json",  # a random id
@@ -69,12 +70,15 @@ def _compare_shown(
         return ComparedTexts(*compare_figures(*pictures, tolerances.pixel_share, tolerances.pixel_step))
     texts = [value if isinstance(value, str) else json.dumps(value, indent=1, sort_keys=True)
              for value in (first, second)]
-    if kind == "stderr" and (plain := [drop_logs(text) for text in texts]) != texts:
-        logged = Aside("log lines", *(text if text != rest else "" for text, rest in zip(texts, plain)))
+    if kind == "stderr" and any(messages for _, messages in map(split_messages, texts)):
+        plain, messages = zip(*map(split_messages, texts))
+        names = [name_messages(lines) for lines in messages]
+        others = ["\n".join(name for name in some if name not in rest) for some, rest in (names, names[::-1])]
+        logged = (Aside("library messages", *others),) if any(others) else ()
         if plain[0] == plain[1]:
-            return ComparedTexts("identical", "apart from log lines of libraries", (logged,))
+            return ComparedTexts("identical", "apart from messages of libraries", logged)
         verdict, detail, aside = compare_printed(*plain, tolerances.text, origins)
-        return ComparedTexts(verdict, f"{detail}; set aside: log lines of libraries", (logged, *aside))
+        return ComparedTexts(verdict, f"{detail}; set aside: messages of libraries", (*logged, *aside))
     if kind == "image/svg+xml":
         return ComparedTexts(*compare_drawings(*texts, tolerances.text, origins))
     return compare_printed(*texts, tolerances.text, origins)

@@ -16,6 +16,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from ..core.hashing import hash_bytes
+from ..core.library_messages import split_messages
 from ..core.metrics import metric_key
 from ..formats.file_formats import open_parts
 from ..formats.parts import Part
@@ -31,7 +32,7 @@ from .image_diff import is_figure
 from .metric_check import read_curves
 from .rounding import Weighed, find_decisive, measure_shares, weigh_curve, weigh_each, weigh_numbers
 from .text_context import Origin
-from .text_diff import drop_fetching, drop_logs, mask_text, show_text, split_numbers
+from .text_diff import drop_fetching, mask_text, show_text, split_numbers
 
 # %% ../../nbs/verify/14_observations.ipynb #56b7dca6
 class Observed(NamedTuple):
@@ -95,7 +96,7 @@ def observe_cell(
                 found[f"{kind} {number}"] = Observed("figure", shown=hash_bytes(str(value).encode()))
             elif not (has_figure and str(value).startswith("<Figure size")):  # the picture itself is compared
                 text = value if isinstance(value, str) else json.dumps(value, indent=1, sort_keys=True)
-                found[f"{kind} {number}"] = observe_text(drop_logs(text) if kind == "stderr" else text, origin)
+                found[f"{kind} {number}"] = observe_text(split_messages(text)[0] if kind == "stderr" else text, origin)
     return found
 
 # %% ../../nbs/verify/14_observations.ipynb #9d2b2aed
