@@ -244,7 +244,7 @@ def homes(pages):
 @pytest.mark.parametrize("way", ["file", "http"])
 def test_pages_ask_for_nothing_elsewhere_and_fit_the_screen(browser, homes, way):  # noqa: F811
     for page in SHOWN:
-        for dark, width in ((False, 1400), (True, 390)):
+        for dark, width in ((False, 1400), (False, 1320), (True, 390)):
             browser.show(homes[way] + page, dark, width)
             assert browser.troubles(homes[way]) == [], page
             assert browser.ask("document.documentElement.scrollWidth") <= width, f"{page} moves sideways at {width}"
@@ -263,7 +263,9 @@ def search(browser, home: str, words: str) -> list:  # noqa: F811
 @pytest.mark.parametrize("way", ["file", "http"])
 def test_the_search_finds_guides_and_functions(browser, homes, way):  # noqa: F811
     assert any(link.startswith("api/verify/verify.html") for link in search(browser, homes[way], "verify_run"))
-    assert any(link.startswith("guides/reproduce.html") for link in search(browser, homes[way], "determinism"))
+    assert search(browser, homes[way], "determinism")[0].startswith("guides/reproduce.html")
+    first = [link.partition("/")[0] for link in search(browser, homes[way], "seed")]
+    assert first[0] == "guides" and "api" not in first[:first.count("guides")]  # guides before the reference
 
 
 @pytest.mark.slow

@@ -284,7 +284,8 @@ def build_manual(
     write_changed(work / ".gitignore", "*\n")
     if made.troubles and is_strict:
         raise ValueError(f"{'; '.join(made.troubles)}. Mend them, or remove them.")
-    state = "".join(file.read_text(encoding="utf-8") for file in sorted((FILES / "templates").rglob("*.html")))
+    shared = [*sorted((FILES / "templates").rglob("*.html")), FILES / "search.js"]
+    state = "".join(file.read_text(encoding="utf-8") for file in shared)
     is_new = write_changed(work / "conf.py", _write_settings(about, work, is_strict))
     is_new |= write_changed(work / "state.txt", f"{state}{has_records}{is_strict}")  # all pages depend on them
     options = ["-E", "-a"] * is_new + ["-W", "--keep-going"] * is_strict + ["-A", f"experiments={'yes' * has_records}"]
