@@ -27,7 +27,7 @@ from typing import Any
 from ..core.programs import command_for
 from .mlflow_app import PATH, has_app
 from .process_group import ProcessGuard
-from ..provenance.repository import find_repository
+from ..provenance.repository import find_records_folders, find_repository
 from ..results.search import find_record_folders, find_runs
 
 # %% ../../nbs/integrations/12_servers.ipynb #254c657f
@@ -181,7 +181,8 @@ def _results(
     if choice.condition:
         raise ValueError("The page of results has filters of its own. Leave the filter out: ml-repo ui results")
     token = os.environ.get("ML_REPO_TOKEN") or secrets.token_urlsafe(16)
-    return Server("results", "Results", 8000, f"?token={token}", lambda port: command_for(_PAGES, port, *choice.homes),
+    homes = choice.homes or find_records_folders(find_repository())  # where there are no records yet
+    return Server("results", "Results", 8000, f"?token={token}", lambda port: command_for(_PAGES, port, *homes),
                   {"ML_REPO_TOKEN": token})
 
 

@@ -1,0 +1,175 @@
+"""The pages that stay current: looked at in a browser while runs begin, go on and end, and asked to do what a person asks."""
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from browser import CHROMIUM
+from conftest import LIMIT_S, checked
+from test_record import git, write_notebook
+from test_site import Watcher
+from test_views import Ui, shorten_id
+
+needs_browser = pytest.mark.skipif(not CHROMIUM, reason="NOT TESTED: there is no Chromium")
+COUNT = """
+import time
+from ml_repo.tracking.run import start_run
+run = start_run()
+for epoch in range(epochs):
+    run.log(step=epoch, split="validation", loss=lr / (epoch + 1))
+    print("epoch", epoch, flush=True)
+    time.sleep(pause_s)
+"""
+
+
+@pytest.fixture
+def project(tmp_path) -> Path:
+    """A repository whose notebook counts."""
+    write_notebook(tmp_path / "count.ipynb", "lr: float = 0.5  # step size, above 0\nepochs: int = 3  # at least 1\npause_s: float = 0.0  # seconds, at least 0\n", COUNT)
+    (tmp_path / "settings.ini").write_text("[DEFAULT]\npapermill_engine = ml_repo\n")
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "add", "--all")
+    git(tmp_path, "commit", "--quiet", "--message", "First")
+    return tmp_path
+
+
+@pytest.fixture
+def page() -> Iterator[Watcher]:
+    """A browser that notes what goes wrong."""
+    if not CHROMIUM:
+        pytest.skip("NOT TESTED: there is no Chromium")
+    watcher = Watcher()
+    yield watcher
+    watcher.close()
+
+
+def begin(project: Path, *words: str) -> str:
+    """Start a run in the background; its name."""
+    return checked("ml-repo", "run", "count.ipynb", "--detach", *words, cwd=project).strip()
+
+
+def await_true(script: str, page: Watcher, what: str) -> None:
+    """Wait until a script is true on the page."""
+    end = time.monotonic() + LIMIT_S
+    while not page.ask(f"(() => {{ try {{ return !!({script}); }} catch {{ return false; }} }})()"):  # the page may be loading
+        assert time.monotonic() < end, f"{what}: {page.ask('document.body.innerText')[:2000]}"
+        time.sleep(0.1)
+
+
+def read_record(project: Path, name: str) -> dict:
+    """What a record says now."""
+    return json.loads((project / "experiments" / name / "record.json").read_text())
+
+
+def type_into(page: Watcher, field: str, text: str) -> None:
+    """Write into a field."""
+    page.ask(f"document.getElementById({json.dumps(field)}).value = {json.dumps(text)}; 0")
+
+
+@needs_browser
+def test_a_run_is_followed_stopped_and_run_again_from_its_page(project, page):
+    ui = Ui(project, "results")
+    home = ui.links[0].partition("?")[0]
+    try:
+        page.show(ui.links[0])
+        assert "There are no runs yet" in page.text()
+        name = begin(project, "-p", "epochs", "1000", "-p", "pause_s", "0.2", "-p", "lr", "0.25")
+        await_true(f"document.getElementById('body').innerText.includes({json.dumps(shorten_id(name))})", page, "the run in the table")
+        await_true("document.getElementById('head').innerText.includes('val_loss')", page, "the column of its metric")
+        await_true("document.getElementById('overview').innerText.includes('count')", page, "the overview")
+
+        page.open(f"{home}runs/{name}.html")
+        await_true("document.querySelector('#live svg polyline')", page, "its curve")
+        before = page.ask("document.querySelector('#live svg').getAttribute('aria-label')")
+        await_true(f"document.querySelector('#live svg').getAttribute('aria-label') !== {json.dumps(before)}", page, "the curve to grow")
+        await_true("document.getElementById('log').innerText.includes('epoch 5')", page, "its log")
+        type_into(page, "note", "too slow")
+        page.click("Save", "button")
+        await_true("document.getElementById('said').innerText === 'Saved.'", page, "the note")
+        page.click("Stop", "button")
+        await_true("document.querySelector('#live .chip').innerText === 'interrupted'", page, "its end")
+        record = read_record(project, name)
+        assert (record["state"], record["note"]) == ("interrupted", "too slow")
+
+        type_into(page, "p-epochs", "0")
+        page.click("Run", "button")
+        await_true("document.getElementById('launched').innerText.includes('at least 1')", page, "a refusal")
+        for field, text in (("p-epochs", "2"), ("p-pause_s", "0"), ("launch-note", "a second try")):
+            type_into(page, field, text)
+        page.click("Run", "button")
+        await_true("document.querySelector('#launched a')", page, "the new run")
+        second = page.ask("document.querySelector('#launched a').innerText")
+        checked("ml-repo", "wait", second, cwd=project)
+        again = read_record(project, second)
+        values = {key: value["used"] for key, value in again["parameters"].items()}
+        assert (again["state"], again["note"], values) == ("completed", "a second try", {"lr": 0.25, "epochs": 2, "pause_s": 0.0})
+
+        page.show(f"{home}compare.html#runs={name},{second}")
+        assert "Learning curves" in page.text()
+        assert page.troubles(home) == []
+        assert page.ask("fetch('/files/" + second + "/notebook').then(answer => answer.json()).then(found => found.cells.length)") == 3
+    finally:
+        assert ui.end() == 0
+
+
+@needs_browser
+@pytest.mark.slow
+@pytest.mark.parametrize("busy", [False, True], ids=["quiet", "all cores busy"])
+def test_all_views_equal_the_records_without_a_restart(project, page, busy):
+    """A study and detached runs begin while every view is open."""
+    begin(project)
+    checked("ml-repo", "wait", "latest", cwd=project)
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(psutil.cpu_count() if busy else 0)]
+    ui = Ui(project, count=3)
+    try:
+        results, board, mlflow = sorted(ui.links, key=lambda link: ("token" not in link, "training" in link or "experiments" in link))
+        page.show(results)
+        checked("ml-repo", "tune", "count.ipynb", "--vary", "lr=log:0.01:1", "--metric", "val_loss", "--trials", "6", "-p", "pause_s", "0.1", cwd=project)
+        names = [begin(project, "-p", "lr", str(lr), "-p", "pause_s", "0.3", "--experiment", "by hand") for lr in (0.125, 0.375, 0.625)]
+        for name in names:
+            checked("ml-repo", "wait", name, cwd=project)
+        records = {path.parent.name: json.loads(path.read_text()) for path in project.glob("experiments/*/record.json")}
+        wanted = {name: (record["experiment"], record["parameters"]["lr"]["used"], record["metrics"][0]["value"]) for name, record in records.items()}
+        assert len(wanted) == 10
+
+        def ask_board() -> dict:
+            ui.links = [board]
+            found = ui.ask("experiment/defaultExperimentId/data/plugin/hparams/session_groups", {
+                "colParams": [{"hparam": "lr", "includeInResult": True}, {"metric": {"tag": "val_loss", "group": ""}}], "startIndex": 0, "sliceSize": 50,
+                "allowedStatuses": ["STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_UNKNOWN", "STATUS_RUNNING"]}).get("sessionGroups", [])
+            return {group["name"]: (group["hparams"].get("lr"), group["sessions"][0]["status"], [round(value["value"], 6) for value in group["metricValues"]]) for group in found}
+
+        def ask_mlflow() -> dict:
+            ui.links = [mlflow.partition("#")[0]]
+            found = {}
+            for experiment in ui.ask("ajax-api/2.0/mlflow/experiments/search", {"max_results": 100})["experiments"]:
+                for run in ui.ask("ajax-api/2.0/mlflow/runs/search", {"experiment_ids": [experiment["experiment_id"]], "max_results": 100}).get("runs", []):
+                    tags = {tag["key"]: tag["value"] for tag in run["data"].get("tags", [])}
+                    values = {metric["key"]: metric["value"] for metric in run["data"].get("metrics", [])}
+                    lr = next((one["value"] for one in run["data"].get("params", []) if one["key"] == "lr"), None)
+                    if "ml_repo.run" in tags:
+                        found.setdefault(tags["ml_repo.run"], []).append((experiment["name"], lr and float(lr), values.get("val_loss"), run["info"]["status"]))
+            return found
+
+        def ask_page() -> dict:
+            return dict(page.ask("""[...document.querySelectorAll('#body tr')].map(row => [row.querySelector('th a').title, row.innerText])"""))
+
+        def await_equal(ask, right: dict) -> None:
+            end = time.monotonic() + 60
+            while (found := ask()) != right:
+                assert time.monotonic() < end, {key: (found.get(key), right.get(key)) for key in found.keys() | right.keys() if found.get(key) != right.get(key)}
+                time.sleep(0.5)
+
+        await_equal(ask_board, {shorten_id(name): (lr, "STATUS_SUCCESS", [round(loss, 6)]) for name, (_, lr, loss) in wanted.items()})
+        await_equal(ask_mlflow, {name: [(experiment, lr, loss, "FINISHED")] for name, (experiment, lr, loss) in wanted.items()})
+        await_equal(lambda: {name: "completed" in text and f"{wanted[name][2]:.6g}" in text for name, text in ask_page().items()}, dict.fromkeys(wanted, True))
+        assert page.troubles(results.partition("?")[0]) == []
+    finally:
+        ui.end()
+        for loop in loops:
+            loop.kill()
+            loop.wait()
