@@ -26,7 +26,7 @@ from .live_table import Change, LiveTable
 from ..provenance.repository import find_repository
 
 # %% ../../nbs/live/03_live_server.ipynb #374e5335
-LOOK_S, THOROUGH_S = 0.5, 5.0  # between two looks at the records, and two thorough ones, seconds
+LOOK_S, THOROUGH_S = 0.5, 8.0  # between two looks at the records, and two thorough ones, seconds
 
 
 def _describe(
