@@ -111,7 +111,8 @@ def _shorten_ids(
     "Shorten the ids of runs in the first column to their last letters."
     ids = [_RUN_ID.fullmatch(str(row[0])) for row in rows]
     short = [match[1] for match in ids if match]
-    return [[match[1] if match and len(set(short)) == len(short) else row[0], *row[1:]] for match, row in zip(ids, rows)]
+    is_unique = len(set(short)) == len(short)
+    return [[match[1] if match and is_unique else row[0], *row[1:]] for match, row in zip(ids, rows)]
 
 
 def _choose_fitting(

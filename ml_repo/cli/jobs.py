@@ -18,7 +18,8 @@ from typing import Any
 
 import click
 
-from .console import echo_json, echo_lines, fit_columns, has_colors, records_option, run_argument, terminal_width
+from .console import (echo_json, echo_lines, fit_columns, has_colors, records_option, run_argument,
+                                 terminal_width)
 from .run import EXIT_CODES
 
 # %% ../../nbs/cli/07_jobs.ipynb #ec7655a1

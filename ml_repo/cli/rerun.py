@@ -51,8 +51,7 @@ def checkout(
     record = find_run(run, records)
     if remove:
         if not (folder / ".git").is_file():
-            raise ValueError(
-                f"{folder} is no worktree that this command made. Remove it by hand if you do not need it.")
+            raise ValueError(f"{folder} is no worktree that this command made. Remove it by hand if it is not needed.")
         remove_checkout(folder)
         click.echo(f"Removed {folder}.")
         return
@@ -214,8 +213,7 @@ def _find_folder(
     return claim.folder if isinstance(claim, Record) else claim
 
 # %% ../../nbs/cli/06_rerun.ipynb #9d7f1746
-_COLORS = {"identical": "green", "within tolerance": "yellow", "within rounding": "yellow",
-           "differs": "red", "cannot be judged": "magenta"}
+_COLORS = {"identical": "green", "differs": "red", "cannot be judged": "magenta"}  # yellow between
 _WIDEST = 100  # characters of a line
 
 
@@ -229,7 +227,8 @@ def _echo_verdict(
 
     width = terminal_width()
     lines = format_verdict(verification, width and min(width, _WIDEST), is_whole, is_brief)
-    verdict = click.style(verification.verdict, fg=_COLORS[verification.verdict] if has_colors() else None)
+    color = _COLORS.get(verification.verdict, "yellow") if has_colors() else None
+    verdict = click.style(verification.verdict, fg=color)
     click.echo("\n".join([lines[0].replace(verification.verdict, verdict, 1), *lines[1:]]))
 
 # %% ../../nbs/cli/06_rerun.ipynb #e3493bad

@@ -68,8 +68,8 @@ def _fit_rows(
     return [[wrap_text(text, max(1, most)) for text, most in zip(row, widths)] for row in rows]
 
 # %% ../../nbs/core/01_tables.ipynb #c1454fcc
-_COLORS = {"completed": 32, "complete": 32, "identical": 32, "failed": 31, "killed": 31, "differs": 31, "interrupted": 33,
-            "running": 36, "interactive": 36, "within": 33, "cannot": 33, "pruned": 33}  # by the first word; ANSI's numbers
+_COLORS = {"completed": 32, "complete": 32, "identical": 32, "failed": 31, "killed": 31, "differs": 31,
+           "interrupted": 33, "within": 33, "cannot": 33, "pruned": 33, "running": 36, "interactive": 36}  # ANSI's
 _COLORED = ("state", "verified", "verdict", "its verdict")
 
 

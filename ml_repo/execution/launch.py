@@ -103,7 +103,7 @@ def _execute(
         pass
 
 # %% ../../nbs/execution/07_launch.ipynb #93e94672
-_BAR = {"bar_format": "{desc} {n_fmt} of {total_fmt} cells |{bar}| {elapsed}"}  # cells take unequal time, so none is left
+_BAR = {"bar_format": "{desc} {n_fmt} of {total_fmt} cells |{bar}| {elapsed}"}  # no time left: cells are unequal
 
 
 def run_notebook(

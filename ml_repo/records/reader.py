@@ -114,7 +114,7 @@ def _repair(
             "state": "killed",
             "cause": {"kind": "supervisor gone", "text": text},
             "ended": seen,
-            "duration_s": round(max(lived, 0), 3) if facts["duration_s"] is None else facts["duration_s"],  # of its cells
+            "duration_s": round(max(lived, 0), 3) if facts["duration_s"] is None else facts["duration_s"],
             "metrics": summarize_metrics(read_lines(folder / "metrics.jsonl")),
             "repaired": utc_now(),
         }

@@ -127,7 +127,8 @@ class RunProgress(Tabular):
         "Write the values of a row."
         is_running = self.state.startswith("running")
         if self.state == "interactive":
-            return self.run, self.state, self.done, self.metric, "", format_duration(self.elapsed_s), "", "", self.left.basis
+            time = format_duration(self.elapsed_s)
+            return self.run, self.state, self.done, self.metric, "", time, "", "", self.left.basis
         left = "" if not is_running else "unknown" if self.left.left_s is None else format_estimate(self.left.left_s)
         memory = f"{self.usage['memory_gb']:.2f} GB" if "memory_gb" in self.usage else ""
         loads = zip(self.usage.get("gpu_percent", []), self.usage.get("gpu_memory_gb", []))

@@ -76,7 +76,8 @@ class RunSummary(Tabular):
 
     def table(self) -> tuple[tuple[str, ...], list[tuple], str]:  # header, rows, caption
         "List the fields that are not empty, the parameters and the metrics, a row each."
-        fields = [("run", self.run), ("state", name_state(self.state, self.launched_by)), ("why", self.cause), ("experiment", self.experiment),
+        state = name_state(self.state, self.launched_by)
+        fields = [("run", self.run), ("state", state), ("why", self.cause), ("experiment", self.experiment),
                  ("tags", ", ".join(self.tags)), ("note", self.note)]
         values = [*self.parameters.items(), *((key, f"{value:.6g}") for key, value in self.metrics.items())]
         return ("", ""), [row for row in fields if row[1]] + values, str(self.folder)
