@@ -227,8 +227,7 @@ def _echo_verdict(
 
     width = terminal_width()
     lines = format_verdict(verification, width and min(width, _WIDEST), is_whole, is_brief)
-    color = _COLORS.get(verification.verdict, "yellow") if has_colors() else None
-    verdict = click.style(verification.verdict, fg=color)
+    verdict = click.style(verification.verdict, fg=has_colors() and _COLORS.get(verification.verdict, "yellow") or None)
     click.echo("\n".join([lines[0].replace(verification.verdict, verdict, 1), *lines[1:]]))
 
 # %% ../../nbs/cli/06_rerun.ipynb #e3493bad

@@ -223,7 +223,7 @@ def read_progress(
     left = Estimate(None, "")
     if is_running and is_by_hand:
         idle = format_duration(now - datetime.fromisoformat(record["seen"]).timestamp())
-        left = Estimate(None, f"by hand; nothing new for {idle}")
+        left = Estimate(None, f"nothing new for {idle}")
     elif is_running:
         left = estimate_by_pace(pace, silent) if pace else left
         if pace is None or pace.total is None or not pace.is_sure:
