@@ -220,8 +220,7 @@ class Follower(Callers):
     ) -> None:
         "Log what comes many times a second: at most 20 lines each second, and the last one in any case."
         now, (last, _) = time.monotonic(), self.waiting.get(fit, (0.0, None))
-        is_due = now - last >= 0.05
-        self.waiting[fit] = (now, None) if is_due else (last, line)
+        self.waiting[fit] = (now, None) if (is_due := now - last >= 0.05) else (last, line)
         if is_due:
             self.log(fit=fit, **line)
 
@@ -299,9 +298,8 @@ class Follower(Callers):
             try:
                 if follower.is_busy() or not follower.is_on():
                     return original(*args, **named)
-                state = before(args, named) if before else None
+                state, began = before(args, named) if before else None, time.perf_counter()
                 follower.enter()
-                began = time.perf_counter()
                 try:
                     result = original(*args, **named)
                     note(result, args, named, state, time.perf_counter() - began)  # which may let the library compute

@@ -83,7 +83,7 @@ def ui(
     opens: bool,  # in a browser
     is_quiet: bool,  # prints nothing
 ) -> None:
-    """Show runs on a page that stays current, in MLflow and TensorBoard, and studies in Optuna's dashboard, until Ctrl-C.
+    """Show runs on a page that stays current, in MLflow, TensorBoard and Optuna's dashboard, until Ctrl-C.
 
     The servers are reached from this machine only. The records stay as they are.
 

@@ -175,7 +175,8 @@ class Mirror:
                 self._try(folder, breathe)
         left = [
             folder for folder in ended
-            if self.settled.get(folder.name) != self.stamps.get(folder.name) and self.failed.get(folder.name, (0, ))[0] < TRIES
+            if self.settled.get(folder.name) != self.stamps.get(folder.name)
+            and self.failed.get(folder.name, (0, ))[0] < TRIES
         ]
         return any(folder.name not in self.spoilt for folder in running + (left if self.trouble < TRIES else []))
 

@@ -98,8 +98,9 @@ def _tensorboard(
         folders = choice.folders()
         return board.sync(folders, patience_s=2) < len({folder.name for folder in folders})
 
-    command = command_for(run_tensorboard, "--logdir", board.folder, "--host", "127.0.0.1", "--reload_interval", RELOAD_S,
-                          "--samples_per_plugin", "scalars=5000,images=200", "--window_title", "TensorBoard: ml_repo")
+    command = command_for(run_tensorboard, "--logdir", board.folder, "--host", "127.0.0.1",
+                          "--reload_interval", RELOAD_S, "--samples_per_plugin", "scalars=5000,images=200",
+                          "--window_title", "TensorBoard: ml_repo")
     return Server("tensorboard", "TensorBoard", 6006, "", lambda port: [*command, "--port", str(port)], sync=sync)
 
 # %% ../../nbs/integrations/12_servers.ipynb #e5781085
@@ -121,8 +122,8 @@ def run_mlflow() -> None:
     while server.poll() is None:
         since = time.process_time()
         for mirror in mirrors:  # it logs what MLflow does not take
-            if not (find_mirror(mirror.home) and find_tracking(mirror.root, mirror.home) == uri):  # else it is done there
-                mirror.turn(most_s=UPDATE_S)
+            is_done_there = find_mirror(mirror.home) and find_tracking(mirror.root, mirror.home) == uri
+            is_done_there or mirror.turn(most_s=UPDATE_S)
         for name, problem in sync_mlflow(uri, condition, homes).failed.items() if homes and condition else ():
             print(f"{name}: {problem}", flush=True)
         with suppress(subprocess.TimeoutExpired):

@@ -67,7 +67,8 @@ _ACTIONS: dict[str, Callable[[Path, str], Any]] = {
     "untag": lambda folder, text: edit_record(folder, remove_tags=text.split()),
     "archive": lambda folder, text: edit_record(folder, archived=True),
     "restore": lambda folder, text: edit_record(folder, archived=False)}
-_DONE = {"stop": "Stopped.", "note": "Saved.", "tag": "Added.", "untag": "Removed.", "archive": "Archived.", "restore": "Restored."}
+_DONE = {"stop": "Stopped.", "note": "Saved.", "tag": "Added.", "untag": "Removed.", "archive": "Archived.",
+         "restore": "Restored."}
 
 
 def act_on(

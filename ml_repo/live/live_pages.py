@@ -36,7 +36,10 @@ class LivePages:
         self.table, self.root, self.figures = table, root, folder / "figures"
         self.packages: dict[str, str] = {}  # scripts with versions, by hash
 
-    def read(self, name: str) -> RunPage:
+    def read(
+        self,
+        name: str,  # of a run
+    ) -> RunPage:
         "Read a run. Raises `KeyError` where there is none, `ValueError` or `OSError` for a damaged one."
         return read_page(self.table.find(name), FigureStore(self.figures, "../figures/"))
 

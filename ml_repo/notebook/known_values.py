@@ -35,7 +35,8 @@ class KnownValue:
     @property
     def is_number(self) -> bool:
         "Check whether the value is known to be a number."
-        return self.kind in ("number", "duration", "hash") or self.kind == "constant" and isinstance(self.of, (int, float))
+        is_written = self.kind == "constant" and isinstance(self.of, (int, float))
+        return is_written or self.kind in ("number", "duration", "hash")
 
     @property
     def hashes_alike(self) -> bool:

@@ -36,7 +36,8 @@ _GIVES_NUMBERS = re.compile(
 _LOGS = re.compile(r"(?:.*\.)?(?:debug|info|warning|error|critical|exception)")
 _TAKES_SEED = re.compile(r".*(?:seed|random|rng|key|state)\w*", re.IGNORECASE)
 _OF_SET = {"union", "intersection", "difference", "symmetric_difference", "copy"}
-_KEEPS_NUMBERS = re.compile(r"(?:matplotlib|pylab|seaborn|plotly|altair|pandas|polars)\..*|(?:json|pickle|yaml|joblib)\.dump"
+_KEEPS_NUMBERS = re.compile(r"(?:matplotlib|pylab|seaborn|plotly|altair|pandas|polars)\..*"
+                            r"|(?:json|pickle|yaml|joblib)\.dump"
                             r"|.*\.(?:plot|scatter|barh?|hist|write|writerows?|log_metrics?)")
 _DRAWS_PICTURES = re.compile(r"(?:matplotlib|pylab|seaborn|plotly)\..*|.*\.(?:plot|scatter|bar|barh|hist|annotate)")
 _CLOCKS = re.compile(r"time\.(?:time|perf_counter|monotonic|process_time|thread_time)(?:_ns)?"

@@ -105,7 +105,8 @@ class _Reader(CallReader):
                     self._assign(target, self._combine_sets(old, found, is_within=is_within))
                 elif not old.has_no_order and isinstance(target, ast.Name):
                     is_longer = old.kind == "list" or old.kind == "constant" and isinstance(old.of, str)
-                    number = found if found.kind == "duration" else NUMBER if old.is_number and found.is_number else UNKNOWN
+                    number = NUMBER if old.is_number and found.is_number else UNKNOWN
+                    number = found if found.kind == "duration" else number
                     self._assign(target, UNORDERED if self.loops and is_longer else number)
             case ast.For(target=target, iter=values) | ast.AsyncFor(target=target, iter=values):
                 found = self.follow(values)
@@ -259,5 +260,5 @@ def _find_early(
         defined = reader.first_bound.get(early.name, 0)
         if early.name not in told and not (may_not_run and defined):
             told.add(early.name)
-            cell, line = (early.cell, early.line) if defined else early.written  # what is nowhere is mended where it stands
+            cell, line = (early.cell, early.line) if defined else early.written  # which is where it is mended
             yield early._replace(cell=cell, line=line, defined=defined)

@@ -42,7 +42,8 @@ def sample_curves(
     return {name: _thin(points) for name, points in curves.items() if any(math.isfinite(value) for _, value in points)}
 
 # %% ../../nbs/site/06_sparklines.ipynb #9e340d36
-_USAGE = {"cpu_percent": "processor, %", "memory_gb": "memory, GB", "gpu_percent": "GPU, %", "gpu_memory_gb": "GPU memory, GB"}
+_USAGE = {"cpu_percent": "processor, %", "memory_gb": "memory, GB", "gpu_percent": "GPU, %",
+          "gpu_memory_gb": "GPU memory, GB"}
 
 
 def sample_usage(
