@@ -191,6 +191,7 @@ def test_a_run_is_in_mlflow_while_it_is_going_and_as_it_ended(project):
     assert read_record(folder)["state"] == "interrupted"
     await_true(lambda: "ml_repo.mirrored" in list_runs(client)[folder.name].data.tags, "the digest")
     check(client, folder)
+    assert "count.html" in [file.path for file in client.list_artifacts(seen.info.run_id)], "the notebook as a page"
     assert not (home / ".mlflow" / "mirror.log").read_text()
     assert "experiments/.mlflow" not in run("git", "status", "--porcelain", "--untracked-files=all", cwd=project).stdout
 

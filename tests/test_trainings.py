@@ -43,10 +43,10 @@ def prepare(name: str, folder: Path) -> None:
 
 
 def read_prints(record: Path) -> list[str]:
-    """Read what the cells of a run have printed and returned, without times."""
+    """Read what the cells of a run have printed and returned, a text a cell, without times."""
     cells = json.loads(next(record.glob("*.ipynb")).read_text())["cells"]
-    parts = [part for cell in cells for part in cell.get("outputs", ())]
-    texts = ["".join(part.get("text", "")) or "".join(part.get("data", {}).get("text/plain", "")) for part in parts]
+    texts = ["".join("".join(part.get("text", "")) or "".join(part.get("data", {}).get("text/plain", "")) for part in cell.get("outputs", ()))
+             for cell in cells]
     return [re.sub(r"\s+", " ", _TIMES.sub("", re.sub(r"[^\n]*\r(?!\n)", "", text))).strip() for text in texts]
 
 

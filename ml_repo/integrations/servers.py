@@ -107,12 +107,16 @@ def _tensorboard(
 def run_mlflow() -> None:
     "Run MLflow and push runs to it; the arguments are port, URI, condition and folders of records."
     from ml_repo.execution.mlflow_process import find_mirror, find_tracking
+    from ml_repo.integrations.mlflow_client import hide_default
     from ml_repo.integrations.mlflow_writer import Store
     from ml_repo.integrations.mlflow_sync import Mirror, sync_mlflow
 
     port, uri, condition, *homes = sys.argv[1:]
+    is_new = uri.startswith("sqlite:") and not Path(uri.removeprefix("sqlite:///")).exists()
     for home in homes:
-        Store(uri, home)
+        store = Store(uri, home)
+        if is_new:
+            hide_default(store.client)
     mirrors = [Mirror(find_repository(home), home, uri) for home in homes if not condition]
     command = [
         sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", port, "--workers", "1",

@@ -6,7 +6,6 @@
 __all__ = ['RELOAD_S', 'GONE_S', 'EventFile', 'list_parameters', 'list_images', 'find_graph', 'find_events', 'RunEvents', 'Board']
 
 # %% ../../nbs/integrations/08_tensorboard_writer.ipynb #b0a26ec3
-import base64
 import hashlib
 import json
 import math
@@ -25,6 +24,7 @@ from typing import Any
 from ..core.files import dump_json
 from ..core.metrics import find_direction, list_values, metric_key, place_step
 from .mlflow_mapping import shorten_id
+from ..notebook.exports import PNG, list_pictures
 from ..records.reader import Record, read_record
 
 # %% ../../nbs/integrations/08_tensorboard_writer.ipynb #802561e6
@@ -122,20 +122,6 @@ def list_parameters(
     return {name: convert(value) for name, value in used.items() if value is not None}
 
 # %% ../../nbs/integrations/08_tensorboard_writer.ipynb #14d39dba
-_PNG = b"\x89PNG\r\n\x1a\n"
-
-
-def _notebook_images(
-    notebook: Path,  # an executed notebook
-) -> Iterator[tuple[str, bytes]]:
-    "List the PNG images in the outputs of a notebook, by cell."
-    cells = json.loads(notebook.read_bytes())["cells"]
-    for number, cell in enumerate(cells, 1):
-        for output in cell.get("outputs", []):
-            if image := output.get("data", {}).get("image/png"):
-                yield f"{notebook.stem}/cell {number}", base64.b64decode("".join(image))
-
-
 def list_images(
     folder: Path,  # folder of a record
 ) -> list[tuple[str, bytes]]:  # name and PNG bytes of each
@@ -147,9 +133,10 @@ def list_images(
             images.setdefault(hashlib.sha256(content).hexdigest(), (path.relative_to(folder).as_posix(), content))
     for notebook in sorted(folder.glob("*.ipynb")):
         with suppress(ValueError, KeyError, TypeError, AttributeError):
-            for name, content in _notebook_images(notebook):
+            for number, content in list_pictures(notebook):
+                name = f"{notebook.stem}/cell {number}"
                 images.setdefault(hashlib.sha256(content).hexdigest(), (name, content))
-    return [(name, content) for name, content in images.values() if content[:8] == _PNG and len(content) > 24]
+    return [(name, content) for name, content in images.values() if content[:8] == PNG and len(content) > 24]
 
 # %% ../../nbs/integrations/08_tensorboard_writer.ipynb #b99939a8
 _GRAPH_LIMIT = 20_000_000  # bytes; a larger description is not shown
