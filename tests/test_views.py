@@ -141,7 +141,7 @@ def test_figures_layers_and_own_events_are_shown(tmp_path):
         short = shorten_id(name)
         assert "epoch_loss" in ui.await_runs(1)[f"{short}/tensorboard/train"]
         assert list(ui.ask("data/plugin/images/tags")[short]) == ["artifacts/loss.png"]
-        assert ui.ask("data/plugin/graphs/info")[short]["tags"]["keras"]["conceptual_graph"] is True
+        assert ui.ask("data/plugin/graphs/info")[short]["run_graph"] is True
         assert list(ui.ask("data/plugin/text/tags")[short]) == ["record"]
     finally:
         assert ui.end() == 0

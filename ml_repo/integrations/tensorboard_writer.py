@@ -55,6 +55,14 @@ class EventFile:
         "Add one value."
         self._write(wall_time=time_s, step=step, summary={"value": [value]})
 
+    def add_graph(
+        self,
+        time_s: float,  # seconds since 1970
+        graph: bytes,  # a GraphDef
+    ) -> None:
+        "Add the graph of the run."
+        self._write(wall_time=time_s, graph_def=graph)
+
     def flush(self) -> None:
         "Write buffered values to the file."
         self._writer.flush()
@@ -76,14 +84,6 @@ def _strings(
     values = [value.encode() if isinstance(value, str) else value for value in values]
     return {"metadata": {"plugin_data": {"plugin_name": plugin}, "data_class": kind},
             "tensor": {"dtype": 7, "string_val": values, "tensor_shape": {"dim": [{"size": len(values)}]}}}
-
-
-def _describe_graph(
-    graph: str,  # JSON, as Keras describes a model
-) -> dict[str, Any]:  # for `EventFile.add`
-    "Describe a graph as Keras' own callback does: as a scalar tensor, without a data class."
-    return {"tensor": {"dtype": 7, "string_val": [graph.encode()], "tensor_shape": {}},
-            "metadata": {"plugin_data": {"plugin_name": "graph_keras_model", "content": b"1"}}}
 
 
 def _values(
@@ -142,16 +142,27 @@ def list_images(
 _GRAPH_LIMIT = 20_000_000  # bytes; a larger description is not shown
 
 
+def _make_graph(
+    model: dict[str, Any],  # as Keras describes it
+) -> bytes:  # a GraphDef; empty where TensorBoard cannot make one
+    "Make a graph of operations of the layers of a model."
+    from tensorboard.plugins.graph.keras_util import keras_model_to_graph_def
+
+    with suppress(Exception):  # a class of layers that TensorBoard does not know
+        return keras_model_to_graph_def(model).SerializeToString()
+    return b""
+
+
 def find_graph(
     folder: Path,  # folder of a record
-) -> str:  # JSON, as Keras describes a model; empty without one
+) -> bytes:  # a GraphDef; empty without one
     "Find the layers of the first Keras model among the artifacts of a run."
     for path in sorted(folder.glob("artifacts/**/*.keras")):
         with suppress(OSError, KeyError, ValueError, zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
             is_inside = path.resolve().is_relative_to(folder.resolve())
             if is_inside and archive.getinfo("config.json").file_size < _GRAPH_LIMIT:
-                return json.dumps(json.loads(archive.read("config.json")))
-    return ""
+                return _make_graph(json.loads(archive.read("config.json")))
+    return b""
 
 # %% ../../nbs/integrations/08_tensorboard_writer.ipynb #5590547e
 def find_events(
@@ -309,8 +320,10 @@ class RunEvents:
             width, height = struct.unpack(">II", content[16:24])
             file.add(ended, 0, tag=name, **_strings("images", _BLOB, [str(width), str(height), content]))
         if graph := find_graph(self.folder):
-            file.add(ended, 0, tag="keras", **_describe_graph(graph))
-        rows = [f"| {name} | {_plain(value)} |" for name, value, *_ in record.table()[1]]
+            file.add_graph(ended, graph)
+        facts = {name: value for name, value, *_ in record.table()[1]} | {
+            "note": record["note"], "commit": (record.get("code") or {}).get("commit")}
+        rows = [f"| {name} | {_plain(value)} |" for name, value in facts.items() if value]
         if moved := [metric_key(*key) for key, place in self._places.items() if place.is_moved]:
             rows.append(f"| steps | counted in the order of logging for {_plain(', '.join(sorted(moved)))} |")
         file.add(ended, 0, tag="record", **_strings("text", _TENSOR, ["\n".join(["| | |", "|---|---|", *rows])]))
