@@ -52,8 +52,9 @@ verify: $(VENV) ## Run all recorded runs again and say whether they give the sam
 test-containers: $(VENV) ## Run the tests that need docker: an image of few packages, built, run, stopped, pushed (part of test-all)
 	pytest tests/test_containers.py -q -rs -p no:cacheprovider --durations=8 --slow
 
-lab: $(VENV) ## Open JupyterLab on the notebooks
-	jupyter lab --LabApp.default_url=/lab/tree/nbs
+lab: $(VENV) ## Open JupyterLab on the training notebook; it stays clean when it is saved
+	nbdev_install_hooks
+	jupyter lab --LabApp.default_url=/lab/tree/$(if $(wildcard $(NOTEBOOK)),$(NOTEBOOK),nbs)
 
 docs: $(VENV) ## Make guide, reference and experiments as pages in _docs/ (half a minute); they need no server and no net
 	ml-repo docs

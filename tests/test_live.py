@@ -87,6 +87,9 @@ def test_a_run_is_followed_stopped_and_run_again_from_its_page(project, page):
         before = page.ask("document.querySelector('#live svg').getAttribute('aria-label')")
         await_true(f"document.querySelector('#live svg').getAttribute('aria-label') !== {json.dumps(before)}", page, "the curve to grow")
         await_true("document.getElementById('log').innerText.includes('epoch 5')", page, "its log")
+        point = "(() => { const chart = document.querySelector('#live svg[data-x]'), box = chart.getBoundingClientRect(); chart.dispatchEvent(new PointerEvent('pointermove', " \
+                "{bubbles: true, clientX: box.left + box.width * 48 / 390, clientY: box.top + 9})); return chart.parentElement.querySelector('.read').innerText; })()"
+        assert page.ask(point) == "step 0: val_loss 0.25", "the value under the pointer"
         type_into(page, "note", "too slow")
         page.click("Save", "button")
         await_true("document.getElementById('said').innerText === 'Saved.'", page, "the note")

@@ -88,10 +88,10 @@ function chart(name) {
   const [xs, ys] = [points.map((point) => point[0]), points.map((point) => point[1])], bound = (list) => list.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]), [left, right] = bound(xs), [low, high] = bound(ys);
   const x = (value) => 48 + (value - left) / (right - left || 1) * 330, y = (value) => 190 - (value - low) / (high - low || 1) * 170;
   const words = lines.map(([place, line]) => `${short(ids[place])} ends at ${format(line.at(-1)[1])}`).join(", ");
-  return make("figure", {}, svg("svg", { viewBox: "0 0 390 216", role: "img", "aria-label": `${name} by step: ${words}` },
+  return make("figure", {}, svg("svg", { viewBox: "0 0 390 216", role: "img", "aria-label": `${name} by step: ${words}`, "data-axis": "step", "data-x": `${left} ${right}`, "data-y": `${low} ${high}` },
     ...[low, (low + high) / 2, high].flatMap((value) => [svg("line", { class: "axis", x1: 48, x2: 378, y1: y(value), y2: y(value) }), svg("text", { x: 44, y: y(value) + 4, "text-anchor": "end" }, String(+value.toPrecision(3)))]),
     ...[left, right].map((value, end) => svg("text", { x: x(value), y: 208, "text-anchor": end ? "end" : "start" }, `step ${format(value)}`)),
-    ...lines.map(([place, line]) => svg("polyline", { class: `curve s${place % 6}`, points: line.map(([step, value]) => `${x(step).toFixed(1)},${y(value).toFixed(1)}`).join(" ") }))), make("figcaption", {}, name));
+    ...lines.map(([place, line]) => svg("polyline", { class: `curve s${place % 6}`, "data-name": short(ids[place]), points: line.map(([step, value]) => `${x(step).toFixed(1)},${y(value).toFixed(1)}`).join(" ") }))), make("figcaption", {}, name));
 }
 function curvesSection() {
   const charts = union((run) => run.curves).map(chart).filter(Boolean);

@@ -46,6 +46,23 @@ const MLR = (() => {
     }
   });
 
+  /** Under a chart, the values at the place of the pointer. */
+  document.addEventListener("pointermove", (event) => {
+    const chart = event.target.closest?.("svg[data-x]");
+    document.querySelectorAll(".read").forEach((one) => { if (one.parentElement.parentElement !== chart?.parentElement) one.remove(); });
+    if (!chart) return;
+    const box = chart.getBoundingClientRect(), at = (event.clientX - box.left) / box.width * 390, [left, right] = chart.dataset.x.split(" ").map(Number), [low, high] = chart.dataset.y.split(" ").map(Number);
+    const found = new Map();
+    let near = null;
+    for (const line of chart.querySelectorAll("polyline[data-name]")) for (const point of line.getAttribute("points").split(" ")) {
+      const [x, y] = point.split(",").map(Number), known = found.get(line.dataset.name);
+      if (!known || Math.abs(x - at) < Math.abs(known[0] - at)) found.set(line.dataset.name, [x, y]);
+      if (near === null || Math.abs(x - at) < Math.abs(near - at)) near = x;
+    }
+    const caption = chart.parentElement.querySelector("figcaption"), read = caption.querySelector(".read") ?? caption.appendChild(make("span", { class: "read" }));
+    read.textContent = `${chart.dataset.axis} ${+(left + (near - 48) / 330 * (right - left)).toPrecision(6)}: ${[...found].map(([name, [, y]]) => `${name} ${+(low + (190 - y) / 170 * (high - low)).toPrecision(3)}`).join(", ")}`;
+  });
+
   document.addEventListener("DOMContentLoaded", () => {
     const button = document.getElementById("theme");
     const say = () => { button.textContent = { auto: "Theme: auto", light: "Theme: light", dark: "Theme: dark" }[theme]; };

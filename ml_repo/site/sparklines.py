@@ -103,9 +103,10 @@ def _draw_chart(
         x, y = (step - left) / ((right - left) or 1), (value - low) / ((high - low) or 1)
         return f"{48 + x * 330:.1f},{190 - y * 170:.1f}"
 
-    def draw_line(style: int, points: Curve) -> str:
+    def draw_line(style: int, key: str, points: Curve) -> str:
         if len(points) > 1:
-            return f'<polyline class="curve s{style % 6}" points="{" ".join(starmap(scale_point, points))}"/>'
+            return (f'<polyline class="curve s{style % 6}" data-name="{escape(key)}" '
+                    f'points="{" ".join(starmap(scale_point, points))}"/>')
         x, y = scale_point(*points[0]).split(",")
         return f'<circle class="curve s{style % 6}" cx="{x}" cy="{y}" r="2"/>'
 
@@ -113,13 +114,15 @@ def _draw_chart(
                     f'<text x="44" y="{y + 4}" text-anchor="end">{value:.3g}</text>'
                     for value, y in ((low, 190), ((low + high) / 2, 105), (high, 20)))
     scale += f'<text x="48" y="208">{axis} {left}</text><text x="378" y="208" text-anchor="end">{axis} {right}</text>'
-    lines = "".join(draw_line(style, piece) for style, points in enumerate(curves.values()) for piece in _split(points))
+    lines = "".join(draw_line(style, key, piece) for style, (key, points) in enumerate(curves.items())
+                    for piece in _split(points))
     words = ", ".join(f"{key} goes from {points[0][1]:.4g} to {points[-1][1]:.4g}" for key, points in curves.items())
     keys = "".join(f'<span class="key s{style % 6}"><svg class="mini" viewBox="0 0 30 8" aria-hidden="true">'
                    f'<line class="curve s{style % 6}" x1="0" x2="30" y1="4" y2="4"/></svg>{escape(key)}</span>'
                    for style, key in enumerate(curves))
     label = escape(f"{name} by {axis}: {words}")
-    return (f'<figure><svg viewBox="0 0 390 216" role="img" aria-label="{label}">{scale}{lines}</svg>'
+    place = f'data-axis="{axis}" data-x="{left} {right}" data-y="{low} {high}"'  # for the values under a pointer
+    return (f'<figure><svg viewBox="0 0 390 216" role="img" aria-label="{label}" {place}>{scale}{lines}</svg>'
             f"<figcaption>{keys}</figcaption></figure>")
 
 
