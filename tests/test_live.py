@@ -98,18 +98,27 @@ def test_a_run_is_followed_stopped_and_run_again_from_its_page(project, page):
         record = read_record(project, name)
         assert (record["state"], record["note"]) == ("interrupted", "too slow")
 
-        type_into(page, "p-epochs", "0")
+        type_into(page, "p-2-count.ipynb", "0")
         page.click("Run", "button")
-        await_true("document.getElementById('launched').innerText.includes('at least 1')", page, "a refusal")
-        for field, text in (("p-epochs", "2"), ("p-pause_s", "0"), ("launch-note", "a second try")):
+        await_true("document.querySelector('.launched').innerText.includes('at least 1')", page, "a refusal")
+        for field, text in (("p-2-count.ipynb", "2"), ("p-3-count.ipynb", "0"), ("note-count.ipynb", "a second try")):
             type_into(page, field, text)
         page.click("Run", "button")
-        await_true("document.querySelector('#launched a')", page, "the new run")
-        second = page.ask("document.querySelector('#launched a').innerText")
+        await_true("document.querySelector('.launched a')", page, "the new run")
+        second = page.ask("document.querySelector('.launched a').innerText")
         checked("ml-repo", "wait", second, cwd=project)
         again = read_record(project, second)
         values = {key: value["used"] for key, value in again["parameters"].items()}
         assert (again["state"], again["note"], values) == ("completed", "a second try", {"lr": 0.25, "epochs": 2, "pause_s": 0.0})
+
+        page.open(f"{home}new.html")
+        await_true("document.querySelector('.launch')", page, "the form of the notebook")
+        type_into(page, "p-1-count.ipynb", "0.75")
+        page.click("Run", "button")
+        await_true("document.querySelector('.launched a')", page, "a run from nothing")
+        third = page.ask("document.querySelector('.launched a').innerText")
+        checked("ml-repo", "wait", third, cwd=project)
+        assert read_record(project, third)["parameters"]["lr"]["used"] == 0.75
 
         page.show(f"{home}compare.html#runs={name},{second}")
         assert "Learning curves" in page.text()

@@ -9,7 +9,7 @@ __all__ = ['LivePages']
 import re
 from pathlib import Path
 
-from .actions import list_fields
+from .actions import list_fields, list_notebooks
 from .live_table import LiveTable
 from ..results.search import find_runs
 from ..site.figure_store import FigureStore
@@ -19,7 +19,8 @@ from ..site.templates import read_asset, render_page, render_part, write_script
 
 # %% ../../nbs/live/02_live_pages.ipynb #1a7dab6a
 _ASSETS = ("site.css", "site.js", "gallery.js", "compare.js", "live.js")
-_LINKS = [("../index.html", "All runs"), ("../compare.html", "Compare")]
+_TOP = [("index.html", "All runs"), ("compare.html", "Compare"), ("new.html", "New run")]
+_LINKS = [(f"../{page}", name) for page, name in _TOP]
 _NOTHING = {"experiments": [], "studies": [], "condition": "", "best": "", "best_experiment": "", "verified": 0,
             "identical": 0}  # of the overview, which comes later
 
@@ -50,10 +51,13 @@ class LivePages:
         "Render a page or a script. Raises `KeyError` for an unknown path, `ValueError` or `OSError` for a damaged run."
         if path in ("", "index.html"):
             return render_page("gallery.html", "Runs", ["data/runs.js", "gallery.js"], is_live=True, damaged=[],
-                               links=[("compare.html", "Compare")], count=len(self.table.rows), **_NOTHING)
+                               links=[("compare.html", "Compare"), ("new.html", "New run")], count=len(self.table.rows), **_NOTHING)
         if path == "compare.html":
             return render_page("compare.html", "Compare runs", ["data/runs.js", "compare.js"], is_live=True,
-                               links=[("index.html", "All runs")])
+                               links=_TOP)
+        if path == "new.html":
+            notebooks = [(name, list_fields(self.root / name, {})) for name in list_notebooks(self.root)]
+            return render_page("new.html", "New run", [], is_live=True, is_text=True, links=_TOP, notebooks=notebooks)
         if path == "overview.html":
             return self._render_overview()
         if path == "data/runs.js":

@@ -51,18 +51,18 @@ async function send(path, body, said) {
   try {
     const answer = await fetch(new URL(path, site), { method: "POST", headers: { "X-ML-Repo": "1", "Content-Type": "application/json" }, body: JSON.stringify(body) }), found = await answer.json();
     said.textContent = found.error ?? found.said;
-    said.className = found.error ? "wrong" : "";
+    said.classList.toggle("wrong", !!found.error);
     return found.error ? null : found.said;
-  } catch { said.textContent = "The server does not answer: is ml-repo ui still running?"; said.className = "wrong"; return null; }
+  } catch { said.textContent = "The server does not answer: is ml-repo ui still running?"; said.classList.add("wrong"); return null; }
 }
 document.querySelectorAll("[data-act]").forEach((button) => button.addEventListener("click", async () => {
   const field = button.dataset.from ? $(button.dataset.from) : null;
   if (await send(`act/${encodeURIComponent(run)}`, { action: button.dataset.act, text: field?.value ?? "" }, $("said"))) follow();
 }));
-$("launch")?.addEventListener("submit", async (event) => {
+document.querySelectorAll("form.launch").forEach((form) => form.addEventListener("submit", async (event) => {
   event.preventDefault();
-  const form = event.target, fields = [...form.querySelectorAll("[data-default]")].filter((field) => field.value !== field.dataset.default);
-  const name = await send("launch", { notebook: form.dataset.notebook, experiment: form.dataset.experiment, note: $("launch-note").value, folder: form.dataset.folder, values: Object.fromEntries(fields.map((field) => [field.name, field.value])) }, $("launched"));
-  if (name) $("launched").replaceChildren("Started: ", make("a", { href: `${encodeURIComponent(name)}.html` }, name));
-});
+  const fields = [...form.querySelectorAll("[data-default]")].filter((field) => field.value !== field.dataset.default), said = form.querySelector(".launched");
+  const name = await send("launch", { notebook: form.dataset.notebook, experiment: form.dataset.experiment, note: form.querySelector(".why").value, folder: form.dataset.folder, values: Object.fromEntries(fields.map((field) => [field.name, field.value])) }, said);
+  if (name) said.replaceChildren("Started: ", make("a", { href: new URL(`runs/${encodeURIComponent(name)}.html`, site) }, name));
+}));
 })();
