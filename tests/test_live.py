@@ -11,7 +11,7 @@ import pytest
 from browser import CHROMIUM
 from conftest import LIMIT_S, checked
 from test_record import git, write_notebook
-from test_site import Watcher
+from test_site import Watcher, axe  # noqa: F401
 from test_views import Ui, shorten_id
 
 needs_browser = pytest.mark.skipif(not CHROMIUM, reason="NOT TESTED: there is no Chromium")
@@ -124,6 +124,25 @@ def test_a_run_is_followed_stopped_and_run_again_from_its_page(project, page):
         assert "Learning curves" in page.text()
         assert page.troubles(home) == []
         assert page.ask("fetch('/files/" + second + "/notebook').then(answer => answer.json()).then(found => found.cells.length)") == 3
+    finally:
+        assert ui.end() == 0
+
+
+@needs_browser
+@pytest.mark.slow
+def test_pages_pass_an_audit_of_accessibility(project, page, axe):  # noqa: F811
+    name = begin(project)
+    checked("ml-repo", "wait", name, cwd=project)
+    ui = Ui(project, "results")
+    home = ui.links[0].partition("?")[0]
+    try:
+        for place in (ui.links[0], f"{home}runs/{name}.html", f"{home}new.html"):
+            for dark, width in ((False, 1300), (True, 1300), (True, 390)):
+                page.show(place, dark, width)
+                page.ask(axe + "; 0")
+                found = page.ask("axe.run(document, {resultTypes: ['violations']}).then(result => result.violations.map(one => [one.impact, one.id, one.nodes[0].html.slice(0, 200)]))")
+                assert [one for one in found if one[0] in ("serious", "critical")] == [], (place, dark, width)
+                assert page.ask("document.documentElement.scrollWidth <= innerWidth"), (place, width)
     finally:
         assert ui.end() == 0
 
