@@ -120,6 +120,9 @@ def test_a_run_is_followed_stopped_and_run_again_from_its_page(project, page):
         checked("ml-repo", "wait", third, cwd=project)
         assert read_record(project, third)["parameters"]["lr"]["used"] == 0.75
 
+        page.show(f"{home}index.html")
+        page.ask("document.querySelector('#body input').click(); document.getElementById('base').click(); 0")
+        assert page.ask("document.querySelectorAll('#body .delta').length") == 2 and f"base={third}" in page.ask("location.hash")
         page.show(f"{home}compare.html#runs={name},{second}")
         assert "Learning curves" in page.text()
         assert page.troubles(home) == []

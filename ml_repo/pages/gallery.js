@@ -15,14 +15,14 @@ function readAddress() {
     search: given.get("search") ?? "", sort: named.has(given.get("sort")) ? given.get("sort") : "started", up: given.get("order") === "up", columns: names.length ? names : data.shown,
     filters: Object.fromEntries([...given].filter(([key]) => key.startsWith("f.") && named.has(key.slice(2))).map(([key, text]) => [key.slice(2), text])),
     group: given.has("seeds"), ticked: new Set((given.get("ticked") ?? "").split(",").filter(Boolean)), view: given.get("plot") ?? "lines",
-    x: given.get("x") ?? "", y: given.get("y") ?? "", color: given.get("color") ?? "", page: Math.max(0, (parseInt(given.get("page"), 10) || 1) - 1),
+    x: given.get("x") ?? "", y: given.get("y") ?? "", color: given.get("color") ?? "", base: given.get("base") ?? "", page: Math.max(0, (parseInt(given.get("page"), 10) || 1) - 1),
   });
 }
 function writeAddress() {
   const kept = new URLSearchParams(), put = (name, value, usual) => { if (value && value !== usual) kept.set(name, value); };
   put("search", state.search); put("sort", state.sort, "started"); put("order", state.up ? "up" : ""); put("columns", state.columns.join(","), data.shown.join(","));
   for (const [key, text] of Object.entries(state.filters)) put(`f.${key}`, text);
-  put("seeds", state.group ? "1" : ""); put("ticked", [...state.ticked].join(",")); put("plot", state.view, "lines"); put("x", state.x); put("y", state.y); put("color", state.color);
+  put("seeds", state.group ? "1" : ""); put("ticked", [...state.ticked].join(",")); put("plot", state.view, "lines"); put("x", state.x); put("y", state.y); put("color", state.color); put("base", state.base);
   put("page", state.page ? String(state.page + 1) : "");
   history.replaceState(null, "", `#${kept}`);
 }
@@ -115,7 +115,14 @@ function showCell(row, key) {
   }
   if (key === "verified" && value) return make("td", {}, String(value).split(", ").map((word) => chip(word)));
   const spread = row.spread?.[column.index], text = spread == null ? format(value, key) : formatSpread(value, spread);
-  return make("td", { class: column.numeric ? "number" : null, title: text.length > 40 ? text : null }, text);
+  return make("td", { class: column.numeric ? "number" : null, title: text.length > 40 ? text : null }, text, compareToBase(row, column));
+}
+/** How much better or worse than the baseline a metric is. */
+function compareToBase(row, column) {
+  const base = byId.get(state.base)?.cells[column.index], value = row.cells[column.index];
+  if (column.kind !== "metric" || row.id === state.base || typeof base !== "number" || typeof value !== "number") return null;
+  const difference = value - base, is_better = column.direction && difference ? (difference > 0) === (column.direction === "higher") : null;
+  return make("span", { class: `delta ${is_better === null ? "" : is_better ? "better" : "worse"}` }, ` ${difference < 0 ? "−" : "+"}${+Math.abs(difference).toPrecision(3)}`);
 }
 function showRows() {
   const last = Math.max(0, Math.ceil(rows.length / PAGE) - 1);
@@ -124,7 +131,7 @@ function showRows() {
   $("body").replaceChildren(...part.map((row) => {
     const tick = make("input", { type: "checkbox", "aria-label": `Compare ${row.id}`, onchange: () => { if (tick.checked) state.ticked.add(row.id); else state.ticked.delete(row.id); tick.closest("tr").classList.toggle("ticked", tick.checked); showTicks(); writeAddress(); } });
     tick.checked = state.ticked.has(row.id);
-    const words = [named.get("state") && String(row.cells[named.get("state").index] ?? "").split(",")[0], tick.checked ? "ticked" : ""];
+    const words = [named.get("state") && String(row.cells[named.get("state").index] ?? "").split(",")[0], tick.checked ? "ticked" : "", row.id === state.base ? "base" : ""];
     return make("tr", { class: words.filter(Boolean).join(" ") || null, onmouseenter: () => light(row), onmouseleave: () => light(null), onfocusin: () => light(row) }, make("td", { class: "tick" }, tick), state.group ? make("td", { class: "number" }, String(row.n)) : null, state.columns.map((key) => showCell(row, key)));
   }));
   const all = state.group ? `${rows.length.toLocaleString("en")} settings` : `${rows.length.toLocaleString("en")} of ${runs.length.toLocaleString("en")} runs`;
@@ -135,6 +142,9 @@ function showRows() {
 function showTicks() {
   const link = $("compare"), count = state.ticked.size;
   link.textContent = count > 1 ? `Compare ${count} runs` : "Tick two runs to compare";
+  const base = $("base"), one = count === 1 ? [...state.ticked][0] : "";
+  base.textContent = one && one !== state.base ? "Take as baseline" : state.base ? "No baseline" : "Tick one as baseline";
+  base.disabled = !state.base && !one;
   if (count > 1) link.href = `compare.html#runs=${[...state.ticked].map(encodeURIComponent).join(",")}`; else link.removeAttribute("href");
 }
 function showColumns() {
@@ -348,6 +358,7 @@ $("view").addEventListener("change", () => { state.view = $("view").value; refre
 for (const id of ["x", "y", "color"]) $(id).addEventListener("change", () => { state[id] = $(id).value; refresh(); });
 $("csv").addEventListener("click", saveCsv);
 $("reset").addEventListener("click", () => { history.replaceState(null, "", "#"); begin(); });
+$("base").addEventListener("click", () => { const one = state.ticked.size === 1 ? [...state.ticked][0] : ""; state.base = one !== state.base ? one : ""; showRows(); showTicks(); writeAddress(); });
 $("untick").addEventListener("click", () => { state.ticked.clear(); showRows(); showTicks(); writeAddress(); });
 $("back").addEventListener("click", () => { state.page -= 1; showRows(); writeAddress(); });
 $("next").addEventListener("click", () => { state.page += 1; showRows(); writeAddress(); });
