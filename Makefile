@@ -112,4 +112,5 @@ $(VENV): | $(LOCKS)
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r docker/uv.txt
 	VIRTUAL_ENV=.venv .venv/bin/uv pip sync --compile-bytecode --require-hashes $(LOCKS)
 	VIRTUAL_ENV=.venv .venv/bin/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	@mkdir -p .venv/share/jupyter/labextensions && ln -sfn ../../../../ml_repo/labextension .venv/share/jupyter/labextensions/ml-repo
 	@touch $@

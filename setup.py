@@ -50,7 +50,9 @@ setup(
     ],
     project_urls=LINKS,
     packages=find_packages(include=[settings["lib_path"], f"{settings['lib_path']}.*"]),
-    package_data={settings["lib_path"]: ["icons/*.svg", "pages/*", "page_files/**/*", "project_files/**/*"]},
+    package_data={settings["lib_path"]: ["icons/*.svg", "pages/*", "page_files/**/*", "project_files/**/*", "labextension/**/*"]},
+    data_files=[(f"share/jupyter/labextensions/ml-repo/{folder}".rstrip("/"), [str(path.relative_to(here)) for path in sorted((here / "ml_repo/labextension" / folder).glob("*.j*"))])
+                for folder in ("", "static")],
     python_requires=f">={settings['min_python']},<{settings['below_python']}",
     install_requires=packages("requirements"),
     extras_require={name: packages(f"{name}_requirements") for name in EXTRAS},

@@ -167,7 +167,7 @@ def test_every_module_has_one_notebook_of_its_name():
 
 def test_the_package_has_nothing_beside_its_packages():
     entries = {line.split("/")[1] for line in checked("git", "ls-files", "--cached", "--others", "--exclude-standard", "ml_repo").splitlines()}
-    assert entries - set(PACKAGES) == {"__init__.py", "_modidx.py", "icons", "page_files", "pages", "project_files"}
+    assert entries - set(PACKAGES) == {"__init__.py", "_modidx.py", "icons", "labextension", "page_files", "pages", "project_files"}
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from browser import CHROMIUM, Browser
+from browser import CHROMIUM, FIND, Browser
 from conftest import BIN, LIMIT_S, checked, run
+from test_record import git, write_notebook
 
 from ml_repo.integrations.mlflow_mapping import shorten_id
 from ml_repo.integrations.servers import find_port
@@ -402,3 +403,40 @@ def test_tiles_in_jupyterlab(project, tmp_path):
     finally:
         browser.close()
     await_end(family)
+
+
+@needs_browser
+@pytest.mark.slow
+def test_runs_in_a_sidebar_of_jupyterlab(tmp_path):
+    """The runs beside the notebook, and the open notebook run headless with other values, by a click."""
+    project = tmp_path / "project"
+    (project / "nbs").mkdir(parents=True)
+    (project / "settings.ini").write_text("[DEFAULT]\npapermill_engine = ml_repo\n")
+    write_notebook(project / "nbs/count.ipynb", "lr: float = 0.5  # step size, above 0\n", "print(lr)")
+    git(project, "init", "--quiet")
+    add_run(project / "experiments", 0.25, "sgd")
+    browser = Browser()
+    try:
+        with jupyterlab(project, tmp_path) as (lab, link):
+            browser.open(link + "lab/tree/nbs/count.ipynb?token=secret")
+            browser.wait("step size")
+            end = time.monotonic() + LIMIT_S
+            while not browser.ask("(() => { const tab = document.querySelector('li[data-id=ml-repo-runs]'); if (tab) { tab.dispatchEvent(new MouseEvent('mousedown', {bubbles: true, button: 0})); tab.click(); } return !!tab; })()"):
+                assert time.monotonic() < end, browser.text()[-2000:]
+                time.sleep(0.3)
+            browser.wait("1 of 1 runs")
+            browser.ask("document.querySelector('[data-jp-item-name=ml-repo-run] button, [data-jp-item-name=ml-repo-run] jp-button').click()")
+            browser.wait("step size, above 0, default 0.5")
+            save(browser, "lab-sidebar.png", tmp_path)
+            browser.ask(f"""(() => {{ const field = {FIND}.find(one => one.matches?.('input[name=lr]')); field.value = '0.125'; field.form.requestSubmit(); return 1; }})()""")
+            browser.wait("Started: ")
+            while not any(json.loads(path.read_text())["state"] == "completed" and json.loads(path.read_text())["notebook"] == "nbs/count.ipynb" for path in project.glob("experiments/count-*/record.json")):
+                assert time.monotonic() < end
+                time.sleep(0.3)
+            browser.wait("2 of 2 runs")
+            family = psutil.Process(lab.pid).children(recursive=True)
+    finally:
+        browser.close()
+    await_end(family)
+    record = json.loads(next(project.glob("experiments/count-*/record.json")).read_text())
+    assert record["parameters"]["lr"]["used"] == 0.125

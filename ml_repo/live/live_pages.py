@@ -85,7 +85,10 @@ class LivePages:
         "Render the page of a run, with a form that runs it again."
         page = self.read(name)
         fields = list_fields(self.root / page.record["notebook"], page.record["parameters"])
-        return render_run(page, _LINKS, fields=fields)
+        notebook = next(iter(sorted(page.record.folder.glob("[!.]*.ipynb"))), None)
+        is_inside = notebook is not None and notebook.is_relative_to(self.root)
+        executed = notebook.relative_to(self.root).as_posix() if is_inside else ""
+        return render_run(page, _LINKS, fields=fields, executed=executed)
 
     def _pack_run(self, name: str) -> str:
         "Write what a comparison needs of a run, and remember its versions."

@@ -45,6 +45,14 @@ async function look() {
 }
 look();
 
+// --- within JupyterLab: its extension opens what a page asks for -------------------------------------------------------------
+if (window.parent !== window && $("open")?.dataset.path) {
+  $("open").hidden = false;
+  $("open").addEventListener("click", () => window.parent.postMessage({ mlRepoOpen: $("open").dataset.path }, location.origin));
+}
+const asked_for = decodeURIComponent(location.hash.slice(1));
+document.querySelectorAll("details[data-notebook]").forEach((one) => { if (asked_for && (asked_for === one.dataset.notebook || asked_for.endsWith(`/${one.dataset.notebook}`) || one.dataset.notebook.endsWith(`/${asked_for}`))) { one.open = true; one.scrollIntoView(); } });
+
 // --- asking -------------------------------------------------------------------------------------------------------------------
 async function send(path, body, said) {
   said.textContent = "…";

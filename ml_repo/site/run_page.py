@@ -202,6 +202,7 @@ def render_run(
     is_inline: bool = False,  # whether to make a single file
     study: str = "",  # study page to link; empty without one
     fields: Sequence[Mapping[str, str]] | None = None,  # of a form that runs it again; None for a page without server
+    executed: str = "",  # path of the executed notebook from where JupyterLab runs; empty without one
 ) -> str:  # HTML
     "Render the page of a run."
     from markupsafe import Markup
@@ -221,6 +222,7 @@ def render_run(
         experiment=record["experiment"],
         folder=record.get("folder") or ".",
         fields=fields,
+        executed=executed,
         **_list_live(page),
         facts=_list_facts(page),
         commands=list_commands(record),
