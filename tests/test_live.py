@@ -111,6 +111,12 @@ def test_a_run_is_followed_stopped_and_run_again_from_its_page(project, page):
         values = {key: value["used"] for key, value in again["parameters"].items()}
         assert (again["state"], again["note"], values) == ("completed", "a second try", {"lr": 0.25, "epochs": 2, "pause_s": 0.0})
 
+        page.open(f"{home}runs/{second}.html")
+        await_true("document.querySelector('[data-act=verify]')", page, "the finished run")
+        page.click("Verify", "button")
+        await_true("document.getElementById('said').innerText.includes('dentical')", page, "the verdict")
+        await_true("document.querySelector('#live .chip.identical')", page, "the verdict among the facts")
+
         page.open(f"{home}new.html")
         await_true("document.querySelector('.launch')", page, "the form of the notebook")
         type_into(page, "p-1-count.ipynb", "0.75")

@@ -12,6 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from ..core.programs import command_for
 from ..execution.detach import run_detached
 from ..execution.job_control import stop_run
 from ..execution.launch import find_cell, read_values
@@ -47,7 +48,8 @@ def list_notebooks(
     "List the notebooks that can be run with values: those with a cell tagged `parameters`, without records."
     found = subprocess.run(["git", "-C", root, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "*.ipynb"],
                            capture_output=True, text=True)
-    names = [name for name in found.stdout.split("\0") if name and not (root / name).parent.joinpath("record.json").exists()]
+    names = [name for name in found.stdout.split("\0") if name and ".ipynb_checkpoints" not in name
+             and not (root / name).parent.joinpath("record.json").exists()]
     with_tag = [name for name in names if (root / name).is_file() and b'"parameters"' in (root / name).read_bytes()]
     return [name for name in with_tag if list_fields(root / name, {})]
 
@@ -73,8 +75,21 @@ def run_again(
                         folder=root / folder).name
 
 # %% ../../nbs/live/01_actions.ipynb #7cd195d5
+_COMMANDS = "ml_repo.cli.app:main"  # of a later package, so it is not imported here
+
+
+def _verify(
+    folder: Path,  # of a record
+) -> str:  # the verdict, in a line
+    "Run a run again, and say whether the result is the same."
+    done = subprocess.run(command_for(_COMMANDS, "verify", folder.name, "--records", folder.parent), cwd=folder.parent,
+                          capture_output=True, text=True)
+    lines = [line for line in done.stdout.splitlines() if line.startswith(f"{folder.name}: ")]
+    return lines[0].partition(": ")[2].capitalize() if lines else (done.stdout + done.stderr).strip()[-500:]
+
+
 _ACTIONS: dict[str, Callable[[Path, str], Any]] = {
-    "stop": lambda folder, text: stop_run(folder), "note": lambda folder, text: edit_record(folder, note=text),
+    "verify": lambda folder, text: _verify(folder), "stop": lambda folder, text: stop_run(folder), "note": lambda folder, text: edit_record(folder, note=text),
     "tag": lambda folder, text: edit_record(folder, add_tags=text.split()),
     "untag": lambda folder, text: edit_record(folder, remove_tags=text.split()),
     "archive": lambda folder, text: edit_record(folder, archived=True),
@@ -85,11 +100,11 @@ _DONE = {"stop": "Stopped.", "note": "Saved.", "tag": "Added.", "untag": "Remove
 
 def act_on(
     folder: Path,  # of a record
-    action: str,  # stop, note, tag, untag, archive or restore
+    action: str,  # verify, stop, note, tag, untag, archive or restore
     text: str = "",  # the note, or the tags
 ) -> str:  # a word on what was done
     "Do something to a run. Raises `ValueError` for an unknown action, and what the action raises."
     if action not in _ACTIONS:
         raise ValueError(f"There is no action {action!r}. There are: {', '.join(_ACTIONS)}.")
-    _ACTIONS[action](folder, text)
-    return _DONE[action]
+    result = _ACTIONS[action](folder, text)
+    return _DONE.get(action) or result
