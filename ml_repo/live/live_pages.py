@@ -9,7 +9,7 @@ __all__ = ['LivePages']
 import re
 from pathlib import Path
 
-from .actions import list_fields, list_notebooks
+from .actions import list_fields, list_runnable
 from .live_table import LiveTable
 from ..results.search import find_runs
 from ..site.figure_store import FigureStore
@@ -51,12 +51,12 @@ class LivePages:
         "Render a page or a script. Raises `KeyError` for an unknown path, `ValueError` or `OSError` for a damaged run."
         if path in ("", "index.html"):
             return render_page("gallery.html", "Runs", ["data/runs.js", "gallery.js"], is_live=True, damaged=[],
-                               links=[("compare.html", "Compare"), ("new.html", "New run")], count=len(self.table.rows), **_NOTHING)
+                               links=_TOP[1:], count=len(self.table.rows), **_NOTHING)
         if path == "compare.html":
             return render_page("compare.html", "Compare runs", ["data/runs.js", "compare.js"], is_live=True,
                                links=_TOP)
         if path == "new.html":
-            notebooks = [(name, list_fields(self.root / name, {})) for name in list_notebooks(self.root)]
+            notebooks = [(name, list_fields(self.root / name, {})) for name in list_runnable(self.root)]
             return render_page("new.html", "New run", [], is_live=True, is_text=True, links=_TOP, notebooks=notebooks)
         if path == "overview.html":
             return self._render_overview()

@@ -43,6 +43,7 @@ def render_notebook(
     return ""
 
 
-_STYLE = ("body{font:15px/1.5 sans-serif;margin:1rem auto;max-width:60rem;padding:0 1rem}pre{overflow-x:auto;background:"
-          "#f6f7f9;padding:.5rem}img{max-width:100%}.jp-InputPrompt,.jp-OutputPrompt,.prompt{color:#667;font-size:.8rem}"
+_STYLE = ("body{font:15px/1.5 sans-serif;margin:1rem auto;max-width:60rem;padding:0 1rem}"
+          "pre{overflow-x:auto;background:#f6f7f9;padding:.5rem}img{max-width:100%}"
+          ".jp-InputPrompt,.jp-OutputPrompt,.prompt{color:#667;font-size:.8rem}"
           "table{border-collapse:collapse}td,th{border:1px solid #ccd;padding:.2rem .5rem}.anchor-link{display:none}")

@@ -184,7 +184,8 @@ def _list_live(
         parameters.append((name, format_value(name, _read_value(parameter)), default, is_changed))
     states = name_state(page.record["state"], page.record.get("launched_by")).split(", ")
     return dict(parameters=parameters, states=states, state=page.record["state"],
-                verified=page.verdict.get("verdict", ""), note=page.record["note"], warnings=page.record["warnings"], charts=Markup(draw_curves(page.curves)),
+                verified=page.verdict.get("verdict", ""), note=page.record["note"], warnings=page.record["warnings"],
+                charts=Markup(draw_curves(page.curves)),
                 metrics=[(key, f"{value:.6g}", better) for key, value, better in _list_metrics(page.record)],
                 usage=Markup(draw_curves(page.usage, "second")), log=page.log)
 
