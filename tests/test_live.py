@@ -204,6 +204,11 @@ def test_all_views_equal_the_records_without_a_restart(project, page, busy):
                 assert time.monotonic() < end, {key: (found.get(key), right.get(key)) for key in found.keys() | right.keys() if found.get(key) != right.get(key)}
                 time.sleep(0.5)
 
+        study = next(path.parent.name for path in project.glob("experiments/.studies/*/study.yaml"))
+        page.open(f"{results.partition('?')[0]}studies/{study}.html")
+        await_true("document.body.innerText.includes('count.ipynb') && document.querySelectorAll('table tbody tr').length >= 6", page, "the page of the study")
+        page.show(results)
+        await_true(f"document.getElementById('overview').innerText.includes({json.dumps(study)})", page, "the study in the overview")
         await_equal(ask_board, {shorten_id(name): (lr, "STATUS_SUCCESS", [round(loss, 6)]) for name, (_, lr, loss) in wanted.items()})
         await_equal(ask_mlflow, {name: [(experiment, lr, loss, "FINISHED")] for name, (experiment, lr, loss) in wanted.items()})
         await_equal(lambda: {name: "completed" in text and f"{wanted[name][2]:.6g}" in text for name, text in ask_page().items()}, dict.fromkeys(wanted, True))

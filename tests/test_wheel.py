@@ -34,7 +34,9 @@ def test_the_wheel_holds_every_module_and_file(wheel):
     tracked = checked("git", "ls-files", "--cached", "--others", "--exclude-standard", "ml_repo").splitlines()
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if name.startswith("ml_repo/")}
+        data = {name.partition(".data/data/")[2] for name in archive.namelist() if ".data/data/" in name}
     assert packed == {name for name in tracked if (ROOT / name).exists()}
+    assert data == {f"share/jupyter/labextensions/ml-repo/{name}" for name in ("package.json", "install.json", "static/lab.js")}, "what JupyterLab looks for"
 
 
 def test_what_needs_no_other_package_is_imported_without_any(empty, tmp_path):

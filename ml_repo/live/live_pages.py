@@ -7,14 +7,19 @@ __all__ = ['LivePages']
 
 # %% ../../nbs/live/02_live_pages.ipynb #b30159b1
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from .actions import list_fields, list_runnable
 from .live_table import LiveTable
 from ..results.search import find_runs
+from ..site.builder import sum_up_study
 from ..site.figure_store import FigureStore
 from ..site.run_index import sum_up
 from ..site.run_page import RunPage, pack_run, read_page, read_versions, render_live, render_run
+from ..site.study_page import StudyPage, read_study_page, render_study
+from ..study.study import find_studies, read_study
+from ..study.trial_log import read_trials
 from ..site.templates import read_asset, render_page, render_part, write_script
 
 # %% ../../nbs/live/02_live_pages.ipynb #1a7dab6a
@@ -66,6 +71,8 @@ class LivePages:
             return read_asset(path)
         if path.startswith("data/packages-"):
             return self.packages[path.removeprefix("data/packages-").removesuffix(".js")]
+        if found := re.fullmatch(r"studies/([^/]+)\.html", path):
+            return self._render_study(found[1])
         if (found := re.fullmatch(r"runs/([^/]+)\.(html|js|live)", path)) is None:
             raise KeyError(path)
         render = {"html": self._render_run, "js": self._pack_run, "live": lambda name: render_live(self.read(name))}
@@ -77,9 +84,20 @@ class LivePages:
         experiments = sum_up(runs)
         best = next((experiment for experiment in experiments if experiment["best"]), {"best": "", "name": ""})
         words = [run.verified for run in runs]
+        studies = []
+        for folder in find_studies(self.table.homes):
+            with suppress(OSError, ValueError):  # a damaged one
+                page = StudyPage(read_study(folder), read_trials(folder), [])
+                studies.append(sum_up_study(page, {run.run: run for run in runs}))
         return render_part("overview.html", **_NOTHING | {
-            "experiments": experiments, "count": len(runs), "best": best["best"], "best_experiment": best["name"],
+            "studies": studies, "experiments": experiments, "count": len(runs), "best": best["best"], "best_experiment": best["name"],
             "verified": sum(map(bool, words)), "identical": words.count("identical")})
+
+    def _render_study(self, name: str) -> str:
+        "Render the page of a study."
+        folder = {folder.name: folder for folder in find_studies(self.table.homes)}[name]
+        page = read_study_page(folder, FigureStore(self.figures, "../figures/"))
+        return render_study(page, dict.fromkeys(self.table.rows, ""), _LINKS)
 
     def _render_run(self, name: str) -> str:
         "Render the page of a run, with a form that runs it again."
@@ -88,7 +106,9 @@ class LivePages:
         notebook = next(iter(sorted(page.record.folder.glob("[!.]*.ipynb"))), None)
         is_inside = notebook is not None and notebook.is_relative_to(self.root)
         executed = notebook.relative_to(self.root).as_posix() if is_inside else ""
-        return render_run(page, _LINKS, fields=fields, executed=executed)
+        study = page.record.get("study")
+        name = study.get("name", "") if isinstance(study, dict) else ""
+        return render_run(page, _LINKS, study=name, fields=fields, executed=executed)
 
     def _pack_run(self, name: str) -> str:
         "Write what a comparison needs of a run, and remember its versions."

@@ -66,7 +66,7 @@ class Following:
             await asyncio.sleep(LOOK_S)
             if self.listeners:
                 number += 1
-                with suppress(OSError):  # a folder of records that is being moved
+                with suppress(OSError, ValueError):  # a folder of records that is being moved
                     if change := self.table.poll(is_thorough=number % rounds == 0):
                         self.tell(_describe(change))
                 if number % rounds == 1:
@@ -151,8 +151,9 @@ class _Events(_Handler):
                 await self.flush()
 
     def on_connection_close(self) -> None:
-        self.following.listeners.discard(self.queue)
-        self.queue.put_nowait("")
+        if queue := getattr(self, "queue", None):
+            self.following.listeners.discard(queue)
+            queue.put_nowait("")
 
 
 class _Action(_Handler):
