@@ -90,7 +90,8 @@ class LivePages:
                 page = StudyPage(read_study(folder), read_trials(folder), [])
                 studies.append(sum_up_study(page, {run.run: run for run in runs}))
         return render_part("overview.html", **_NOTHING | {
-            "studies": studies, "experiments": experiments, "count": len(runs), "best": best["best"], "best_experiment": best["name"],
+            "studies": studies, "experiments": experiments, "count": len(runs), "best": best["best"],
+            "best_experiment": best["name"],
             "verified": sum(map(bool, words)), "identical": words.count("identical")})
 
     def _render_study(self, name: str) -> str:
