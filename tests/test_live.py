@@ -129,6 +129,10 @@ def test_a_run_is_followed_stopped_and_run_again_from_its_page(project, page):
         page.show(f"{home}index.html")
         page.ask("document.querySelector('#body input').click(); document.getElementById('base').click(); 0")
         assert page.ask("document.querySelectorAll('#body .delta').length") == 2 and f"base={third}" in page.ask("location.hash")
+        dragged = page.ask("""(() => { const heads = [...document.querySelectorAll('#head th[draggable]')], data = new DataTransfer(), find = (word) => heads.find(one => one.innerText.startsWith(word));
+            find('val_loss').dispatchEvent(new DragEvent('dragstart', {dataTransfer: data, bubbles: true})); find('lr').dispatchEvent(new DragEvent('drop', {dataTransfer: data, bubbles: true, cancelable: true}));
+            return [...document.querySelectorAll('#head th[draggable]')].map(one => one.innerText.trim()); })()""")
+        assert dragged[:3] == ["run", "val_loss", "lr"], "a column that was dragged"
         page.show(f"{home}compare.html#runs={name},{second}")
         assert "Learning curves" in page.text()
         assert page.troubles(home) == []

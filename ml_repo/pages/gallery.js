@@ -87,10 +87,18 @@ function sortRows(rows) {
 
 // --- the table -------------------------------------------------------------------------------------------------------------
 let rows = [];
+/** Put a column where another one is; the address keeps the order. */
+function moveColumn(key, goal) {
+  if (!state.columns.includes(key) || key === goal) return;
+  const back = state.columns.indexOf(key) < state.columns.indexOf(goal), rest = state.columns.filter((one) => one !== key);
+  rest.splice(rest.indexOf(goal) + back, 0, key);
+  state.columns = rest;
+  refresh(true);
+}
 function showHead() {
   const sorts = state.columns.map((key) => {
     const column = named.get(key), active = state.sort === key;
-    return make("th", { scope: "col", class: column.numeric ? "number" : null, "aria-sort": active ? (state.up ? "ascending" : "descending") : "none", title: column.direction ? `${column.direction} is better` : null },
+    return make("th", { scope: "col", draggable: "true", ondragstart: (event) => event.dataTransfer.setData("text/plain", key), ondragover: (event) => event.preventDefault(), ondrop: (event) => { event.preventDefault(); moveColumn(event.dataTransfer.getData("text/plain"), key); }, class: column.numeric ? "number" : null, "aria-sort": active ? (state.up ? "ascending" : "descending") : "none", title: column.direction ? `${column.direction} is better` : null },
       make("button", { type: "button", id: `sort-${key}`, onclick: () => {
         if (active) state.up = !state.up; else { state.sort = key; state.up = column.kind === "metric" ? column.direction === "lower" : key !== "started"; }
         state.page = 0; refresh(true); $(`sort-${key}`)?.focus();
@@ -151,7 +159,7 @@ function showColumns() {
   $("columns").replaceChildren(...[["fact", "About the run"], ["param", "Parameters"], ["metric", "Metrics"]].map(([kind, title]) => make("fieldset", {}, make("legend", {}, title),
     columns.filter((column) => column.kind === kind).map((column) => {
       const box = make("input", { type: "checkbox", id: `column-${column.key}`, onchange: () => {
-        state.columns = columns.map((one) => one.key).filter((key) => (key === column.key ? box.checked : state.columns.includes(key)));
+        state.columns = box.checked ? [...state.columns, column.key] : state.columns.filter((key) => key !== column.key);
         refresh(true); $(`column-${column.key}`).focus();
       } });
       box.checked = state.columns.includes(column.key);
