@@ -117,6 +117,11 @@ def test_a_run_is_followed_stopped_and_run_again_from_its_page(project, page):
         await_true("document.getElementById('said').innerText.includes('dentical')", page, "the verdict")
         await_true("document.querySelector('#live .chip.identical')", page, "the verdict among the facts")
 
+        low = "document.querySelector('#live svg').dataset.y.split(' ').map(Number)[0]"
+        plain = page.ask(low)
+        page.ask("document.querySelector('.look input').click(); 0")
+        assert 10 ** page.ask(low) == pytest.approx(plain, rel=1e-3), "the axis is logarithmic"
+
         page.open(f"{home}new.html")
         await_true("document.querySelector('.launch')", page, "the form of the notebook")
         type_into(page, "p-1-count.ipynb", "0.75")

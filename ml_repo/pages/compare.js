@@ -1,8 +1,8 @@
 // Runs side by side: what differs in values, curves, code, notebooks and figures. What each run brings is in runs/<run>.js, loaded when it is asked for.
 "use strict";
 (() => {
-const { make, format, formatSpread, chip, reach } = MLR, index = window.ML_REPO_RUNS, loaded = (window.ML_REPO_RUN ??= {}), packages = (window.ML_REPO_PACKAGES ??= {}), fixed = window.ML_REPO_FIXED;
-const $ = (id) => document.getElementById(id), short = (id) => id.slice(id.lastIndexOf("-") + 1), SVG = "http://www.w3.org/2000/svg";
+const { make, svg, format, formatSpread, chip, reach, chart, chartTools } = MLR, index = window.ML_REPO_RUNS, loaded = (window.ML_REPO_RUN ??= {}), packages = (window.ML_REPO_PACKAGES ??= {}), fixed = window.ML_REPO_FIXED;
+const $ = (id) => document.getElementById(id), short = (id) => id.slice(id.lastIndexOf("-") + 1);
 let ids = [], all = false, pair = [0, 1];
 
 // --- loading: a script for each run, since a page that was opened from a file may not read other files ---------------------
@@ -81,22 +81,11 @@ function metricsSection() {
 }
 
 // --- learning curves -----------------------------------------------------------------------------------------------------------
-const svg = (tag, attributes, ...children) => { const element = document.createElementNS(SVG, tag); for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value); element.append(...children); return element; };
-function chart(name) {
-  const lines = ids.map((id, place) => [place, (loaded[id].curves[name] ?? []).filter(([, value]) => Number.isFinite(value))]).filter(([, points]) => points.length > 1), points = lines.flatMap(([, line]) => line);
-  if (!points.length) return null;
-  const [xs, ys] = [points.map((point) => point[0]), points.map((point) => point[1])], bound = (list) => list.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]), [left, right] = bound(xs), [low, high] = bound(ys);
-  const x = (value) => 48 + (value - left) / (right - left || 1) * 330, y = (value) => 190 - (value - low) / (high - low || 1) * 170;
-  const words = lines.map(([place, line]) => `${short(ids[place])} ends at ${format(line.at(-1)[1])}`).join(", ");
-  return make("figure", {}, svg("svg", { viewBox: "0 0 390 216", role: "img", "aria-label": `${name} by step: ${words}`, "data-axis": "step", "data-x": `${left} ${right}`, "data-y": `${low} ${high}` },
-    ...[low, (low + high) / 2, high].flatMap((value) => [svg("line", { class: "axis", x1: 48, x2: 378, y1: y(value), y2: y(value) }), svg("text", { x: 44, y: y(value) + 4, "text-anchor": "end" }, String(+value.toPrecision(3)))]),
-    ...[left, right].map((value, end) => svg("text", { x: x(value), y: 208, "text-anchor": end ? "end" : "start" }, `step ${format(value)}`)),
-    ...lines.map(([place, line]) => svg("polyline", { class: `curve s${place % 6}`, "data-name": short(ids[place]), points: line.map(([step, value]) => `${x(step).toFixed(1)},${y(value).toFixed(1)}`).join(" ") }))), make("figcaption", {}, name));
-}
 function curvesSection() {
-  const charts = union((run) => run.curves).map(chart).filter(Boolean);
-  if (!charts.length) return null;
-  return make("section", {}, make("h2", {}, "Learning curves"), make("p", {}, ids.map((id, place) => make("span", { class: `key s${place % 6}` }, svg("svg", { class: "mini", viewBox: "0 0 30 8", "aria-hidden": "true" }, svg("line", { class: `curve s${place % 6}`, x1: 0, x2: 30, y1: 4, y2: 4 })), short(id)))), make("div", { class: "charts" }, charts));
+  const series = (name) => ids.map((id, place) => ({ label: short(id), style: place, points: loaded[id].curves[name] ?? [], is_keyed: true }));
+  const draw = () => union((run) => run.curves).map((name) => chart(name, series(name))).filter(Boolean), box = make("div", { class: "charts" }, draw());
+  if (!box.children.length) return null;
+  return make("section", {}, make("h2", {}, "Learning curves"), make("p", {}, ids.map((id, place) => make("span", { class: `key s${place % 6}` }, svg("svg", { class: "mini", viewBox: "0 0 30 8", "aria-hidden": "true" }, svg("line", { class: `curve s${place % 6}`, x1: 0, x2: 30, y1: 4, y2: 4 })), short(id)))), chartTools(() => box.replaceChildren(...draw())), box);
 }
 
 // --- texts: which lines differ ----------------------------------------------------------------------------------------------

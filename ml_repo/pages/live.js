@@ -17,7 +17,7 @@ stream.onmessage = (message) => {
 };
 /** Show the run as it is now: at once, and at most once a second. */
 function follow() {
-  if (due) return;
+  if (due || document.querySelector("#live .look input:active")) return; // somebody moves a slider
   due = setTimeout(async () => {
     due = null; asked = performance.now();
     const answer = await fetch(`${encodeURIComponent(run)}.live`);
@@ -27,7 +27,7 @@ function follow() {
     if (is_at_end && $("log")) $("log").scrollTop = $("log").scrollHeight;
     const stop = document.querySelector("[data-act=stop]");
     if (stop) stop.hidden = !$("live").querySelector(".chip.running");
-    reach();
+    MLR.equip(); reach();
   }, Math.max(0, 1000 - (performance.now() - asked)));
 }
 if ($("log")) $("log").scrollTop = $("log").scrollHeight;

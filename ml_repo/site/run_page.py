@@ -171,6 +171,13 @@ def _list_metrics(
     return sorted(rows, key=rank)
 
 # %% ../../nbs/site/08_run_page.ipynb #2574afdc
+def _list_finite(
+    curves: Curves,  # of a run
+) -> Curves:  # as JSON takes them
+    "List the points of curves that are numbers."
+    return {name: [point for point in points if math.isfinite(point[1])] for name, points in curves.items()}
+
+
 def _list_live(
     page: RunPage,  # from `read_page`
 ) -> dict[str, Any]:  # for the template
@@ -185,7 +192,7 @@ def _list_live(
     states = name_state(page.record["state"], page.record.get("launched_by")).split(", ")
     return dict(parameters=parameters, states=states, state=page.record["state"],
                 verified=page.verdict.get("verdict", ""), note=page.record["note"], warnings=page.record["warnings"],
-                charts=Markup(draw_curves(page.curves)),
+                charts=Markup(draw_curves(page.curves)), curves=dump_json(_list_finite(page.curves)),
                 metrics=[(key, f"{value:.6g}", better) for key, value, better in _list_metrics(page.record)],
                 usage=Markup(draw_curves(page.usage, "second")), log=page.log)
 
