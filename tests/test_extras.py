@@ -198,7 +198,7 @@ def test_doctor_lists_extras_and_complains_of_none(core, project):
 
 
 COMMANDS = {("tune", "fit.ipynb", "--vary", "lr=0.1,0.2", "--metric", "loss", "--trials", "2"): ("Optuna", "tune"),
-            ("run", "fit.ipynb", "--grid", "lr=0.1,0.2"): ("Optuna", "tune"), ("site",): ("Jinja", "site"), ("ui",): ("TensorBoard", "tensorboard"),
+            ("run", "fit.ipynb", "--grid", "lr=0.1,0.2"): ("Optuna", "tune"), ("site",): ("Jinja", "site"), ("ui",): ("Jinja", "site"),
             ("ui", "mlflow"): ("MLflow", "mlflow"), ("ui", "optuna"): ("Optuna Dashboard", "tune"), ("sync", "mlflow"): ("MLflow", "mlflow"),
             ("import", "mlflow", "."): ("MLflow", "mlflow"), ("export", "runs.parquet"): ("pandas", "plots")}
 

@@ -18,6 +18,7 @@ import keras
 import numpy as np
 
 from ..core.metrics import Metric, Metrics
+from ..provenance.machine import read_machine
 from ..provenance.operations import fix_operations
 from ..provenance.portability import choose_limits, is_portable
 from ..provenance.repository import Facts, find_repository
@@ -62,6 +63,17 @@ def _limit_code() -> bool:  # whether all libraries obey; False where some had c
             "NumPy has chosen that of this one. Start it by: ml-repo run NOTEBOOK --portable", stacklevel=3)
     return not late
 
+# %% ../../nbs/project/03_training.ipynb #54ac4ba2
+def _check_precision(
+    portable: bool,  # whether the run is to be portable
+    flags: str,  # instruction sets of the processor, such as "avx2 avx512f fma"
+) -> None:
+    "Check whether convolutions in 16 bits can be computed. Raises `ValueError` with the next step."
+    if portable and keras.backend.backend() == "tensorflow" and "avx512f" in flags.split():
+        raise ValueError("mixed_precision computes in 16 bits, and on this processor TensorFlow does that with AVX-512 "
+                         "alone, which a portable run leaves out. Run it without: ml-repo run NOTEBOOK --no-portable, "
+                         "or with ML_REPO_PORTABLE=0 for papermill; or leave mixed_precision off.")
+
 # %% ../../nbs/project/03_training.ipynb #1b278d38
 def prepare_keras(
     seed: int,  # decides first weights, dropout and augmentation; at least 0
@@ -72,7 +84,8 @@ def prepare_keras(
 ) -> Facts:  # what was set: backend, devices, seed, deterministic, precision, jit_compile, portable
     """Seed Python, NumPy and Keras, and fix everything in this process that decides the bits of a training.
 
-    Warns where the process was not started for a portable run, so that NumPy has chosen its code already."""
+    Warns where the process was not started for a portable run, so that NumPy has chosen its code already. Raises
+    `ValueError` where a portable run cannot compute in 16 bits."""
     is_limited = (portable or is_portable(find_repository())) and _limit_code()
     keras.utils.set_random_seed(seed)
     if deterministic:
@@ -80,6 +93,8 @@ def prepare_keras(
     deterministic = "deterministic" in _switched_on  # perhaps since an earlier call
     backend, devices = keras.backend.backend(), _list_devices()
     on_gpu = any(device.startswith("gpu") for device in devices)
+    if mixed_precision and not on_gpu:
+        _check_precision(portable or is_portable(find_repository()), read_machine()["cpu_flags"] or "")
     keras.mixed_precision.set_global_policy(
         "float32" if not mixed_precision else "mixed_float16" if on_gpu else "mixed_bfloat16")
     with_xla = backend == "jax" or (jit_compile and not (deterministic and backend == "tensorflow"))
