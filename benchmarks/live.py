@@ -76,18 +76,19 @@ def main() -> None:
     make_mlflow(given.keep, given.runs)
     ports = find_port(8790), find_port(5790)
     ours = subprocess.Popen([sys.executable, "-P", "-c", "from ml_repo.live.live_server import main; main()", str(ports[0]), str(records)], env=os.environ | {"ML_REPO_TOKEN": ""})
-    theirs = subprocess.Popen([str(make_environment(given.keep) / "mlflow"), "ui", "--port", str(ports[1]), "--workers", "1"], env=mlflow_environment(given.keep, given.runs),
+    theirs = subprocess.Popen([str(make_environment(given.keep) / "mlflow"), "ui", "--port", str(ports[1]), "--workers", "1", "--backend-store-uri", mlflow_environment(given.keep, given.runs)["MLFLOW_TRACKING_URI"]], env=mlflow_environment(given.keep, given.runs),
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     page, other = f"http://127.0.0.1:{ports[0]}/", f"http://127.0.0.1:{ports[1]}/"
     browser = Browser(1300)
     try:
         await_answer(page)
         await_answer(other)
+        time.sleep(20)  # MLflow goes on to start helpers
         found = json.load(urllib.request.urlopen(urllib.request.Request(f"{other}ajax-api/2.0/mlflow/experiments/search", json.dumps({"max_results": 10}).encode(), {"Content-Type": "application/json"})))
         experiment = next(one["experiment_id"] for one in found["experiments"] if one["name"] != "Default")
         newest = describe_run(given.runs - 1)
         rows = "document.documentElement.dataset.ready === '1' && document.querySelectorAll('#body tr').length > 20"
-        grid = "document.querySelectorAll('.ag-center-cols-container [role=row]').length > 5"
+        grid = "document.querySelectorAll('[role=row]').length > 8"
         runs = f"{other}#/experiments/{experiment}/runs"
         asked = {
             "table": ((page, rows), (runs, grid)),

@@ -107,10 +107,13 @@ class _Handler(RequestHandler):
 class _Page(_Handler):
     "A page or a script."
 
-    def get(self, path: str) -> None:
+    async def get(self, path: str) -> None:
         kind = {"js": "text/javascript", "css": "text/css"}.get(path.rpartition(".")[2], "text/html")
         try:
-            content = self.pages.render(path)
+            if path == "overview.html":  # reads all runs, and nobody else should wait for it
+                content = await asyncio.get_running_loop().run_in_executor(None, self.pages.render, path)
+            else:
+                content = self.pages.render(path)
         except KeyError:
             raise HTTPError(404, reason=f"There is no {path[:100]}") from None
         except (ValueError, OSError) as error:

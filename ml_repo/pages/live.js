@@ -40,7 +40,7 @@ async function look() {
     waiting = null;
     const answer = await fetch(new URL("overview.html", site));
     if (answer.ok) { $("overview").innerHTML = await answer.text(); reach(); }
-  }, asked ? 5000 : 0);
+  }, asked ? 5000 : 500);
   asked = 1;
 }
 look();
