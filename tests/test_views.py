@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 import urllib.request
 import zipfile
@@ -67,7 +68,8 @@ class Ui:
 
     def __init__(self, folder: Path, *words: str, count: int = 1, before: tuple[str, ...] = (), **environment: str):
         self.log = folder / f"ui-{time.monotonic_ns()}.txt"
-        variables = {key: value for key, value in os.environ.items() if key != "SSH_CONNECTION"} | QUIET | environment
+        self.place = Path(tempfile.mkdtemp())  # for its temporary files, so that nobody else's are counted
+        variables = {key: value for key, value in os.environ.items() if key != "SSH_CONNECTION"} | QUIET | {"TMPDIR": str(self.place)} | environment
         with self.log.open("w") as file:
             self.process = subprocess.Popen([*before, str(BIN / "ml-repo"), "ui", *words], cwd=folder, env=variables, stdout=file, stderr=file)
         end = time.monotonic() + LIMIT_S
@@ -97,6 +99,10 @@ class Ui:
             assert time.monotonic() < end, tags
             time.sleep(0.3)
 
+    def list_left(self) -> list[Path]:
+        """The folders of views that are there."""
+        return list(self.place.glob("ml_repo-views-*"))
+
     def family(self) -> list[psutil.Process]:
         """All processes that belong to it; those of the servers are no children of each other, but of this one."""
         found = psutil.Process(self.process.pid).children(recursive=True)
@@ -111,12 +117,6 @@ class Ui:
 def await_end(processes: list[psutil.Process], patience_s: float = LIMIT_S) -> None:
     _, alive = psutil.wait_procs(processes, patience_s)
     assert not alive, alive
-
-
-def folders_of_views() -> set[Path]:
-    import tempfile
-
-    return set(Path(tempfile.gettempdir()).glob("ml_repo-views-*"))
 
 
 PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNkYPgPAAEEAQBC8HT8AAAAAElFTkSuQmCC")
@@ -151,7 +151,7 @@ def test_figures_layers_and_own_events_are_shown(tmp_path):
 
 
 def test_tensorboard_shows_runs_that_wrote_no_events(project):
-    home, there = project / "experiments", folders_of_views()
+    home = project / "experiments"
     before = snapshot(home)
     ui = Ui(project, "tensorboard")
     tags = ui.await_runs(4)
@@ -177,7 +177,7 @@ def test_tensorboard_shows_runs_that_wrote_no_events(project):
     finally:
         assert ui.end() == 0
     await_end(family)
-    assert snapshot(home) == before and folders_of_views() <= there
+    assert snapshot(home) == before and not ui.list_left()
 
 
 @pytest.mark.slow
@@ -222,13 +222,12 @@ def test_over_ssh_it_prints_the_tunnel(project):
 
 @pytest.mark.parametrize("view", ["tensorboard", pytest.param("all", marks=pytest.mark.slow)])
 def test_nothing_is_left_when_it_is_killed(project, view):
-    there = folders_of_views()
-    ui = Ui(project, view, count=2 if view == "all" else 1)
+    ui = Ui(project, view, count=3 if view == "all" else 1)
     family = ui.family()
     assert ui.end(signal.SIGKILL) == -signal.SIGKILL
     await_end(family)
     end = time.monotonic() + LIMIT_S
-    while not folders_of_views() <= there:
+    while ui.list_left():
         assert time.monotonic() < end
         time.sleep(0.1)
 
