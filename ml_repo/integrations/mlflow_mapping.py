@@ -24,6 +24,7 @@ from ..core.content_store import read_text
 from ..core.files import dump_json
 from ..core.metrics import Place, list_values, metric_key, place_step
 from ..records.verdict import read_verdict
+from ..results.run_summary import used_value
 
 # %% ../../nbs/integrations/00_mlflow_mapping.ipynb #c255f8b7
 KEY_LIMIT, PARAMETER_LIMIT, TAG_LIMIT = 250, 6000, 8000  # characters, limits of MLflow 3
@@ -57,7 +58,7 @@ def list_mlflow_parameters(
     "List the parameters of a run for MLflow."
     texts = {}
     for name, parameter in record["parameters"].items():
-        value = parameter.get("used", parameter.get("given", parameter.get("default")))
+        value = used_value(parameter)
         if isinstance(value, dict) and "stored" in value:
             with suppress(OSError, ValueError):
                 value = json.loads(read_text(record.folder.parent, value["stored"]))

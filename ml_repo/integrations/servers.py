@@ -127,7 +127,8 @@ def run_mlflow() -> None:
         since = time.process_time()
         for mirror in mirrors:  # it logs what MLflow does not take
             is_done_there = find_mirror(mirror.home) and find_tracking(mirror.root, mirror.home) == uri
-            is_done_there or mirror.turn(most_s=UPDATE_S)
+            if not is_done_there:
+                mirror.turn(most_s=UPDATE_S)
         for name, problem in sync_mlflow(uri, condition, homes).failed.items() if homes and condition else ():
             print(f"{name}: {problem}", flush=True)
         with suppress(subprocess.TimeoutExpired):

@@ -26,6 +26,7 @@ from ..core.metrics import find_direction, list_values, metric_key, place_step
 from .mlflow_mapping import shorten_id
 from ..notebook.exports import PNG, list_pictures
 from ..records.reader import Record, read_record
+from ..results.run_summary import used_value
 
 # %% ../../nbs/integrations/08_tensorboard_writer.ipynb #802561e6
 class EventFile:
@@ -111,8 +112,7 @@ def list_parameters(
     record: Record,  # of a run
 ) -> dict[str, float | str | bool]:  # by name
     "List the parameters that a run used, or was given while it runs, as TensorBoard takes them."
-    used = {name: parameter.get("used", parameter.get("given", parameter.get("default")))
-            for name, parameter in record["parameters"].items()}
+    used = {name: used_value(parameter) for name, parameter in record["parameters"].items()}
 
     def convert(value: Any) -> float | str | bool:
         if isinstance(value, (bool, str)):

@@ -33,15 +33,15 @@ function follow() {
 if ($("log")) $("log").scrollTop = $("log").scrollHeight;
 
 // --- what was tried and what was best comes after the table, since it reads all runs -----------------------------------------
-let waiting = null;
+let waiting = null, pause = 500;
 async function look() {
   if (!$("overview") || waiting) return;
   waiting = setTimeout(async () => {
     waiting = null;
     const answer = await fetch(new URL("overview.html", site));
     if (answer.ok) { $("overview").innerHTML = await answer.text(); reach(); }
-  }, asked ? 5000 : 500);
-  asked = 1;
+  }, pause);
+  pause = 5000;
 }
 look();
 

@@ -20,7 +20,7 @@ from ..core.metrics import find_direction, metric_key, summarize_metrics
 from ..records.reader import Record, read_record
 from ..records.verdict import describe_machines, read_verdict
 from ..results.record_diff import MACHINE, _flatten, read_stored
-from ..results.run_summary import name_state
+from ..results.run_summary import name_state, used_value
 from ..results.run_table import format_value
 from ..results.terminal_page import describe_record
 from .anonymize import make_mask, mask_tree, strip_record
@@ -117,13 +117,6 @@ def read_page(
     return RunPage(record, verdict, cells, sample_curves(folder), text, problem, public, sample_usage(folder), log)
 
 # %% ../../nbs/site/08_run_page.ipynb #07ac389e
-def _read_value(
-    parameter: Mapping[str, Any],  # of a record
-) -> Any:  # the value that was used, else given, else the default
-    "Read the value of a parameter."
-    return parameter.get("used", parameter.get("given", parameter.get("default")))
-
-
 def _list_facts(
     page: RunPage,  # from `read_page`
 ) -> list[tuple[str, str]]:  # name and text
@@ -188,7 +181,7 @@ def _list_live(
     for name, parameter in page.record["parameters"].items():
         is_changed = "given" in parameter or bool(parameter.get("overwritten"))
         default = format_value(name, parameter.get("default"))
-        parameters.append((name, format_value(name, _read_value(parameter)), default, is_changed))
+        parameters.append((name, format_value(name, used_value(parameter)), default, is_changed))
     states = name_state(page.record["state"], page.record.get("launched_by")).split(", ")
     return dict(parameters=parameters, states=states, state=page.record["state"],
                 verified=page.verdict.get("verdict", ""), note=page.record["note"], warnings=page.record["warnings"],
@@ -285,7 +278,7 @@ def pack_run(
         "duration_s": record["duration_s"],
         "note": record["note"],
         "verified": page.verdict.get("verdict", ""),
-        "parameters": {name: _read_value(parameter) for name, parameter in record["parameters"].items()},
+        "parameters": {name: used_value(parameter) for name, parameter in record["parameters"].items()},
         "metrics": {key: value if math.isfinite(value) else str(value) for key, value, _ in metrics},
         "directions": {key: direction for key, _, direction in metrics if direction},
         "curves": page.curves,
