@@ -6,7 +6,6 @@
 __all__ = ['TableChange', 'LiveTable']
 
 # %% ../../nbs/live/00_live_table.ipynb #ab39f865
-import json
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -18,6 +17,7 @@ from typing import Any
 from ..results.run_summary import RunSummary, summarize_folder
 from ..results.search import find_runs
 from ..site.run_index import list_rows, make_row
+from ..site.templates import dump_json, set_variable
 
 # %% ../../nbs/live/00_live_table.ipynb #4e6883db
 @dataclass
@@ -58,13 +58,6 @@ def _scan(
     return found
 
 # %% ../../nbs/live/00_live_table.ipynb #5bad5fbb
-def _dump(
-    value: Any,  # JSON-serializable
-) -> str:  # JSON for a script in a page
-    "Write compact JSON."
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str).replace("<", "\\u003c")
-
-
 class LiveTable:
     "The table of all runs. `poll` brings it up to date."
 
@@ -81,7 +74,7 @@ class LiveTable:
         runs = find_runs(records=self.homes) if self.stamps else []
         table = list_rows(runs)
         self.columns, self.about = table["columns"], {key: table[key] for key in ("shown", "metric", "student")}
-        self.rows = {run.run: _dump(row) for run, row in zip(runs, table["rows"])}
+        self.rows = {run.run: dump_json(row) for run, row in zip(runs, table["rows"])}
         self.words = {run.repetition: word for run, word in zip(runs, table["repetitions"])}
         self.repetitions = dict(zip(self.rows, table["repetitions"]))
         self.running = {run.run: _look(run.folder) for run in runs if run.state == "running"}
@@ -93,10 +86,11 @@ class LiveTable:
 
     def write(self) -> str:  # JavaScript
         "Write the table as a script for the page."
-        parts = {"columns": _dump(self.columns), "rows": f"[{','.join(self.rows.values())}]",
-                 "repetitions": _dump(list(self.repetitions.values())),
-                 **{key: _dump(value) for key, value in self.about.items()}}
-        return f"window.ML_REPO_RUNS = {{{','.join(f'{_dump(key)}:{text}' for key, text in parts.items())}}};\n"
+        parts = {"columns": dump_json(self.columns), "rows": f"[{','.join(self.rows.values())}]",
+                 "repetitions": dump_json(list(self.repetitions.values())),
+                 **{key: dump_json(value) for key, value in self.about.items()}}
+        whole = ",".join(f"{dump_json(key)}:{text}" for key, text in parts.items())
+        return set_variable("ML_REPO_RUNS", f"{{{whole}}}")
 
     def find(
         self,
@@ -142,7 +136,7 @@ class LiveTable:
                 self.load()
                 return TableChange(is_new_table=True)
             row = make_row(run, self.columns)
-            if (text := _dump(row)) != self.rows.get(name):
+            if (text := dump_json(row)) != self.rows.get(name):
                 word = self.words.setdefault(run.repetition, str(len(self.words)))
                 self.rows[name], self.repetitions[name] = text, word
                 change.rows[name], change.repetitions[name] = row, word

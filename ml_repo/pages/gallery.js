@@ -351,8 +351,19 @@ function saveCsv() {
 function refresh(whole = false) {
   const found = filterRuns();
   rows = sortRows(state.group ? groupRuns(found) : found);
-  if (whole) { showHead(); showColumns(); fillSelects(); }
-  showRows(); showTicks(); writeAddress(); draw(); reach();
+  if (whole) { showHead(); showColumns(); }
+  showRows(); showTicks(); writeAddress();
+  later(whole);
+}
+/** The plots come after the table is on the screen: they look at each value of each run. */
+let awaited = null, is_whole = false;
+function later(whole) {
+  is_whole ||= whole;
+  awaited ??= requestAnimationFrame(() => setTimeout(() => {
+    if (is_whole) fillSelects();
+    awaited = null; is_whole = false;
+    draw(); reach();
+  }));
 }
 function begin() {
   readAddress();
