@@ -147,6 +147,33 @@ def test_a_run_is_followed_stopped_and_run_again_from_its_page(project, page):
 
 
 @needs_browser
+def test_records_that_cannot_be_read_come_and_go_while_the_page_is_open(project, page):
+    name = begin(project, "-p", "epochs", "1")
+    checked("ml-repo", "wait", name, cwd=project)
+    listed, rows = "document.getElementById('overview').innerText.includes('cannot be read')", f"document.getElementById('body').innerText.includes({json.dumps(shorten_id(name))})"
+    torn, record = project / "experiments" / "torn" / "record.json", project / "experiments" / name / "record.json"
+    ui = Ui(project, "results")
+    try:
+        page.show(ui.links[0])
+        await_true("document.getElementById('overview').innerText.includes('count')", page, "the overview")
+        assert not page.ask(listed)
+        torn.parent.mkdir()
+        torn.write_text("{")
+        await_true(f"{listed} && document.getElementById('overview').innerText.includes('torn')", page, "a damaged record")
+        torn.unlink()
+        torn.parent.rmdir()
+        await_true(f"!({listed})", page, "its end")
+        whole = record.read_text()
+        record.write_text(whole[:50])  # in place, as an editor does it
+        page.ask("location.reload(); 0")
+        await_true(f"{listed} && !({rows})", page, "a damaged run that leaves the table")
+        record.write_text(whole)
+        await_true(f"!({listed}) && {rows}", page, "the run that is whole again")
+    finally:
+        assert ui.end() == 0
+
+
+@needs_browser
 @pytest.mark.slow
 def test_pages_pass_an_audit_of_accessibility(project, page, axe):  # noqa: F811
     name = begin(project)

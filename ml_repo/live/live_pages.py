@@ -55,7 +55,7 @@ class LivePages:
     ) -> str:  # its content
         "Render a page or a script. Raises `KeyError` for an unknown path, `ValueError` or `OSError` for a damaged run."
         if path in ("", "index.html"):
-            return render_page("gallery.html", "Runs", ["data/runs.js", "gallery.js"], is_live=True, damaged=[],
+            return render_page("gallery.html", "Runs", ["data/runs.js", "gallery.js"], is_live=True,
                                links=_TOP[1:], count=len(self.table.rows), **_NOTHING)
         if path == "compare.html":
             return render_page("compare.html", "Compare runs", ["data/runs.js", "compare.js"], is_live=True,
@@ -79,8 +79,10 @@ class LivePages:
         return render[found[2]](found[1])
 
     def _render_overview(self) -> str:
-        "Render what was tried and what was best."
+        "Render what was tried and what was best, and which records cannot be read."
         runs = find_runs(records=self.table.homes)
+        damaged = [(folder.name, why) for folder, why in runs.damaged]
+        self.table.doubted = set(dict(damaged)) ^ set(self.table.damaged)  # it looks at them next
         experiments = sum_up(runs)
         best = next((experiment for experiment in experiments if experiment["best"]), {"best": "", "name": ""})
         words = [run.verified for run in runs]
@@ -92,7 +94,7 @@ class LivePages:
         return render_part("overview.html", **_NOTHING | {
             "studies": studies, "experiments": experiments, "count": len(runs), "best": best["best"],
             "best_experiment": best["name"],
-            "verified": sum(map(bool, words)), "identical": words.count("identical")})
+            "verified": sum(map(bool, words)), "identical": words.count("identical")}) + render_part("damaged.html", damaged=damaged)
 
     def _render_study(self, name: str) -> str:
         "Render the page of a study."

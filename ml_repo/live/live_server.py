@@ -35,7 +35,8 @@ def _describe(
     "Write a change as an event."
     if change.is_new_table:
         return {"reload": True}
-    return {"rows": change.rows, "repetitions": change.repetitions, "removed": change.removed}
+    return {"rows": change.rows, "repetitions": change.repetitions, "removed": change.removed,
+            "damage": change.is_damage}
 
 
 class Following:

@@ -27,9 +27,10 @@ class TableChange:
     repetitions: dict[str, str] = field(default_factory=dict)  # of those runs: equal where only the seed differs
     removed: list[str] = field(default_factory=list)  # runs that are gone, or were archived
     is_new_table: bool = False  # there are columns that were not there before
+    is_damage: bool = False  # other records than before cannot be read
 
     def __bool__(self) -> bool:
-        return bool(self.rows or self.removed or self.is_new_table)
+        return bool(self.rows or self.removed or self.is_new_table or self.is_damage)
 
 # %% ../../nbs/live/00_live_table.ipynb #1ede32fb
 _GROWING = ("record.json", "metrics.jsonl", "log.txt")
@@ -66,6 +67,7 @@ class LiveTable:
         homes: Sequence[Path],  # folders of records
     ):
         self.homes = list(homes)
+        self.doubted: set[str] = set()  # runs that somebody has found to be damaged, or no longer
         self.load()
 
     def load(self) -> None:
@@ -75,6 +77,7 @@ class LiveTable:
         table = list_rows(runs)
         self.columns, self.about = table["columns"], {key: table[key] for key in ("shown", "metric", "student")}
         self.rows = {run.run: dump_json(row) for run, row in zip(runs, table["rows"])}
+        self.damaged = {folder.name: why for folder, why in runs.damaged} if self.stamps else {}
         self.words = {run.repetition: word for run, word in zip(runs, table["repetitions"])}
         self.repetitions = dict(zip(self.rows, table["repetitions"]))
         self.running = {run.run: _look(run.folder) for run in runs if run.state == "running"}
@@ -112,21 +115,28 @@ class LiveTable:
             before, self.dates = self.stamps, self._read_dates()
             self.stamps = _scan(self.homes)
             changed |= {name for name, stamp in self.stamps.items() if before.get(name) != stamp}
-            removed = self.rows.keys() - self.stamps.keys()
-        changed |= self.running.keys() if is_thorough else set()
+            removed = (self.rows.keys() | self.damaged.keys()) - self.stamps.keys()
+        changed |= self.running.keys() | self.damaged.keys() if is_thorough else set()
+        doubted, self.doubted = self.doubted, set()
+        changed |= doubted
         return self._take(sorted(changed & self.stamps.keys()), removed)
 
     def _take(self, changed: Iterable[str], removed: set[str]) -> TableChange:
         "Read the changed runs."
-        change = TableChange()
+        change, before = TableChange(), dict(self.damaged)
         for name in changed:
             folder = Path(self.stamps[name][0])
             look = _look(folder)
             try:
                 run = summarize_folder(folder)
-            except (OSError, ValueError):  # not a record yet, or a damaged one
+            except Exception as error:  # a file may hold anything
                 self.running.pop(name, None)
+                self.damaged.pop(name, None)
+                if (folder / "record.json").exists():  # else it is not a record yet
+                    self.damaged[name] = str(error).replace(f"{folder}{os.sep}", "") or type(error).__name__
+                    removed |= {name} & self.rows.keys()
                 continue
+            self.damaged.pop(name, None)
             if run.archived or run.verifies:
                 removed |= {name} & self.rows.keys()
                 continue
@@ -142,7 +152,9 @@ class LiveTable:
                 change.rows[name], change.repetitions[name] = row, word
         for name in removed:
             self.rows.pop(name, None), self.repetitions.pop(name, None), self.running.pop(name, None)
-        change.removed = sorted(removed)
+            if name not in self.stamps:
+                self.damaged.pop(name, None)
+        change.removed, change.is_damage = sorted(removed), self.damaged != before
         return change
 
     def _has_new_columns(self, run: RunSummary) -> bool:

@@ -12,7 +12,7 @@ stream.onmessage = (message) => {
   const event = JSON.parse(message.data);
   if (event.load) load.textContent = `${event.load.running} running · processors ${Math.round(event.load.processors)} % · memory ${Math.round(event.load.memory)} %`;
   if (event.reload && !run) location.reload(); // its view is in the address
-  else if (event.rows && MLR.update && (Object.keys(event.rows).length || event.removed.length)) { MLR.update(event); look(); }
+  else if (event.rows && MLR.update && (Object.keys(event.rows).length || event.removed.length || event.damage)) { MLR.update(event); look(); }
   if (run && (event.reload || event.rows?.[run])) follow();
 };
 /** Show the run as it is now: at once, and at most once a second. */
