@@ -312,6 +312,33 @@ def test_the_table_sorts_filters_groups_and_keeps_it_in_the_address(browser, sit
 
 
 @pytest.mark.slow
+def test_pinned_columns_stay_at_the_left_as_long_as_there_is_room(browser, homes):
+    shown = "[...document.querySelectorAll('#head tr:first-child th button')].map(one => one.firstChild.data)"
+    places = """(() => { const table = document.querySelector('.grid'), box = table.parentElement; box.scrollLeft = 9999;
+        return [...document.querySelectorAll('#head .pin, #body tr:first-child .pin')].map(one => Math.round(one.getBoundingClientRect().left - box.getBoundingClientRect().left)); })()"""
+    try:
+        browser.show(homes["file"] + "index.html#plot=none", width=1300)
+        before = browser.ask(shown)
+        browser.ask("document.querySelector('.tools summary').click(); document.getElementById('pin-metrics.val_accuracy').focus(); 0")
+        browser.call("Input.dispatchKeyEvent", type="keyDown", key="Enter", code="Enter", windowsVirtualKeyCode=13, text="\r")
+        browser.call("Input.dispatchKeyEvent", type="keyUp", key="Enter", code="Enter", windowsVirtualKeyCode=13)
+        assert browser.ask("document.activeElement.id + document.activeElement.ariaPressed") == "pin-metrics.val_accuracytrue"
+        browser.ask("document.getElementById('pin-tags').click(); document.querySelector('.tools summary').click(); 0")  # it was not shown
+        assert browser.ask(shown)[:4] == ["run", "val_accuracy", "tags", before[1]] and "pins=metrics.val_accuracy%2Ctags" in browser.ask("location.hash")
+        found = browser.ask(places)
+        assert found[:3] == found[3:6] == found[6:] == sorted(set(found)) and found[0] > 0, found
+        browser.show(browser.ask("location.href"), width=390)
+        assert browser.ask(shown)[:3] == ["run", "val_accuracy", "tags"]
+        assert [one >= 0 for one in browser.ask(places)[:3]] == [True, True, False], "the third leaves no room for the others"
+        browser.ask("document.querySelector('.tools summary').click(); 0")
+        assert browser.ask("document.querySelector('.menu').getBoundingClientRect().right <= innerWidth")
+        browser.ask("document.getElementById('pin-metrics.val_accuracy').click(); document.getElementById('column-tags').click(); 0")
+        assert browser.ask(shown) == before and "pins" not in browser.ask("location.hash")
+    finally:
+        browser.show(homes["file"] + "index.html", width=1300)
+
+
+@pytest.mark.slow
 def test_keys_and_ticks_lead_to_a_comparison_that_shows_what_differs(browser, homes):
     browser.show(homes["file"] + "index.html#f.experiment=%3D+step-size&sort=metrics.val_accuracy")
 

@@ -12,7 +12,7 @@ const state = {};
 function readAddress() {
   const given = new URLSearchParams(location.hash.slice(1)), names = (given.get("columns") ?? "").split(",").filter((key) => named.has(key));
   Object.assign(state, {
-    search: given.get("search") ?? "", sort: named.has(given.get("sort")) ? given.get("sort") : "started", up: given.get("order") === "up", columns: names.length ? names : data.shown,
+    search: given.get("search") ?? "", sort: named.has(given.get("sort")) ? given.get("sort") : "started", up: given.get("order") === "up", columns: names.length ? names : data.shown, pins: new Set((given.get("pins") ?? "").split(",").filter((key) => named.has(key))),
     filters: Object.fromEntries([...given].filter(([key]) => key.startsWith("f.") && named.has(key.slice(2))).map(([key, text]) => [key.slice(2), text])),
     group: given.has("seeds"), ticked: new Set((given.get("ticked") ?? "").split(",").filter(Boolean)), view: given.get("plot") ?? "lines",
     x: given.get("x") ?? "", y: given.get("y") ?? "", color: given.get("color") ?? "", base: given.get("base") ?? "", page: Math.max(0, (parseInt(given.get("page"), 10) || 1) - 1),
@@ -20,7 +20,7 @@ function readAddress() {
 }
 function writeAddress() {
   const kept = new URLSearchParams(), put = (name, value, usual) => { if (value && value !== usual) kept.set(name, value); };
-  put("search", state.search); put("sort", state.sort, "started"); put("order", state.up ? "up" : ""); put("columns", state.columns.join(","), data.shown.join(","));
+  put("search", state.search); put("sort", state.sort, "started"); put("order", state.up ? "up" : ""); put("columns", state.columns.join(","), data.shown.join(",")); put("pins", [...state.pins].join(","));
   for (const [key, text] of Object.entries(state.filters)) put(`f.${key}`, text);
   put("seeds", state.group ? "1" : ""); put("ticked", [...state.ticked].join(",")); put("plot", state.view, "lines"); put("x", state.x); put("y", state.y); put("color", state.color); put("base", state.base);
   put("page", state.page ? String(state.page + 1) : "");
@@ -87,27 +87,49 @@ function sortRows(rows) {
 
 // --- the table -------------------------------------------------------------------------------------------------------------
 let rows = [];
-/** Put a column where another one is; the address keeps the order. */
+/** The columns from left to right: those that are pinned follow the name of the run. */
+const isPinned = (key) => key === "run" || state.pins.has(key);
+const listShown = () => (state.pins.size ? [...state.columns].sort((a, b) => (b === "run") - (a === "run") || state.pins.has(b) - state.pins.has(a)) : state.columns);
+const hold = (key, words = "") => [words, isPinned(key) ? "pin" : ""].filter(Boolean).join(" ") || null;
+function pinColumn(key, wanted) {
+  if (wanted) state.pins.add(key); else state.pins.delete(key);
+  if (wanted && !state.columns.includes(key)) state.columns = [...state.columns, key];
+}
+/** Let pinned columns stay at the left while the others scroll, as many as leave room for these. */
+function settle() {
+  if (!state.pins.size) return; // the style sheet places the first one
+  const table = $("head").parentElement, heads = [...table.rows[0].querySelectorAll(".pin")], room = table.parentElement.clientWidth * 0.7;
+  let left = table.querySelector(".tick").offsetWidth;
+  const places = heads.map((head, index) => {
+    const place = left;
+    left += head.offsetWidth;
+    return index === 0 || left <= room ? `${place}px` : "auto";
+  });
+  const last = places.findLastIndex((place) => place !== "auto");
+  for (const row of table.rows) row.querySelectorAll(".pin").forEach((cell, index) => { cell.style.left = places[index]; cell.classList.toggle("edge", index === last); });
+}
+/** Put a column where another one is, and pin it where that one is pinned; the address keeps the order. */
 function moveColumn(key, goal) {
   if (!state.columns.includes(key) || key === goal) return;
+  if (key !== "run" && state.pins.size) pinColumn(key, isPinned(goal));
   const back = state.columns.indexOf(key) < state.columns.indexOf(goal), rest = state.columns.filter((one) => one !== key);
   rest.splice(rest.indexOf(goal) + back, 0, key);
   state.columns = rest;
   refresh(true);
 }
 function showHead() {
-  const sorts = state.columns.map((key) => {
+  const sorts = listShown().map((key) => {
     const column = named.get(key), active = state.sort === key;
-    return make("th", { scope: "col", draggable: "true", ondragstart: (event) => event.dataTransfer.setData("text/plain", key), ondragover: (event) => event.preventDefault(), ondrop: (event) => { event.preventDefault(); moveColumn(event.dataTransfer.getData("text/plain"), key); }, class: column.numeric ? "number" : null, "aria-sort": active ? (state.up ? "ascending" : "descending") : "none", title: column.direction ? `${column.direction} is better` : null },
+    return make("th", { scope: "col", draggable: "true", ondragstart: (event) => event.dataTransfer.setData("text/plain", key), ondragover: (event) => event.preventDefault(), ondrop: (event) => { event.preventDefault(); moveColumn(event.dataTransfer.getData("text/plain"), key); }, class: hold(key, column.numeric ? "number" : ""), "aria-sort": active ? (state.up ? "ascending" : "descending") : "none", title: column.direction ? `${column.direction} is better` : null },
       make("button", { type: "button", id: `sort-${key}`, onclick: () => {
         if (active) state.up = !state.up; else { state.sort = key; state.up = column.kind === "metric" ? column.direction === "lower" : key !== "started"; }
         state.page = 0; refresh(true); $(`sort-${key}`)?.focus();
       } }, column.label, make("span", { "aria-hidden": "true" }, active ? (state.up ? " ▲" : " ▼") : "")));
   });
-  const filters = state.columns.map((key) => {
+  const filters = listShown().map((key) => {
     const column = named.get(key), input = make("input", { type: "text", size: 6, value: state.filters[key] ?? "", "aria-label": `Filter ${column.label}`, placeholder: column.numeric ? "> 0.9" : "filter", "data-filter": key });
     input.addEventListener("input", () => { if (input.value) state.filters[key] = input.value; else delete state.filters[key]; state.page = 0; refresh(); });
-    return make("td", {}, input);
+    return make("td", { class: hold(key) }, input);
   });
   $("head").replaceChildren(make("tr", {}, make("th", { scope: "col", class: "tick" }, make("span", { class: "hidden" }, "Compare")), state.group ? make("th", { scope: "col", class: "number" }, "n") : null, sorts), make("tr", {}, make("td", { class: "tick" }), state.group ? make("td") : null, filters));
 }
@@ -115,15 +137,15 @@ function showCell(row, key) {
   const column = named.get(key), value = row.cells[column.index];
   if (key === "run") {
     const link = make("a", { href: `runs/${encodeURIComponent(row.id)}.html`, class: "id", title: row.id }, shorten(row.id));
-    return make("th", { scope: "row" }, link, row.ids?.length > 1 ? ` and ${row.ids.length - 1} more` : null);
+    return make("th", { scope: "row", class: "pin" }, link, row.ids?.length > 1 ? ` and ${row.ids.length - 1} more` : null);
   }
   if (key === "state") {
     const by_hand = String(row.cells[named.get("launched_by").index] ?? "").split(", ").includes("interactive"), words = String(value ?? "").split(", ");
-    return make("td", {}, (by_hand ? [...words.filter((word) => word !== "running"), "interactive"] : words).map((word) => chip(word)));
+    return make("td", { class: hold(key) }, (by_hand ? [...words.filter((word) => word !== "running"), "interactive"] : words).map((word) => chip(word)));
   }
-  if (key === "verified" && value) return make("td", {}, String(value).split(", ").map((word) => chip(word)));
+  if (key === "verified" && value) return make("td", { class: hold(key) }, String(value).split(", ").map((word) => chip(word)));
   const spread = row.spread?.[column.index], text = spread == null ? format(value, key) : formatSpread(value, spread);
-  return make("td", { class: column.numeric ? "number" : null, title: text.length > 40 ? text : null }, text, compareToBase(row, column));
+  return make("td", { class: hold(key, column.numeric ? "number" : ""), title: text.length > 40 ? text : null }, text, compareToBase(row, column));
 }
 /** How much better or worse than the baseline a metric is. */
 function compareToBase(row, column) {
@@ -135,13 +157,14 @@ function compareToBase(row, column) {
 function showRows() {
   const last = Math.max(0, Math.ceil(rows.length / PAGE) - 1);
   state.page = Math.min(state.page, last);
-  const part = rows.slice(state.page * PAGE, (state.page + 1) * PAGE);
+  const part = rows.slice(state.page * PAGE, (state.page + 1) * PAGE), shown = listShown();
   $("body").replaceChildren(...part.map((row) => {
     const tick = make("input", { type: "checkbox", "aria-label": `Compare ${row.id}`, onchange: () => { if (tick.checked) state.ticked.add(row.id); else state.ticked.delete(row.id); tick.closest("tr").classList.toggle("ticked", tick.checked); showTicks(); writeAddress(); } });
     tick.checked = state.ticked.has(row.id);
     const words = [named.get("state") && String(row.cells[named.get("state").index] ?? "").split(",")[0], tick.checked ? "ticked" : "", row.id === state.base ? "base" : ""];
-    return make("tr", { class: words.filter(Boolean).join(" ") || null, onmouseenter: () => light(row), onmouseleave: () => light(null), onfocusin: () => light(row) }, make("td", { class: "tick" }, tick), state.group ? make("td", { class: "number" }, String(row.n)) : null, state.columns.map((key) => showCell(row, key)));
+    return make("tr", { class: words.filter(Boolean).join(" ") || null, onmouseenter: () => light(row), onmouseleave: () => light(null), onfocusin: () => light(row) }, make("td", { class: "tick" }, tick), state.group ? make("td", { class: "number" }, String(row.n)) : null, shown.map((key) => showCell(row, key)));
   }));
+  settle();
   const all = state.group ? `${rows.length.toLocaleString("en")} settings` : `${rows.length.toLocaleString("en")} of ${runs.length.toLocaleString("en")} runs`;
   $("status").textContent = rows.length > PAGE ? `${all}; ${state.page * PAGE + 1} to ${Math.min(rows.length, (state.page + 1) * PAGE)} are in the table` : all;
   $("pager").hidden = last === 0; $("back").disabled = state.page === 0; $("next").disabled = state.page === last;
@@ -160,10 +183,14 @@ function showColumns() {
     columns.filter((column) => column.kind === kind).map((column) => {
       const box = make("input", { type: "checkbox", id: `column-${column.key}`, onchange: () => {
         state.columns = box.checked ? [...state.columns, column.key] : state.columns.filter((key) => key !== column.key);
+        state.pins.delete(column.key);
         refresh(true); $(`column-${column.key}`).focus();
       } });
       box.checked = state.columns.includes(column.key);
-      return make("label", {}, box, ` ${column.label}`);
+      const is_held = state.pins.has(column.key), press = make("button", { type: "button", id: `pin-${column.key}`, "aria-pressed": String(is_held), "aria-label": `Pin ${column.label}`, title: "Stays at the left while the others scroll", onclick: () => {
+        pinColumn(column.key, !is_held); refresh(true); $(`pin-${column.key}`).focus();
+      } }, is_held ? "pinned" : "pin");
+      return make("div", { class: "choice" }, make("label", {}, box, ` ${column.label}`), column.key === "run" ? null : press);
     }))));
 }
 
@@ -341,8 +368,8 @@ front.addEventListener("pointerleave", () => { from = null; light(null); });
 // --- files, buttons, and all together --------------------------------------------------------------------------------------
 function saveCsv() {
   const quote = (value) => { const text = value == null ? "" : typeof value === "string" && /^[=+@-]/.test(value) ? `'${value}` : String(value); return /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text; };
-  const header = state.columns.map((key) => named.get(key).label).flatMap((label, place) => (state.group && named.get(state.columns[place]).kind === "metric" ? [label, `${label} deviation`] : [label]));
-  const lines = rows.map((row) => state.columns.flatMap((key) => { const { index, kind } = named.get(key); return state.group && kind === "metric" ? [row.cells[index], row.spread[index]] : [row.cells[index]]; }).concat(state.group ? [row.n] : []));
+  const shown = listShown(), header = shown.map((key) => named.get(key).label).flatMap((label, place) => (state.group && named.get(shown[place]).kind === "metric" ? [label, `${label} deviation`] : [label]));
+  const lines = rows.map((row) => shown.flatMap((key) => { const { index, kind } = named.get(key); return state.group && kind === "metric" ? [row.cells[index], row.spread[index]] : [row.cells[index]]; }).concat(state.group ? [row.n] : []));
   const text = [header.concat(state.group ? ["n"] : []), ...lines].map((line) => line.map(quote).join(",")).join("\r\n");
   const link = make("a", { href: URL.createObjectURL(new Blob([text + "\r\n"], { type: "text/csv" })), download: "runs.csv" });
   link.click();
@@ -382,7 +409,7 @@ $("untick").addEventListener("click", () => { state.ticked.clear(); showRows(); 
 $("back").addEventListener("click", () => { state.page -= 1; showRows(); writeAddress(); });
 $("next").addEventListener("click", () => { state.page += 1; showRows(); writeAddress(); });
 addEventListener("hashchange", begin);
-addEventListener("resize", draw);
+addEventListener("resize", () => { settle(); draw(); });
 document.addEventListener("themechange", draw);
 /** Take over what has changed, as the server of a live page tells it. */
 MLR.update = ({ rows: changed, repetitions, removed }) => {
