@@ -114,7 +114,7 @@ def test_a_run_is_followed_stopped_and_run_again_from_its_page(project, page):
         page.open(f"{home}runs/{second}.html")
         await_true("document.querySelector('[data-act=verify]')", page, "the finished run")
         page.click("Verify", "button")
-        await_true("document.getElementById('said').innerText.includes('dentical')", page, "the verdict")
+        await_true("document.getElementById('said').innerText.startsWith('Identical')", page, "the verdict")
         await_true("document.querySelector('#live .chip.identical')", page, "the verdict among the facts")
 
         low = "document.querySelector('#live svg').dataset.y.split(' ').map(Number)[0]"
@@ -143,6 +143,47 @@ def test_a_run_is_followed_stopped_and_run_again_from_its_page(project, page):
         assert page.troubles(home) == []
         assert page.ask("fetch('/files/" + second + "/notebook').then(answer => answer.json()).then(found => found.cells.length)") == 3
     finally:
+        assert ui.end() == 0
+
+
+@needs_browser
+def test_a_verification_is_followed_from_any_page_of_its_run_and_begins_once(project, page, tmp_path_factory):
+    hold = tmp_path_factory.mktemp("hold") / "on"
+    write_notebook(project / "wait.ipynb", "lr: float = 0.5  # step size, above 0\n", f"""
+import os, time
+while os.path.exists({str(hold)!r}):
+    time.sleep(0.1)
+print(lr)
+""")
+    git(project, "add", "--all")
+    git(project, "commit", "--quiet", "--message", "Wait")
+    name = checked("ml-repo", "run", "wait.ipynb", "--detach", cwd=project).strip()
+    checked("ml-repo", "wait", name, cwd=project)
+    hold.touch()
+    ui = Ui(project, "results")
+    going = "document.getElementById('said').innerText.startsWith('Being verified since')"
+    try:
+        page.show(ui.links[0])
+        link = f"{ui.links[0].partition('?')[0]}runs/{name}.html"
+        page.open(link)
+        await_true("document.getElementById('machine').innerText.includes('running')", page, "the stream")
+        page.ask("document.querySelector('[data-act=verify]').click(); 0")
+        await_true(going, page, "what goes on")
+        assert "The run took" in page.ask("document.getElementById('said').innerText") and page.ask("document.querySelector('[data-act=verify]').disabled")
+        ask = f"fetch('/act/{name}', {{method: 'POST', headers: {{'X-ML-Repo': '1'}}, body: JSON.stringify({{action: 'verify'}})}}).then(answer => answer.status)"
+        assert page.ask(ask) == 200  # as a second page would
+        page.ask("location.reload(); 0")
+        await_true(f"{going} && document.getElementById('clock').innerText.endsWith('so far')", page, "what goes on, after a reload")
+        verifying = [one for one in psutil.process_iter(["cmdline"]) if {"verify", name} <= set(one.info["cmdline"] or [])]
+        assert len(verifying) == 1, verifying
+        hold.unlink()
+        await_true("document.getElementById('said').innerText.startsWith('Identical')", page, "the verdict")
+        await_true("document.querySelector('#live .chip.identical')", page, "the verdict among the facts")
+        assert not page.ask("document.getElementById('clock') || document.querySelector('[data-act=verify]').disabled")
+        page.click("Show what was compared", "a")
+        await_true("document.body.innerText.includes('What somebody found who ran it again')", page, "the items")
+    finally:
+        hold.unlink(missing_ok=True)
         assert ui.end() == 0
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from tornado.httpserver import HTTPServer
 from tornado.web import Application, HTTPError, RequestHandler, StaticFileHandler
 
-from .actions import act_on, run_again
+from .actions import Verifying, act_on, run_again
 from .live_pages import LivePages
 from .live_table import LiveTable, TableChange
 from ..provenance.repository import find_repository
@@ -46,7 +46,7 @@ class Following:
         self,
         table: LiveTable,  # of the runs
     ):
-        self.table, self.listeners = table, set()
+        self.table, self.listeners, self.verifying = table, set(), Verifying()
 
     def tell(
         self,
@@ -56,6 +56,14 @@ class Following:
         text = f"data: {json.dumps(event, default=str)}\n\n"
         for listener in self.listeners:
             listener.put_nowait(text)
+
+    def verify(
+        self,
+        folder: Path,  # of a record
+    ) -> None:
+        "Run a run again in the background, and tell when that begins and ends."
+        loop = asyncio.get_running_loop()
+        self.verifying.start(folder, lambda: loop.call_soon_threadsafe(lambda: self.tell(self.verifying.describe())))
 
     async def go_on(self) -> None:
         "Look at the records for ever."
@@ -148,7 +156,8 @@ class _Events(_Handler):
         change = self.following.table.poll()  # what came between the page and this stream
         self.following.listeners.add(queue)
         self.queue = queue
-        queue.put_nowait(f"data: {json.dumps(_describe(change), default=str)}\n\n")
+        event = _describe(change) | self.following.verifying.describe()
+        queue.put_nowait(f"data: {json.dumps(event, default=str)}\n\n")
         with suppress(Exception):  # the page is closed
             while True:
                 self.write(await queue.get())
@@ -167,6 +176,10 @@ class _Action(_Handler):
         try:
             asked = json.loads(self.request.body)
             loop = asyncio.get_running_loop()
+            if run and asked["action"] == "verify":
+                self.following.verify(self.pages.table.find(run))
+                self.write({"said": "It is being verified."})
+                return
             if run:
                 work = lambda: act_on(self.pages.table.find(run), asked["action"], asked.get("text", ""))
             else:

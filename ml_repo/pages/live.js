@@ -14,6 +14,7 @@ stream.onmessage = (message) => {
   if (event.reload && !run) location.reload(); // its view is in the address
   else if (event.rows && MLR.update && (Object.keys(event.rows).length || event.removed.length || event.damage)) { MLR.update(event); look(); }
   if (run && (event.reload || event.rows?.[run])) follow();
+  if (event.verifying) showVerifying(event.verifying[run], event.verified[run]);
 };
 /** Show the run as it is now: at once, and at most once a second. */
 function follow() {
@@ -63,8 +64,28 @@ async function send(path, body, said) {
     return found.error ? null : found.said;
   } catch { said.textContent = "The server does not answer: is ml-repo ui still running?"; said.classList.add("wrong"); return null; }
 }
+/** To run it again takes as long as the run: say since when that goes on, also to who opens the page meanwhile, and what came out. */
+let clock = null;
+function showVerifying(going, words) {
+  const button = document.querySelector("[data-act=verify]"), said = $("said");
+  if (!button || (!going && !clock)) return;
+  clearInterval(clock); clock = null; $("clock")?.remove(); said.classList.remove("wrong");
+  button.disabled = !!going;
+  if (!going) { said.replaceChildren(`${words} `, make("a", { href: "" }, "Show what was compared")); follow(); return; }
+  const begun = Date.now() - going.for_s * 1000, time = make("span", { id: "clock", class: "faint", "aria-hidden": "true" }), took = going.run_s ? ` The run took ${MLR.format(going.run_s, "duration_s")}.` : "";
+  const tick = () => { time.textContent = ` ${MLR.format(Math.round((Date.now() - begun) / 1000), "duration_s").replace(".0 s", " s")} so far`; };
+  said.textContent = `Being verified since ${new Date(begun).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })}.${took}`;
+  said.after(time); tick();
+  clock = setInterval(tick, 1000);
+}
 document.querySelectorAll("[data-act]").forEach((button) => button.addEventListener("click", async () => {
   const field = button.dataset.from ? $(button.dataset.from) : null;
+  if (button.dataset.act === "verify") { // the stream tells the rest
+    const answer = make("span");
+    button.disabled = true;
+    if (!await send(`act/${encodeURIComponent(run)}`, { action: "verify" }, answer)) { button.disabled = false; $("said").textContent = answer.textContent; }
+    return;
+  }
   if (await send(`act/${encodeURIComponent(run)}`, { action: button.dataset.act, text: field?.value ?? "" }, $("said"))) follow();
 }));
 document.querySelectorAll("form.launch").forEach((form) => form.addEventListener("submit", async (event) => {
