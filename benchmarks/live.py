@@ -93,7 +93,7 @@ def main() -> None:
         asked = {
             "table": ((page, rows), (runs, grid)),
             "sorted by val_accuracy": ((f"{page}#sort=metrics.val_accuracy", rows), (f"{runs}?orderByKey=metrics.%60val_accuracy%60&orderByAsc=false", grid)),
-            "curves of one run": ((f"{page}runs/{newest.id}.html", "document.querySelector('#live svg polyline')"),
+            "curves of one run": ((f"{page}runs/{newest.id}.html", "document.querySelector('#live .uplot canvas')"),
                                   (f"{other}#/experiments/{experiment}/runs/{newest.uuid}/model-metrics", "document.querySelector('.js-plotly-plot .main-svg')")),
         }
         figures = {}

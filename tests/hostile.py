@@ -87,7 +87,7 @@ class Finder(html.parser.HTMLParser):
             self.found.append((tag, given))
         if tag in ("iframe", "object", "embed", "form", "base", "style", "template", "frame", "applet") or (tag == "meta" and given.get("http-equiv") == "refresh"):
             self.found.append((tag, given))
-        if tag == "link" and given.get("href") not in ("site.css", "../site.css") and not given.get("href", "").startswith("data:image/svg+xml,%3csvg"):
+        if tag == "link" and given.get("href") not in ("site.css", "../site.css", "uplot.css", "../uplot.css") and not given.get("href", "").startswith("data:image/svg+xml,%3csvg"):
             self.found.append((tag, given))
         for name, value in given.items():
             if name.startswith("on") or (name in ("href", "src", "action", "formaction", "data", "xlink:href", "srcset", "background", "srcdoc") and (

@@ -83,13 +83,10 @@ def test_a_run_is_followed_stopped_and_run_again_from_its_page(project, page):
         await_true("document.getElementById('overview').innerText.includes('count')", page, "the overview")
 
         page.open(f"{home}runs/{name}.html")
-        await_true("document.querySelector('#live svg polyline')", page, "its curve")
-        before = page.ask("document.querySelector('#live svg').getAttribute('aria-label')")
-        await_true(f"document.querySelector('#live svg').getAttribute('aria-label') !== {json.dumps(before)}", page, "the curve to grow")
+        await_true("document.querySelector('#live .uplot')", page, "its curve")
+        before = page.ask("document.querySelector('#live figure').getAttribute('aria-label')")
+        await_true(f"document.querySelector('#live figure').getAttribute('aria-label') !== {json.dumps(before)}", page, "the curve to grow")
         await_true("document.getElementById('log').innerText.includes('epoch 5')", page, "its log")
-        point = "(() => { const chart = document.querySelector('#live svg[data-x]'), box = chart.getBoundingClientRect(); chart.dispatchEvent(new PointerEvent('pointermove', " \
-                "{bubbles: true, clientX: box.left + box.width * 48 / 390, clientY: box.top + 9})); return chart.parentElement.querySelector('.read').innerText; })()"
-        assert page.ask(point) == "step 0: val_loss 0.25", "the value under the pointer"
         type_into(page, "note", "too slow")
         page.click("Save", "button")
         await_true("document.getElementById('said').innerText === 'Saved.'", page, "the note")
@@ -117,10 +114,25 @@ def test_a_run_is_followed_stopped_and_run_again_from_its_page(project, page):
         await_true("document.getElementById('said').innerText.startsWith('Identical')", page, "the verdict")
         await_true("document.querySelector('#live .chip.identical')", page, "the verdict among the facts")
 
-        low = "document.querySelector('#live svg').dataset.y.split(' ').map(Number)[0]"
-        plain = page.ask(low)
-        page.ask("document.querySelector('.look input').click(); 0")
-        assert 10 ** page.ask(low) == pytest.approx(plain, rel=1e-3), "the axis is logarithmic"
+        page.open(f"{home}runs/{name}.html")  # it has more than two epochs
+        await_true("MLR.plots().length", page, "its charts")
+        left, top, width = page.ask("(() => { const chart = document.querySelector('.u-over'); chart.scrollIntoView(); const box = chart.getBoundingClientRect(); return [box.left, box.top, box.width]; })()")
+        point = lambda kind, share, **about: page.call("Input.dispatchMouseEvent", type=kind, x=left + 1 + (width - 2) * share, y=top + 40, **about)
+        point("mouseMoved", 0)
+        await_true("document.querySelector('.u-legend').innerText.replace(/\\s+/g, '').includes('step0val_loss0.25')", page, "the value under the pointer")
+        last, across = page.ask("MLR.plots()[0].data[0].at(-1)"), "MLR.plots()[0].scales.x.max"
+        assert page.ask(across) == last
+        point("mousePressed", 0, button="left", buttons=1, clickCount=1)
+        point("mouseMoved", 0.5, button="left", buttons=1)
+        point("mouseReleased", 0.5, button="left", clickCount=1)
+        await_true(f"{across} < {0.6 * last}", page, "the first half of the curve")
+        page.ask("MLR.equip(); 0")
+        await_true(f"{across} < {0.6 * last}", page, "the same half after the chart has grown")
+        page.click("Whole", "button")
+        await_true(f"{across} === {last}", page, "the whole curve")
+        for number, found in enumerate(("MLR.plots()[0].scales.y.distr === 3", "MLR.plots()[0].series[0].label === 'second'")):
+            page.ask(f"document.querySelectorAll('.look input')[{number}].click(); 0")
+            await_true(found, page, "another look")
 
         page.open(f"{home}new.html")
         await_true("document.querySelector('.launch')", page, "the form of the notebook")

@@ -24,7 +24,7 @@ from ml_repo.site.templates import hash_makers
 sys.path.insert(0, str(ROOT / "benchmarks"))
 from site_records import make_records  # noqa: E402
 
-SCRIPTS = {"site.js", "../site.js", "gallery.js", "compare.js", "data/runs.js"}
+SCRIPTS = {"site.js", "../site.js", "uplot.js", "../uplot.js", "gallery.js", "compare.js", "data/runs.js"}
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +169,7 @@ def test_the_command_makes_a_folder_and_a_file(records, tmp_path):
     assert "10 made" in said and "train-20990101T000000Z-2099" in said
     said = checked("ml-repo", "site", "7zfe", "96zw", "--single-file", "--out", tmp_path / "both.html", "--records", records)
     page = Path(said.strip()).read_text()
-    assert page.count("<script>") == page.count("'sha256-") == 7 and not re.search(r'(?:src|href)="(?!data:|#)', page.partition("<script>")[0])
+    assert page.count("<script>") == page.count("'sha256-") == 8 and not re.search(r'(?:src|href)="(?!data:|#)', page.partition("<script>")[0])
     refused = run("ml-repo", "site", "7zfe", "--out", tmp_path / "pages", "--records", records)
     assert refused.returncode == 2 and "--single-file" in refused.stdout
 

@@ -20,10 +20,10 @@ from ..site.run_page import RunPage, pack_run, read_page, read_versions, render_
 from ..site.study_page import StudyPage, read_study_page, render_study
 from ..study.study import find_studies, read_study
 from ..study.trial_log import read_trials
-from ..site.templates import read_asset, render_page, render_part, write_script
+from ..site.templates import ASSETS, read_asset, render_page, render_part, write_script
 
 # %% ../../nbs/live/02_live_pages.ipynb #1a7dab6a
-_ASSETS = ("site.css", "site.js", "gallery.js", "compare.js", "live.js")
+_SCRIPTS = {*ASSETS, "live.js"}
 _TOP = [("index.html", "All runs"), ("compare.html", "Compare"), ("new.html", "New run")]
 _LINKS = [(f"../{page}", name) for page, name in _TOP]
 _NOTHING = {"experiments": [], "studies": [], "condition": "", "best": "", "best_experiment": "", "verified": 0,
@@ -58,7 +58,7 @@ class LivePages:
             return render_page("gallery.html", "Runs", ["data/runs.js", "gallery.js"], is_live=True,
                                links=_TOP[1:], count=len(self.table.rows), **_NOTHING)
         if path == "compare.html":
-            return render_page("compare.html", "Compare runs", ["data/runs.js", "compare.js"], is_live=True,
+            return render_page("compare.html", "Compare runs", ["data/runs.js", "uplot.js", "compare.js"], is_live=True,
                                links=_TOP)
         if path == "new.html":
             notebooks = [(name, list_fields(self.root / name, {})) for name in list_runnable(self.root)]
@@ -67,7 +67,7 @@ class LivePages:
             return self._render_overview()
         if path == "data/runs.js":
             return self.table.write()
-        if path in _ASSETS:
+        if path in _SCRIPTS:
             return read_asset(path)
         if path.startswith("data/packages-"):
             return self.packages[path.removeprefix("data/packages-").removesuffix(".js")]

@@ -17,7 +17,7 @@ from typing import Any
 from ..results.run_summary import RunSummary, summarize_folder
 from ..results.search import find_runs
 from ..site.run_index import list_rows, make_row
-from ..site.templates import dump_json, set_variable
+from ..site.templates import write_value, set_variable
 
 # %% ../../nbs/live/00_live_table.ipynb #4e6883db
 @dataclass
@@ -76,7 +76,7 @@ class LiveTable:
         runs = find_runs(records=self.homes) if self.stamps else []
         table = list_rows(runs)
         self.columns, self.about = table["columns"], {key: table[key] for key in ("shown", "metric", "student")}
-        self.rows = {run.run: dump_json(row) for run, row in zip(runs, table["rows"])}
+        self.rows = {run.run: write_value(row) for run, row in zip(runs, table["rows"])}
         self.damaged = {folder.name: why for folder, why in runs.damaged} if self.stamps else {}
         self.words = {run.repetition: word for run, word in zip(runs, table["repetitions"])}
         self.repetitions = dict(zip(self.rows, table["repetitions"]))
@@ -89,10 +89,10 @@ class LiveTable:
 
     def write(self) -> str:  # JavaScript
         "Write the table as a script for the page."
-        parts = {"columns": dump_json(self.columns), "rows": f"[{','.join(self.rows.values())}]",
-                 "repetitions": dump_json(list(self.repetitions.values())),
-                 **{key: dump_json(value) for key, value in self.about.items()}}
-        whole = ",".join(f"{dump_json(key)}:{text}" for key, text in parts.items())
+        parts = {"columns": write_value(self.columns), "rows": f"[{','.join(self.rows.values())}]",
+                 "repetitions": write_value(list(self.repetitions.values())),
+                 **{key: write_value(value) for key, value in self.about.items()}}
+        whole = ",".join(f"{write_value(key)}:{text}" for key, text in parts.items())
         return set_variable("ML_REPO_RUNS", f"{{{whole}}}")
 
     def find(
@@ -146,7 +146,7 @@ class LiveTable:
                 self.load()
                 return TableChange(is_new_table=True)
             row = make_row(run, self.columns)
-            if (text := dump_json(row)) != self.rows.get(name):
+            if (text := write_value(row)) != self.rows.get(name):
                 word = self.words.setdefault(run.repetition, str(len(self.words)))
                 self.rows[name], self.repetitions[name] = text, word
                 change.rows[name], change.repetitions[name] = row, word

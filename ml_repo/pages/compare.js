@@ -1,7 +1,7 @@
 // Runs side by side: what differs in values, curves, code, notebooks and figures. What each run brings is in runs/<run>.js, loaded when it is asked for.
 "use strict";
 (() => {
-const { make, svg, format, formatSpread, chip, reach, chart, chartTools } = MLR, index = window.ML_REPO_RUNS, loaded = (window.ML_REPO_RUN ??= {}), packages = (window.ML_REPO_PACKAGES ??= {}), fixed = window.ML_REPO_FIXED;
+const { make, format, formatSpread, chip, reach, chart, chartTools } = MLR, index = window.ML_REPO_RUNS, loaded = (window.ML_REPO_RUN ??= {}), packages = (window.ML_REPO_PACKAGES ??= {}), fixed = window.ML_REPO_FIXED;
 const $ = (id) => document.getElementById(id), short = (id) => id.slice(id.lastIndexOf("-") + 1);
 let ids = [], all = false, pair = [0, 1];
 
@@ -82,10 +82,10 @@ function metricsSection() {
 
 // --- learning curves -----------------------------------------------------------------------------------------------------------
 function curvesSection() {
-  const series = (name) => ids.map((id, place) => ({ label: short(id), style: place, points: loaded[id].curves[name] ?? [], is_keyed: true }));
+  const series = (name) => ids.map((id, place) => ({ label: short(id), style: place, points: loaded[id].curves[name] ?? [] }));
   const draw = () => union((run) => run.curves).map((name) => chart(name, series(name))).filter(Boolean), box = make("div", { class: "charts" }, draw());
   if (!box.children.length) return null;
-  return make("section", {}, make("h2", {}, "Learning curves"), make("p", {}, ids.map((id, place) => make("span", { class: `key s${place % 6}` }, svg("svg", { class: "mini", viewBox: "0 0 30 8", "aria-hidden": "true" }, svg("line", { class: `curve s${place % 6}`, x1: 0, x2: 30, y1: 4, y2: 4 })), short(id)))), chartTools(() => box.replaceChildren(...draw())), box);
+  return make("section", {}, make("h2", {}, "Learning curves"), chartTools(() => box.replaceChildren(...draw())), box);
 }
 
 // --- texts: which lines differ ----------------------------------------------------------------------------------------------

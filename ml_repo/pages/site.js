@@ -46,57 +46,58 @@ const MLR = (() => {
     }
   });
 
-  // --- charts: curves of one metric, also on a logarithmic axis and smoothed as TensorBoard does -----------------------------
-  const svg = (tag, attributes, ...children) => { const element = document.createElementNS("http://www.w3.org/2000/svg", tag); for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value); element.append(...children); return element; };
-  const look = { log: false, smooth: 0 }, digits = (value) => String(+value.toPrecision(3));
+  // --- charts: drawn by uPlot, also by time, on a logarithmic axis, and smoothed as TensorBoard does ------------------------------
+  const look = { log: false, smooth: 0, time: false }, zoom = {}, dashes = [[], [6, 3], [2, 3], [9, 3, 2, 3], [12, 4], [1, 4]], digits = (value) => String(+value.toPrecision(3));
+  let plots = [], redrawAll = () => {}; // those on the page, with what they count across
   /** A moving mean with weights that fall by `weight` a step, without the bias of its beginning. */
-  const smoothen = (points, weight) => { let sum = 0, power = 1; return points.map(([step, value]) => { sum = sum * weight + value * (1 - weight); power *= weight; return [step, weight ? sum / (1 - power) : value]; }); };
-  /** Draw curves, each with a label and a style. */
+  const smoothen = (points, weight) => { let sum = 0, power = 1; return points.map(([step, value, second]) => { sum = sum * weight + value * (1 - weight); power *= weight; return [step, weight ? sum / (1 - power) : value, second]; }); };
+  /** Where steps begin again, as in a second fit, a new line begins. */
+  const split = (points, at) => points.reduce((pieces, point) => { const last = pieces.at(-1); if (last && point[at] >= last.at(-1)[at]) last.push(point); else pieces.push([point]); return pieces; }, []);
+  const zoomTo = (across, range) => { zoom[across] = range; for (const [one, its] of plots) if (its === across) one.setScale("x", range ?? { min: one.data[0][0], max: one.data[0].at(-1) }); };
+  /** Draw the curves of one metric: [step, value, second] each, with a label and a style. */
   const chart = (name, series, axis = "step") => {
-    const shown = series.map((one) => ({ ...one, points: smoothen(one.points.filter(([, value]) => Number.isFinite(value) && (!look.log || value > 0)), look.smooth) })).filter((one) => one.points.length > 1), points = shown.flatMap((one) => one.points);
-    if (!points.length) return null;
-    const bend = look.log ? Math.log10 : (value) => value, back = look.log ? (value) => 10 ** value : (value) => value, bound = (list) => list.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
-    const [left, right] = bound(points.map(([step]) => step)), [low, high] = bound(points.map(([, value]) => bend(value))), x = (value) => 48 + (value - left) / (right - left || 1) * 330, y = (value) => 190 - (value - low) / (high - low || 1) * 170;
-    const words = shown.map((one) => `${one.label} ends at ${digits(one.points.at(-1)[1])}`).join(", "), key = (one) => make("span", { class: `key s${one.style % 6}` }, svg("svg", { class: "mini", viewBox: "0 0 30 8", "aria-hidden": "true" }, svg("line", { class: `curve s${one.style % 6}`, x1: 0, x2: 30, y1: 4, y2: 4 })), one.label);
-    return make("figure", {}, svg("svg", { viewBox: "0 0 390 216", role: "img", "aria-label": `${name} by ${axis}: ${words}`, "data-axis": axis, "data-x": `${left} ${right}`, "data-y": `${low} ${high}`, "data-log": look.log ? "1" : "" },
-      ...[low, (low + high) / 2, high].flatMap((value) => [svg("line", { class: "axis", x1: 48, x2: 378, y1: y(value), y2: y(value) }), svg("text", { x: 44, y: y(value) + 4, "text-anchor": "end" }, digits(back(value)))]),
-      ...[left, right].map((value, end) => svg("text", { x: x(value), y: 208, "text-anchor": end ? "end" : "start" }, `${axis} ${digits(value)}`)),
-      ...shown.map((one) => svg("polyline", { class: `curve s${one.style % 6}`, "data-name": one.label, points: one.points.map(([step, value]) => `${x(step).toFixed(1)},${y(bend(value)).toFixed(1)}`).join(" ") }))), make("figcaption", {}, series.some((one) => one.label !== name) && !series[0].is_keyed ? shown.map(key) : name));
+    const at = look.time && series.every(({ points }) => points.every((point) => point.length > 2)) ? 2 : 0, across = at ? "second" : axis;
+    const lines = series.flatMap((one) => split(smoothen(one.points.filter(([, value]) => Number.isFinite(value) && (!look.log || value > 0)), look.smooth), at).map((points) => ({ ...one, points })));
+    if (!lines.some((one) => one.points.length > 1)) return null;
+    const box = make("div", { class: "chart" }), paint = (style) => { const probe = box.appendChild(make("i", { class: `s${style % 6}` })), color = getComputedStyle(probe).getPropertyValue("--series"); probe.remove(); return color; };
+    const draw = (width) => {
+      const style = getComputedStyle(root), scale = { stroke: style.getPropertyValue("--faint"), grid: { stroke: style.getPropertyValue("--line"), width: 1 }, ticks: { show: false }, font: "11px sans-serif" }, write = (_, values) => values.map((value) => (value == null ? "" : digits(value)));
+      const plot = new uPlot({
+        width, height: 210, cursor: { sync: { key: across }, focus: { prox: 20 } }, focus: { alpha: 0.35 }, scales: { x: { time: false }, y: { distr: look.log ? 3 : 1 } }, axes: [{ ...scale, label: across, labelSize: 16, labelFont: "11px sans-serif", size: 24, space: 60 }, { ...scale, size: 52, values: write }],
+        series: [{ label: across, value: (_, value) => (value == null ? "–" : String(+value.toPrecision(6))) }, ...lines.map((one) => ({ label: one.label, stroke: paint(one.style), width: 2, dash: dashes[one.style % 6], value: (_, value) => (value == null ? "–" : digits(value)) }))],
+        hooks: { setSelect: [(one) => { if (one.select.width > 0) zoomTo(across, { min: one.posToVal(one.select.left, "x"), max: one.posToVal(one.select.left + one.select.width, "x") }); }] },
+      }, uPlot.join(lines.map((one) => [one.points.map((point) => point[at]), one.points.map((point) => point[1])])), box);
+      plot.root.addEventListener("dblclick", () => zoomTo(across, null));
+      plots = [...plots.filter(([one]) => one.root.isConnected), [plot, across]];
+      if (zoom[across]) plot.setScale("x", zoom[across]);
+      return plot;
+    };
+    let plot = null;
+    new ResizeObserver(([{ contentRect: { width } }]) => { if (!width || width === plot?.width) return; if (plot) plot.setSize({ width, height: 210 }); else plot = draw(width); }).observe(box);
+    return make("figure", { "aria-label": `${name} by ${across}: ${series.filter((one) => one.points.length).map((one) => `${one.label} ends at ${digits(+one.points.at(-1)[1])}`).join(", ")}` }, make("figcaption", {}, name), box);
   };
-  /** Fields for the axis and the smoothing of all charts of a page. */
+  /** Fields for the axes and the smoothing of all charts of a page. */
   const chartTools = (redraw) => {
-    const log = make("input", { type: "checkbox", onchange: () => { look.log = log.checked; redraw(); } }), smooth = make("input", { type: "range", min: 0, max: 0.99, step: 0.01, value: look.smooth, oninput: () => { look.smooth = +smooth.value; redraw(); } });
-    log.checked = look.log;
-    return make("p", { class: "tools look" }, make("label", {}, log, " Logarithmic"), make("label", {}, "Smoothing ", smooth));
+    redrawAll = redraw;
+    const box = (key, title) => { const field = make("input", { type: "checkbox", onchange: () => { look[key] = field.checked; redraw(); } }); field.checked = look[key]; return make("label", {}, field, ` ${title}`); };
+    const smooth = make("input", { type: "range", min: 0, max: 0.99, step: 0.01, value: look.smooth, oninput: () => { look.smooth = +smooth.value; redraw(); } });
+    return make("p", { class: "tools look" }, box("log", "Logarithmic"), box("time", "By time"), make("label", {}, "Smoothing ", smooth), make("button", { type: "button", onclick: () => Object.keys(zoom).forEach((across) => zoomTo(across, null)) }, "Whole"), make("span", { class: "faint" }, "Drag over a chart to zoom; a double click shows the whole."));
   };
-  /** The charts of a run: made on the server, drawn again when somebody wants another look. */
-  const equip = () => document.querySelectorAll(".charts[data-curves]").forEach((box) => {
-    const groups = new Map();
-    for (const [key, points] of Object.entries(JSON.parse(box.dataset.curves))) {
-      const name = key.match(/^(?:train|val|test)_(.+)/)?.[1] ?? key;
-      groups.set(name, [...(groups.get(name) ?? []), { label: key, style: groups.get(name)?.length ?? 0, points }]);
-    }
-    const redraw = () => box.replaceChildren(...[...groups].map(([name, series]) => chart(name, series)).filter(Boolean));
-    if (box.children.length && !box.previousElementSibling?.classList.contains("look")) box.before(chartTools(redraw));
-    if (look.log || look.smooth) redraw();
-  });
-
-  /** Under a chart, the values at the place of the pointer. */
-  document.addEventListener("pointermove", (event) => {
-    const picture = event.target.closest?.("svg[data-x]");
-    document.querySelectorAll(".read").forEach((one) => { if (one.parentElement.parentElement !== picture?.parentElement) one.remove(); });
-    if (!picture) return;
-    const box = picture.getBoundingClientRect(), at = (event.clientX - box.left) / box.width * 390, [left, right] = picture.dataset.x.split(" ").map(Number), [low, high] = picture.dataset.y.split(" ").map(Number);
-    const found = new Map();
-    let near = null;
-    for (const line of picture.querySelectorAll("polyline[data-name]")) for (const point of line.getAttribute("points").split(" ")) {
-      const [x, y] = point.split(",").map(Number), known = found.get(line.dataset.name);
-      if (!known || Math.abs(x - at) < Math.abs(known[0] - at)) found.set(line.dataset.name, [x, y]);
-      if (near === null || Math.abs(x - at) < Math.abs(near - at)) near = x;
-    }
-    const caption = picture.parentElement.querySelector("figcaption"), read = caption.querySelector(".read") ?? caption.appendChild(make("span", { class: "read" }));
-    read.textContent = `${picture.dataset.axis} ${+(left + (near - 48) / 330 * (right - left)).toPrecision(6)}: ${[...found].map(([name, [, y]]) => `${name} ${digits((picture.dataset.log ? (value) => 10 ** value : (value) => value)(low + (190 - y) / 170 * (high - low)))}`).join(", ")}`;
-  });
+  /** The charts of a run: made on the server for pages without scripts, and drawn anew here. */
+  const equip = () => {
+    const all = [...document.querySelectorAll(".charts[data-curves]")];
+    const draw = (box) => {
+      const groups = new Map();
+      for (const [key, points] of Object.entries(JSON.parse(box.dataset.curves))) {
+        const name = key.match(/^(?:train|val|test)_(.+)/)?.[1] ?? key;
+        groups.set(name, [...(groups.get(name) ?? []), { label: key, style: groups.get(name)?.length ?? 0, points }]);
+      }
+      box.replaceChildren(...[...groups].map(([name, series]) => chart(name, series, box.dataset.axis)).filter(Boolean));
+    };
+    all.forEach(draw);
+    if (all[0]?.children.length) all[0].before(chartTools(() => all.forEach(draw)));
+  };
+  document.addEventListener("themechange", () => redrawAll());
 
   document.addEventListener("DOMContentLoaded", () => {
     const button = document.getElementById("theme");
@@ -123,5 +124,5 @@ const MLR = (() => {
     addEventListener("resize", reach);
     document.addEventListener("toggle", reach, true);
   });
-  return { make, svg, format, formatSpread, chip, reach, chart, chartTools, equip };
+  return { make, format, formatSpread, chip, reach, chart, chartTools, equip, plots: () => plots.map(([plot]) => plot) };
 })();

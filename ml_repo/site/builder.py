@@ -24,7 +24,7 @@ from .figure_store import FigureStore
 from .run_index import list_rows, sum_up
 from .run_page import pack_run, read_page, read_versions, render_run
 from .study_page import StudyPage, read_study_page, render_study
-from .templates import find_version, read_asset, render_page, write_script
+from .templates import ASSETS, find_version, read_asset, render_page, write_script
 from ..study.study import find_studies
 from ..study.trial_log import find_best, list_runs
 
@@ -257,12 +257,12 @@ def _make_tables(
     }
     index = render_page("gallery.html", "Experiments", ["data/runs.js", "gallery.js"],
                         links=[("compare.html", "Compare"), *links], **values)
-    comparison = render_page("compare.html", "Compare runs", ["data/runs.js", "compare.js"],
+    comparison = render_page("compare.html", "Compare runs", ["data/runs.js", "uplot.js", "compare.js"],
                              links=[("index.html", "All runs"), *links])
     write_changed(built.folder / "data" / "runs.js", write_script("ML_REPO_RUNS", list_rows(runs, public)))
     write_changed(built.folder / "index.html", index)
     write_changed(built.folder / "compare.html", comparison)
-    for name in ("site.css", "site.js", "gallery.js", "compare.js"):
+    for name in ASSETS:
         write_changed(built.folder / name, read_asset(name))
 
 # %% ../../nbs/site/11_builder.ipynb #f88bc0f6

@@ -28,7 +28,7 @@ from .figure_store import FigureStore
 from .notebook_html import read_notebook, render_cells
 from .sanitize import color_code
 from .sparklines import Curves, draw_curves, sample_curves, sample_usage
-from .templates import render_page, render_part
+from .templates import read_asset, render_page, render_part
 
 # %% ../../nbs/site/08_run_page.ipynb #5319a52d
 def _quote(
@@ -187,7 +187,7 @@ def _list_live(
                 verified=page.verdict.get("verdict", ""), note=page.record["note"], warnings=page.record["warnings"],
                 charts=Markup(draw_curves(page.curves)), curves=dump_json(_list_finite(page.curves)),
                 metrics=[(key, f"{value:.6g}", better) for key, value, better in _list_metrics(page.record)],
-                usage=Markup(draw_curves(page.usage, "second")), log=page.log)
+                usage=Markup(draw_curves(page.usage, "second")), usage_curves=dump_json(page.usage), log=page.log)
 
 
 def render_live(
@@ -211,7 +211,7 @@ def render_run(
     record = page.record
     return render_page(
         "run.html",
-        record["id"], [],
+        record["id"], [read_asset("uplot.js") if is_inline else "uplot.js"],
         "../",
         is_inline,
         is_live=fields is not None,

@@ -52,6 +52,7 @@ def _render_comparison(
         write_script("ML_REPO_RUN", packed),
         write_script("ML_REPO_PACKAGES", versions),
         write_script("ML_REPO_CODE", {} if public else _list_code_changes(pages)),
+        read_asset("uplot.js"),
         read_asset("compare.js")
     ]
     return render_page("compare.html", "Compare runs", scripts, is_inline=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from ..core.files import read_lines
 from ..core.metrics import list_values, metric_key
 
-Curve = list[tuple[float, float]]  # steps and values
+Curve = list[tuple[float, ...]]  # step and value, and where it is known the second of the run
 Curves = dict[str, Curve]  # by metric, such as "val_loss"
 
 # %% ../../nbs/site/06_sparklines.ipynb #d348951b
@@ -23,7 +23,7 @@ POINTS = 300  # longest curve
 
 
 def _thin(
-    points: Sequence[tuple[float, float]],  # in their order
+    points: Sequence[tuple[float, ...]],  # in their order
 ) -> Curve:  # at most about `POINTS`
     "Thin out a curve, keeping its last point."
     every = math.ceil(len(points) / POINTS)
@@ -37,9 +37,10 @@ def sample_curves(
     curves: Curves = {}
     for line, name, value in list_values(read_lines(folder / "metrics.jsonl")):
         points = curves.setdefault(metric_key(line.get("split", ""), name), [])
-        step = line.get("step")
-        points.append((len(points) if step is None else step, float(f"{value:.6g}")))
-    return {name: _thin(points) for name, points in curves.items() if any(math.isfinite(value) for _, value in points)}
+        step, second = line.get("step"), line.get("time_s")
+        time = () if second is None else (round(second, 2),)
+        points.append((len(points) if step is None else step, float(f"{value:.6g}"), *time))
+    return {name: _thin(points) for name, points in curves.items() if any(math.isfinite(point[1]) for point in points)}
 
 # %% ../../nbs/site/06_sparklines.ipynb #9e340d36
 _USAGE = {"cpu_percent": "processor, %", "memory_gb": "memory, GB", "gpu_percent": "GPU, %",
@@ -70,17 +71,17 @@ def _group(
     groups: dict[str, Curves] = {}
     for key, points in curves.items():
         split, _, name = key.partition("_")
-        if sum(math.isfinite(value) for _, value in points) > 1:
+        if sum(math.isfinite(point[1]) for point in points) > 1:
             groups.setdefault(name if split in _SPLITS and name else key, {})[key] = points
     return groups
 
 # %% ../../nbs/site/06_sparklines.ipynb #a2f90155
 def _split(
-    points: Sequence[tuple[float, float]],  # of a curve
+    points: Sequence[tuple[float, ...]],  # of a curve
 ) -> Iterator[Curve]:  # pieces that go forward
     "Split a curve where its steps begin again, as in a second fit, and where a value is not finite."
     piece: Curve = []
-    for step, value in points:
+    for step, value, *_ in points:
         if piece and (step < piece[-1][0] or not math.isfinite(value)):
             yield piece
             piece = []
@@ -95,8 +96,8 @@ def _draw_chart(
     axis: str,  # what is counted across
 ) -> str:  # an HTML figure
     "Draw the curves of one metric."
-    steps = [step for points in curves.values() for step, _ in points]
-    values = [value for points in curves.values() for _, value in points if math.isfinite(value)]
+    points = [point for points in curves.values() for point in points]
+    steps, values = [point[0] for point in points], [point[1] for point in points if math.isfinite(point[1])]
     low, high, left, right = min(values), max(values), min(steps), max(steps)
 
     def scale_point(step: float, value: float) -> str:
@@ -105,8 +106,7 @@ def _draw_chart(
 
     def draw_line(style: int, key: str, points: Curve) -> str:
         if len(points) > 1:
-            return (f'<polyline class="curve s{style % 6}" data-name="{escape(key)}" '
-                    f'points="{" ".join(starmap(scale_point, points))}"/>')
+            return f'<polyline class="curve s{style % 6}" points="{" ".join(starmap(scale_point, points))}"/>'
         x, y = scale_point(*points[0]).split(",")
         return f'<circle class="curve s{style % 6}" cx="{x}" cy="{y}" r="2"/>'
 
@@ -121,13 +121,12 @@ def _draw_chart(
                    f'<line class="curve s{style % 6}" x1="0" x2="30" y1="4" y2="4"/></svg>{escape(key)}</span>'
                    for style, key in enumerate(curves))
     label = escape(f"{name} by {axis}: {words}")
-    place = f'data-axis="{axis}" data-x="{left} {right}" data-y="{low} {high}"'  # for the values under a pointer
-    return (f'<figure><svg viewBox="0 0 390 216" role="img" aria-label="{label}" {place}>{scale}{lines}</svg>'
+    return (f'<figure><svg viewBox="0 0 390 216" role="img" aria-label="{label}">{scale}{lines}</svg>'
             f"<figcaption>{keys}</figcaption></figure>")
 
 
 def draw_curves(
-    curves: Mapping[str, Sequence[tuple[float, float]]],  # from `sample_curves` or `sample_usage`
+    curves: Mapping[str, Sequence[tuple[float, ...]]],  # from `sample_curves` or `sample_usage`
     axis: str = "step",  # what is counted across
 ) -> str:  # HTML, a figure for each metric; empty without curves
     "Draw the curves of a run."
