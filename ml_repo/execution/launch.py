@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ..core.bounds import ParameterError
+from ..core.library_messages import MessageSieve, is_news
 from .preflight import RunRequest, reading_all
 from ..notebook.parameters import ParametersCell
 from ..notebook.forms import read_contract
@@ -68,11 +69,40 @@ def read_values(
     typed = {name: read_value(text, types.get(name)) for name, text in pairs}
     return {str(name): value for name, value in values.items()} | typed
 
+# %% ../../nbs/execution/07_launch.ipynb #fab779b6
+class _Sifted:
+    "A stream without the messages that libraries give at each start."
+
+    def __init__(
+        self,
+        stream: TextIO,  # that shows the rest
+    ):
+        self.stream, self.sieve = stream, MessageSieve(is_news)
+
+    def write(self, text: str) -> None:
+        self.stream.write(self.sieve.sift(text))
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+    def end(
+        self,
+        run: str,  # its id
+    ) -> None:
+        "Show what waits for the end of a line, and how many messages there were."
+        count, waiting = len(self.sieve.hidden), self.sieve.waiting
+        with suppress(OSError, ValueError):  # a closed terminal
+            self.stream.write(waiting and f"{waiting}\n")
+            if count:
+                self.stream.write(f"{count} library message{'s' * (count > 1)} left out: "
+                                  f"ml-repo logs --messages {run.rpartition('-')[2]}\n")
+            self.stream.flush()
+
 # %% ../../nbs/execution/07_launch.ipynb #ada97476
 def _execute(
     notebook: str | PathLike,  # to execute
     kernel: str | None,  # another kernel than the notebook names
-    shown: Any,  # stream for printed text; None to hide it
+    shown: tuple[Any, Any],  # streams for printed text and for errors; None to hide them
     **options: Any,  # of papermill
 ) -> None:
     "Execute by papermill; a failure is in the record, so it raises nothing."
@@ -92,12 +122,12 @@ def _execute(
         kernel, language = choose_kernel(notebook)
     try:
         with reading_all():
-            papermill.execute_notebook(str(notebook), None, kernel_name=kernel, language=language, stdout_file=shown,
-                                       stderr_file=shown and sys.stderr, **options)
+            papermill.execute_notebook(str(notebook), None, kernel_name=kernel, language=language,
+                                       stdout_file=shown[0], stderr_file=shown[1], **options)
     except ValidationError as error:
         raise ValueError(f"{notebook} is not a notebook: {str(error).splitlines()[0]}") from None
     except papermill.PapermillExecutionError as error:
-        if shown:
+        if shown[0]:
             click.echo("\n".join(error.traceback), err=True)  # without colors where nobody sees a terminal
     except (DeadKernelError, CellTimeoutError):
         pass
@@ -147,11 +177,15 @@ def run_notebook(
         launched_by=launched_by, warnings=warnings,
         fields=facts, engine=None if engine == "ml_repo" else engine, require_gpu=require_gpu, warm=warm,
         processors=processors, judge=judge, claim=claim, cell=cell, on_start=announce)
+    sifted = None if quiet or claim else _Sifted(sys.stderr)
     try:
-        _execute(notebook, kernel, None if quiet or claim else sys.stdout, parameters=dict(parameters or {}),
+        _execute(notebook, kernel, (sifted and sys.stdout, sifted), parameters=dict(parameters or {}),
                  progress_bar=_BAR if quiet and claim is None else False, execution_timeout=timeout_s,
                  cwd=None if folder is None else str(folder), request=request)
     except RuntimeError:  # a kernel that did not start
         if not folders:
             raise
+    finally:
+        if sifted and folders:
+            sifted.end(folders[0].name)
     return read_record(folders[0])
