@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from PIL import Image
 from browser import CHROMIUM
 from conftest import LIMIT_S, checked
 from test_record import git, write_notebook
@@ -87,6 +88,13 @@ def test_a_run_is_followed_stopped_and_run_again_from_its_page(project, page):
         before = page.ask("document.querySelector('#live figure').getAttribute('aria-label')")
         await_true(f"document.querySelector('#live figure').getAttribute('aria-label') !== {json.dumps(before)}", page, "the curve to grow")
         await_true("document.getElementById('log').innerText.includes('epoch 5')", page, "its log")
+        for step in (3, 12, 7):
+            Image.new("RGB", (8, 8), (step, 0, 0)).save(project / "experiments" / name / "artifacts" / f"samples-{step}.png")
+        await_true("document.querySelector('.images img')?.naturalWidth === 8 && document.querySelector('.images figcaption').innerText.includes('step 12')", page, "the last image")
+        page.ask("(() => { const field = document.querySelector('.images input'); field.value = 0; field.dispatchEvent(new Event('input')); })(); 0")
+        await_true("document.querySelector('#live').innerText.includes('samples-7.png') && document.querySelector('.images img').src.includes('samples-3.png')", page, "the first image, also after the page has changed")
+        assert page.ask("fetch('../files/" + name + "/artifacts/../record.json').then(answer => answer.status)") == 404
+        assert page.ask("fetch('../files/" + name + "/artifacts/..%2frecord.json').then(answer => answer.status)") == 403
         type_into(page, "note", "too slow")
         page.click("Save", "button")
         await_true("document.getElementById('said').innerText === 'Saved.'", page, "the note")

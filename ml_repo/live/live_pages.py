@@ -9,6 +9,7 @@ __all__ = ['LivePages']
 import re
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import quote
 
 from .actions import list_fields, list_runnable
 from .live_table import LiveTable
@@ -26,6 +27,7 @@ from ..site.templates import ASSETS, read_asset, render_page, render_part, write
 _SCRIPTS = {*ASSETS, "live.js"}
 _TOP = [("index.html", "All runs"), ("compare.html", "Compare"), ("new.html", "New run")]
 _LINKS = [(f"../{page}", name) for page, name in _TOP]
+_PLACE = "../files/{}/artifacts/"  # of the files of a run
 _NOTHING = {"experiments": [], "studies": [], "condition": "", "best": "", "best_experiment": "", "verified": 0,
             "identical": 0}  # of the overview, which comes later
 
@@ -75,8 +77,12 @@ class LivePages:
             return self._render_study(found[1])
         if (found := re.fullmatch(r"runs/([^/]+)\.(html|js|live)", path)) is None:
             raise KeyError(path)
-        render = {"html": self._render_run, "js": self._pack_run, "live": lambda name: render_live(self.read(name))}
+        render = {"html": self._render_run, "js": self._pack_run, "live": self._render_live}
         return render[found[2]](found[1])
+
+    def _render_live(self, name: str) -> str:
+        "Render what changes on the page of a run."
+        return render_live(self.read(name), _PLACE.format(quote(name)))
 
     def _render_overview(self) -> str:
         "Render what was tried and what was best, and which records cannot be read."
@@ -111,7 +117,8 @@ class LivePages:
         executed = notebook.relative_to(self.root).as_posix() if is_inside else ""
         study = page.record.get("study")
         name = study.get("name", "") if isinstance(study, dict) else ""
-        return render_run(page, _LINKS, study=name, fields=fields, executed=executed)
+        place = _PLACE.format(quote(page.record["id"]))
+        return render_run(page, _LINKS, study=name, fields=fields, executed=executed, place=place)
 
     def _pack_run(self, name: str) -> str:
         "Write what a comparison needs of a run, and remember its versions."

@@ -24,6 +24,7 @@ from .actions import Verifying, act_on, run_again
 from .live_pages import LivePages
 from .live_table import LiveTable, TableChange
 from ..provenance.repository import find_repository
+from ..results.artifacts import IMAGES
 
 # %% ../../nbs/live/03_live_server.ipynb #374e5335
 LOOK_S, THOROUGH_S = 0.5, 8.0  # between two looks at the records, and two thorough ones, seconds
@@ -147,6 +148,26 @@ class _File(_Handler):
         self.write(content)
 
 
+class _Artifact(_Handler, StaticFileHandler):
+    "A file that a run has written: images are shown, all others are downloaded."
+
+    def initialize(self, **given: Any) -> None:
+        _Handler.initialize(self, **given)
+        StaticFileHandler.initialize(self, "/")
+
+    async def get(self, run: str, name: str) -> None:
+        try:
+            self.root = str(self.pages.table.find(run) / "artifacts")
+        except KeyError:
+            raise HTTPError(404, reason=f"There is no run {run[:100]}") from None
+        await StaticFileHandler.get(self, name)
+
+    def set_extra_headers(self, path: str) -> None:
+        self.set_header("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; sandbox")
+        if not path.lower().endswith(IMAGES):
+            self.set_header("Content-Disposition", "attachment")
+
+
 class _Events(_Handler):
     "What changes, line by line, as long as the page is open."
 
@@ -202,6 +223,7 @@ def make_pages_app(
     given = {"pages": pages, "following": following, "token": token, "cookie": f"ml-repo-{secrets.token_hex(4)}"}
     pages.figures.mkdir(parents=True, exist_ok=True)
     return Application([(r"/events", _Events, given), (r"/files/([^/]+)/(notebook|log)", _File, given),
+                        (r"/files/([^/]+)/artifacts/(.+)", _Artifact, given),
                         (r"/figures/([\w.-]+)", StaticFileHandler, {"path": pages.figures}),
                         (r"/launch", _Action, given), (r"/act/([^/]+)", _Action, given),
                         (r"/(.*)", _Page, given)]), following

@@ -18,7 +18,7 @@ stream.onmessage = (message) => {
 };
 /** Show the run as it is now: at once, and at most once a second. */
 function follow() {
-  if (due || document.querySelector("#live .look input:active, #live .uplot:active")) return; // somebody moves a slider or zooms
+  if (due || document.querySelector("#live input:active, #live .uplot:active")) return; // somebody moves a slider or zooms
   due = setTimeout(async () => {
     due = null; asked = performance.now();
     const answer = await fetch(`${encodeURIComponent(run)}.live`);

@@ -94,8 +94,18 @@ const MLR = (() => {
       }
       box.replaceChildren(...[...groups].map(([name, series]) => chart(name, series, box.dataset.axis)).filter(Boolean));
     };
+    document.querySelectorAll("figure[data-images]").forEach(slide);
     all.forEach(draw);
     if (all[0]?.children.length) all[0].before(chartTools(() => all.forEach(draw)));
+  };
+  /** Images of one name: a slider over their steps, which follows the last one until somebody chooses another. */
+  const chosen = new Map();
+  const slide = (figure) => {
+    const images = JSON.parse(figure.dataset.images), caption = figure.querySelector("figcaption"), picture = figure.querySelector("img"), name = picture.alt, said = make("span", { class: "faint" });
+    if (images.length < 2) return;
+    const show = () => { const place = Math.min(chosen.get(name) ?? Infinity, images.length - 1), [step, address] = images[place]; picture.src = figure.dataset.place + address; said.textContent = ` step ${step} `; return place; };
+    const field = make("input", { type: "range", min: 0, max: images.length - 1, value: show(), "aria-label": `step of ${name}`, oninput: () => { if (+field.value < images.length - 1) chosen.set(name, +field.value); else chosen.delete(name); show(); } });
+    caption.append(said, field);
   };
   document.addEventListener("themechange", () => redrawAll());
 

@@ -19,6 +19,7 @@ from ..core.files import dump_json, read_lines
 from ..core.metrics import find_direction, metric_key, summarize_metrics
 from ..records.reader import Record, read_record
 from ..records.verdict import describe_machines, read_verdict
+from ..results.artifacts import Artifact, group_images, list_artifacts
 from ..results.record_diff import MACHINE, _flatten, read_stored
 from ..results.run_summary import name_state, used_value
 from ..results.run_table import format_value
@@ -67,6 +68,7 @@ class RunPage:
     public: bool = False  # whether names are masked
     usage: Curves = field(default_factory=dict)  # of the machine
     log: str = ""  # the last lines of a run that is going
+    files: list[Artifact] = field(default_factory=list)  # that it has written; none on a public page
 
 # %% ../../nbs/site/08_run_page.ipynb #45406cd8
 def _open_notebook(
@@ -114,7 +116,9 @@ def read_page(
     text = patch.read_text(encoding="utf-8", errors="replace")[:2_000_000] if patch.is_file() and not public else ""
     cells = render_cells(notebook, pictures)
     log = _read_tail(folder / "log.txt") if record["state"] == "running" and not public else ""
-    return RunPage(record, verdict, cells, sample_curves(folder), text, problem, public, sample_usage(folder), log)
+    files = [] if public else list_artifacts(folder)
+    return RunPage(record, verdict, cells, sample_curves(folder), text, problem, public, sample_usage(folder), log,
+                   files)
 
 # %% ../../nbs/site/08_run_page.ipynb #07ac389e
 def _list_facts(
@@ -164,6 +168,15 @@ def _list_metrics(
     return sorted(rows, key=rank)
 
 # %% ../../nbs/site/08_run_page.ipynb #2574afdc
+def _list_images(
+    files: list[Artifact],  # of a run
+) -> list[tuple[str, str, list[tuple[int | None, str]]]]:  # name, address of the last, steps and addresses of all
+    "List the images of a run for its page."
+    groups = group_images(files).items()
+    return [(name, members[-1][1].address, [(step, image.address) for step, image in members])
+            for name, members in groups][:50]
+
+
 def _list_finite(
     curves: Curves,  # of a run
 ) -> Curves:  # as JSON takes them
@@ -173,6 +186,7 @@ def _list_finite(
 
 def _list_live(
     page: RunPage,  # from `read_page`
+    place: str,  # address of the folder of its files; empty where nobody serves them
 ) -> dict[str, Any]:  # for the template
     "List what changes while a run goes on."
     from markupsafe import Markup
@@ -187,14 +201,16 @@ def _list_live(
                 verified=page.verdict.get("verdict", ""), note=page.record["note"], warnings=page.record["warnings"],
                 charts=Markup(draw_curves(page.curves)), curves=dump_json(_list_finite(page.curves)),
                 metrics=[(key, f"{value:.6g}", better) for key, value, better in _list_metrics(page.record)],
-                usage=Markup(draw_curves(page.usage, "second")), usage_curves=dump_json(page.usage), log=page.log)
+                usage=Markup(draw_curves(page.usage, "second")), usage_curves=dump_json(page.usage), log=page.log,
+                place=place, files=page.files, images=_list_images(page.files) if place else [])
 
 
 def render_live(
     page: RunPage,  # from `read_page`
+    place: str = "",  # address of the folder of its files; empty where nobody serves them
 ) -> str:  # HTML, a part of the page
     "Render the part of the page of a run that changes while it goes on."
-    return render_part("run_live.html", **_list_live(page))
+    return render_part("run_live.html", **_list_live(page, place))
 
 
 def render_run(
@@ -204,6 +220,7 @@ def render_run(
     study: str = "",  # study page to link; empty without one
     fields: Sequence[Mapping[str, str]] | None = None,  # of a form that runs it again; None for a page without server
     executed: str = "",  # path of the executed notebook from where JupyterLab runs; empty without one
+    place: str = "",  # address of the folder of its files; empty where nobody serves them
 ) -> str:  # HTML
     "Render the page of a run."
     from markupsafe import Markup
@@ -224,7 +241,7 @@ def render_run(
         folder=record.get("folder") or ".",
         fields=fields,
         executed=executed,
-        **_list_live(page),
+        **_list_live(page, place),
         facts=_list_facts(page),
         commands=list_commands(record),
         items=[{"name": item.get("name", ""), "verdict": str(item.get("verdict", "")), "detail": item.get("detail", "")}
