@@ -100,9 +100,8 @@ class LiveTable:
         name: str,  # of a run
     ) -> Path:  # its record
         "Find the record of a run. Raises `KeyError` where there is none."
-        if name not in self.stamps:
-            self.stamps = _scan(self.homes)
-        return Path(self.stamps[name][0])
+        found = self.stamps if name in self.stamps else _scan(self.homes)  # `poll` has not heard of it yet
+        return Path(found[name][0])
 
     def poll(
         self,
