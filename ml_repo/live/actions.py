@@ -143,7 +143,7 @@ class Verifying:
         del self.begun[folder.name]
         on_change()
 
-    def describe(self) -> dict[str, Any]:  # `verifying`: seconds since the start, duration of the run; `verified`: words
+    def describe(self) -> dict[str, Any]:  # `verifying`: seconds so far, duration of the run; `verified`: words
         "Say what goes on, and what came out, by run."
         now = time.monotonic()
         return {"verifying": {run: {"for_s": round(now - start, 1), "run_s": run_s}

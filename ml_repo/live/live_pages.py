@@ -97,10 +97,11 @@ class LivePages:
             with suppress(OSError, ValueError):  # a damaged one
                 page = StudyPage(read_study(folder), read_trials(folder), [])
                 studies.append(sum_up_study(page, {run.run: run for run in runs}))
-        return render_part("overview.html", **_NOTHING | {
+        overview = render_part("overview.html", **_NOTHING | {
             "studies": studies, "experiments": experiments, "count": len(runs), "best": best["best"],
             "best_experiment": best["name"],
-            "verified": sum(map(bool, words)), "identical": words.count("identical")}) + render_part("damaged.html", damaged=damaged)
+            "verified": sum(map(bool, words)), "identical": words.count("identical")})
+        return overview + render_part("damaged.html", damaged=damaged)
 
     def _render_study(self, name: str) -> str:
         "Render the page of a study."
