@@ -1,4 +1,4 @@
-"""Thousands of runs that never ran: the same ones as records of ml_repo and in the SQLite store of MLflow.
+"""Thousands of runs that never ran: the same ones as records of ml_repo and in the SQLite stores of MLflow and trackio.
 
 A run has 20 parameters and 4 metrics of 50 steps, no artifacts. All follow from its number, so both sides hold the same runs.
 
@@ -9,6 +9,9 @@ MLflow: 100,000 runs through its API would take hours. So MLflow makes the store
 (`start_run`, `log_params`, one `log_metrics` a step); all runs are then inserted into the same tables by SQL, run by run, with
 every column as MLflow filled it, without ANALYZE or VACUUM, and the one of the API is taken out. It is checked that the row of
 run 0 is the one that MLflow wrote, and, through MLflow's API, how many runs there are and that three read back whole.
+
+trackio: the same way. It makes the store and logs run 0 through its API (`init`, one `log` a step, `finish`), and the others are
+inserted by SQL as it wrote that one, which is checked, too. It has no state of a run and keeps parameters as one JSON text.
 """
 import json
 import math
@@ -32,7 +35,7 @@ import nbformat
 
 from ml_repo.records.schema import RECORD_SCHEMA
 
-MLFLOW = "mlflow==3.17.2"
+MLFLOW, TRACKIO = "mlflow==3.17.2", "trackio==0.43.0"
 STEPS = 50
 CONTRACT = """lr: float = 0.003  # step size, above 0
 batch_size: int = 32  # images a step, at least 1
@@ -201,16 +204,17 @@ def mlflow_environment(keep: Path, count: int) -> dict[str, str]:
     return os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{store}", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 
 
-def make_environment(keep: Path) -> Path:
-    "Install MLflow into a virtual environment of its own, where there is none yet; returns the folder of its programs."
-    folder = keep / "mlflow-venv"
-    if not (folder / "bin" / "mlflow").exists():
-        print(f"installing {MLFLOW}", file=sys.stderr)
+def make_environment(keep: Path, package: str = MLFLOW) -> Path:
+    "Install a package into a virtual environment of its own, where there is none yet; returns the folder of its programs."
+    name = package.split("==")[0]
+    folder = keep / f"{name}-venv"
+    if not (folder / "bin" / name).exists():
+        print(f"installing {package}", file=sys.stderr)
         uv = Path(sys.executable).with_name("uv")
         subprocess.run([sys.executable, "-m", "venv", *(["--without-pip"] if uv.exists() else []), str(folder)], check=True)
         python = str(folder / "bin" / "python")
         install = [str(uv), "pip", "install", "--quiet", "--compile-bytecode", "--python", python] if uv.exists() else [python, "-m", "pip", "install", "--quiet"]
-        subprocess.run([*install, MLFLOW], check=True)
+        subprocess.run([*install, package], check=True)
     return folder / "bin"
 
 
@@ -275,8 +279,7 @@ def make_mlflow(keep: Path, count: int) -> Path:
     defaults = {name: about["default"] for name, about in json.loads((template / "record.json").read_text())["parameters"].items()}
     ask = partial(subprocess.run, text=True, check=True, cwd=keep / "template", env=mlflow_environment(keep, count), stderr=subprocess.DEVNULL)
     run = describe_run(0)
-    steps = [{name: run.curves[key][step] for key, name in NAMES.items()} for step in range(STEPS)]
-    ask([str(python), "log_one.py"], input=json.dumps({"name": run.id, "params": defaults | run.given, "steps": steps}))
+    ask([str(python), "log_one.py"], input=json.dumps({"name": run.id, "params": defaults | run.given, "steps": list_steps(run)}))
     base = sqlite3.connect(store, isolation_level=None)
     base.executescript("PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF; PRAGMA cache_size = -1000000;")
     base.execute("BEGIN")
@@ -289,6 +292,95 @@ def make_mlflow(keep: Path, count: int) -> Path:
                         "curves": {name: one.curves[key] for key, name in NAMES.items()}} for one in some}
     print("reading them back through MLflow's API", file=sys.stderr)
     ask([str(python), "-c", CHECK], input=json.dumps({"runs": facts, "count": count}))
+    done.touch()
+    return store
+
+
+# trackio
+
+TRACK_ONE = """import json, sys
+import trackio
+
+facts = json.load(sys.stdin)
+trackio.init(project="train", name=facts["name"], config=facts["params"], embed=False, auto_log_gpu=False, auto_log_cpu=False)
+for step, values in enumerate(facts["steps"], 1):
+    trackio.log(values, step=step)
+trackio.finish()
+"""
+TRACK_CHECK = """import json, sys
+import trackio
+from trackio.server import get_logs
+
+facts, runs = json.load(sys.stdin), trackio.Api().runs("train")
+assert len(runs) == facts["count"], len(runs)
+for run in runs:
+    one = facts["runs"].get(run.id)
+    if one:
+        assert run.name == one["name"] and {name: value for name, value in run.config.items() if name[0] != "_"} == one["params"], run.config
+        read = get_logs("train", run.name, run_id=run.id)
+        assert [{name: line[name] for name in one["steps"][0]} for line in read] == one["steps"] and [line["step"] for line in read] == list(range(1, len(read) + 1))
+"""
+
+
+def trackio_environment(keep: Path, count: int) -> dict[str, str]:
+    "The environment that trackio runs in: its store, and nothing sent over the network."
+    return os.environ | {"TRACKIO_DIR": str((keep / str(count) / "trackio").resolve()), "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+
+
+def list_steps(run: SyntheticRun) -> list[dict[str, float]]:
+    "The metrics of a run by step."
+    return [{name: run.curves[key][step] for key, name in NAMES.items()} for step in range(STEPS)]
+
+
+def insert_tracked(base: sqlite3.Connection, count: int, defaults: dict[str, Any]) -> None:
+    "Insert runs as trackio would have left them; run 0 is there already, by its API, and goes."
+    (by_api, config), = base.execute("SELECT run_id, config FROM configs").fetchall()
+    reserved = {name: value for name, value in json.loads(config).items() if name[0] == "_"}
+    add = "INSERT INTO {} ({}) VALUES ({})".format
+    pack = partial(json.dumps, separators=(",", ":"))
+    lines = add("metrics", "run_id, timestamp, run_name, step, metrics, log_id", "?, ?, ?, ?, ?, ?")
+    for number in range(count):
+        run = describe_run(number)
+        about = defaults | run.given | reserved | {"_Created": run.started.isoformat()}
+        base.execute(add("configs", "run_id, run_name, config, created_at", "?, ?, ?, ?"), (run.uuid, run.id, pack(about).encode(), run.started.isoformat()))
+        base.executemany(lines, [(run.uuid, (run.started + timedelta(seconds=run.duration_s * step / STEPS)).isoformat(), run.id, step, pack(values).encode(), uuid.uuid5(uuid.UUID(run.uuid), str(step)).hex)
+                                 for step, values in enumerate(list_steps(run), 1)])
+        if number == 0:
+            same_lines(base, by_api, run.uuid)
+        tell(f"trackio's runs of {count:,}", number + 1, count)
+    for table in ("configs", "metrics"):
+        base.execute(f"DELETE FROM {table} WHERE run_id = ?", (by_api,))
+
+
+def same_lines(base: sqlite3.Connection, by_api: str, by_sql: str) -> None:
+    "Check that what trackio wrote of a run and what we inserted are the same, but for ids and times."
+    for table, kept in {"metrics": "run_name, step, space_id, metrics", "configs": "run_name, config"}.items():
+        one, other = ([(typeof, *rest, json.loads(text) | {"_Created": None}) for typeof, *rest, text in base.execute(
+            f"SELECT typeof({kept.split()[-1]}), {kept} FROM {table} WHERE run_id = ? ORDER BY id", (run,))] for run in (by_api, by_sql))
+        assert one == other and one, (table, one[:3], other[:3])
+    filled = {table for table, in base.execute("SELECT name FROM sqlite_sequence WHERE seq > 0")}
+    assert filled == {"configs", "metrics"}, f"trackio writes into other tables now: {filled}"
+
+
+def make_trackio(keep: Path, count: int) -> Path:
+    "Fill a store of trackio with `count` runs, where there is none yet; returns its file."
+    store, done = keep / str(count) / "trackio" / "train.db", keep / str(count) / "trackio.done"
+    if done.exists():
+        return store
+    shutil.rmtree(store.parent, ignore_errors=True)
+    template, python = make_template(keep), make_environment(keep, TRACKIO) / "python"
+    defaults = {name: about["default"] for name, about in json.loads((template / "record.json").read_text())["parameters"].items()}
+    ask = partial(subprocess.run, text=True, check=True, cwd=keep / "template", env=trackio_environment(keep, count), stdout=subprocess.DEVNULL)
+    first = describe_run(0)
+    ask([str(python), "-c", TRACK_ONE], input=json.dumps({"name": first.id, "params": defaults | first.given, "steps": list_steps(first)}))
+    base = sqlite3.connect(store, isolation_level=None)
+    base.executescript("PRAGMA synchronous = OFF; PRAGMA cache_size = -1000000; BEGIN;")
+    insert_tracked(base, count, defaults)
+    base.execute("COMMIT")
+    base.close()
+    some = [describe_run(number) for number in random.Random(count).sample(range(count), 3)]
+    print("reading them back through trackio's API", file=sys.stderr)
+    ask([str(python), "-c", TRACK_CHECK], input=json.dumps({"count": count, "runs": {one.uuid: {"name": one.id, "params": defaults | one.given, "steps": list_steps(one)} for one in some}}))
     done.touch()
     return store
 
