@@ -28,14 +28,16 @@ def is_followed(
 
 # %% ../../nbs/autolog/09_autolog.ipynb #8b897850
 _FIRST = ("values", "follower")
+_OF_KERAS = ("checkpoint", "keras_checkpoint")  # of the package `tracking`
 _LIBRARIES = ("keras_fits", "sklearn_fits", "boosting", "trainers", "statistics", "trackers", "studies")
 
 
 def _read_text(
-    name: str,  # of a module of this package
+    name: str,  # of a module of this package, or of `tracking`
 ) -> str:  # without what it imports from its package, which has been read before it
     "Read the text of a module."
-    text = (Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8")
+    home = Path(__file__).parents[1] / ("tracking" if name in _OF_KERAS else "autolog")
+    text = (home / f"{name}.py").read_text(encoding="utf-8")
     return re.sub(r"^from \.\w+ import .*\n", "", text, flags=re.MULTILINE)
 
 
@@ -44,10 +46,11 @@ def _list_sources() -> tuple[str, dict[str, str], dict[str, str]]:
     "List the text of the follower, those for libraries by name, and their names by module of a library."
     sources = {name: _read_text(name) for name in _LIBRARIES}
     watched = {}
-    for name, text in sources.items():
+    for name, text in list(sources.items()):
         table = next(node.value for node in ast.parse(text).body
                      if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "FOLLOWED")
         watched |= {ast.literal_eval(key): name for key in table.keys}
+    sources["keras_fits"] = "\n".join([*map(_read_text, _OF_KERAS), sources["keras_fits"]])
     return "\n".join(["from __future__ import annotations", *map(_read_text, _FIRST)]), sources, watched
 
 

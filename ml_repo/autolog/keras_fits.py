@@ -15,6 +15,8 @@ import weakref
 from types import ModuleType
 from typing import Any
 
+from ..tracking.keras_checkpoint import is_kept, make_keeper
+
 # %% ../../nbs/autolog/02_keras_fits.ipynb #fa9146b9
 _AUTOMATIC = re.compile(r"(sequential|functional|model)(_\d+)?")  # names that Keras gives
 
@@ -140,7 +142,7 @@ def follow_callbacks(
     follower: Any,  # a `Follower`
 ) -> None:
     "Add a callback to each list that Keras makes for `fit` and `evaluate`."
-    kind, callback = module.CallbackList, make_callback(module.Callback, follower)
+    kind, callback, keeper = module.CallbackList, make_callback(module.Callback, follower), make_keeper(module.Callback)
     original = kind.__init__
 
     def add(self, named, is_fit, given):
@@ -149,6 +151,11 @@ def follow_callbacks(
             follow_fit.set_model(named["model"])
             follow_fit.set_params(self.params)
             self.callbacks.append(follow_fit)
+            if is_fit and is_kept() and not any(hasattr(one, "is_keeper") for one in self.callbacks):
+                one = keeper(follower.folder)
+                one.set_model(named["model"])
+                one.set_params(self.params)
+                self.callbacks.append(one)
 
     add = follower.guard(add)
 

@@ -8,6 +8,7 @@ __all__ = ['Job', 'execute_recorded']
 # %% ../../nbs/execution/06_engine.ipynb #7f8b092d
 import os
 import shlex
+import shutil
 import signal
 import sys
 import tempfile
@@ -175,6 +176,8 @@ def _close(
                      **job.redactor.redact_tree({"cause": outcome.cause} | facts),
                      redacted=dict(job.redactor.counts))
         (record.folder / ".facts.jsonl").unlink(missing_ok=True)
+        if outcome.state == "completed":  # nothing is left to go on with
+            shutil.rmtree(record.folder / "checkpoints", ignore_errors=True)
     except OSError as error:
         lost.append(f"{record.folder / 'record.json'} could not be written: {error}.")
     if not job.transcript.save(now=True):

@@ -148,7 +148,7 @@ def run_notebook(
     quiet: bool = False,  # show a progress bar instead of printed text
     launched_by: str = "python",  # how it was started, for the record
     folder: str | PathLike | None = None,  # working folder of the kernel; the current one without it
-    claim: Claim | None = None,  # folder and lock of a record that exists already; nothing is shown then
+    claim: Claim | None = None,  # folder and lock of a record that exists already; shown only where it goes on
     on_start: Callable[[Path], None] = lambda folder: None,  # called with the folder of the record
     judge: Any = None,  # may end the run early: an object with `look` and `conclude`, see `RunRequest`
     warm: str | None = None,  # address of a warm process that forks the kernel; a new process without one
@@ -163,11 +163,12 @@ def run_notebook(
     Raises `ParameterError` when the notebook or a value is refused, `ValueError` for a malformed tag, `OSError`
     when the record could not be written completely, `KeyboardInterrupt` when it was stopped."""
     folders: list[Path] = []
+    is_hidden = claim is not None and "attempts" not in facts  # in the background, where nobody looks
 
     def announce(folder: Path) -> None:
         folders.append(folder)
         on_start(folder)
-        if not quiet and claim is None:
+        if not quiet and not is_hidden:
             print(f"run {folder.name}", flush=True)
 
     if not Path(notebook).is_file():
@@ -177,10 +178,10 @@ def run_notebook(
         launched_by=launched_by, warnings=warnings,
         fields=facts, engine=None if engine == "ml_repo" else engine, require_gpu=require_gpu, warm=warm,
         processors=processors, judge=judge, claim=claim, cell=cell, on_start=announce)
-    sifted = None if quiet or claim else _Sifted(sys.stderr)
+    sifted = None if quiet or is_hidden else _Sifted(sys.stderr)
     try:
         _execute(notebook, kernel, (sifted and sys.stdout, sifted), parameters=dict(parameters or {}),
-                 progress_bar=_BAR if quiet and claim is None else False, execution_timeout=timeout_s,
+                 progress_bar=_BAR if quiet and not is_hidden else False, execution_timeout=timeout_s,
                  cwd=None if folder is None else str(folder), request=request)
     except RuntimeError:  # a kernel that did not start
         if not folders:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SCHEMA', 'STATES', 'VALUE_LIMIT', 'RESERVE', 'format_time', 'utc_now', 'make_run_id', 'read_host', 'name_folder',
-           'OpenRecord', 'Claim', 'claim_record', 'open_record', 'read_noted_facts']
+           'OpenRecord', 'Claim', 'claim_record', 'open_record', 'claim_again', 'read_noted_facts']
 
 # %% ../../nbs/records/01_record.ipynb #88be9977
 import errno
@@ -134,8 +134,10 @@ class OpenRecord:
         lock: Lock | None = None,  # of the folder, where this process holds it already
     ):
         self.folder, self.facts, self._lock = folder, facts, lock or _lock_folder(folder)
-        age = datetime.now(timezone.utc) - datetime.fromisoformat(facts["started"])  # a claim may be older
-        self._clock = time.monotonic() - max(0.0, age.total_seconds())
+        begun = facts.get("attempts") and facts["resumed"] or facts["started"]  # a claim may be older
+        age = datetime.now(timezone.utc) - datetime.fromisoformat(begun)
+        before = sum(attempt["duration_s"] or 0 for attempt in facts.get("attempts", ()))
+        self._clock = time.monotonic() - max(0.0, age.total_seconds()) - before
         self.save()
         self._reserve = _reserve_space(folder / ".reserve")
 
@@ -174,6 +176,7 @@ class OpenRecord:
 _GITIGNORE = """\
 # Artifacts, locks, caches and the bin stay out of git; the texts of a record belong in it.
 */artifacts/
+*/checkpoints/
 */.*
 /.index.sqlite*
 /.bin/
@@ -276,6 +279,32 @@ def open_record(
         raise _explain(error, notebook, claim.folder) from None
     claim.is_open = True
     return record
+
+# %% ../../nbs/records/01_record.ipynb #3b5e066d
+_OF_AN_ATTEMPT = ("metrics.jsonl", "usage.jsonl", "log.txt", ".facts.jsonl", ".supervisor.txt")
+
+
+def claim_again(
+    folder: str | PathLike,  # of the record of a run that has ended, and did not complete
+    facts: dict[str, Any],  # its fields
+) -> tuple[Claim, dict[str, Any]]:  # with the lock; fields of the attempts for `open_record`
+    """Claim the folder of a run for a further attempt, and put aside what the last one has left.
+
+    Raises `FileExistsError` while another process writes the record."""
+    folder = Path(folder)
+    lock = _lock_folder(folder)
+    attempts = list(facts.get("attempts") or [])
+    about = {name: facts[name] for name in ("ended", "duration_s", "state", "cause")}
+    before = sum(attempt["duration_s"] or 0 for attempt in attempts)
+    about["duration_s"] = round(max(0.0, (facts["duration_s"] or 0) - before), 3)
+    attempts.append({"started": facts.get("resumed") or facts["started"], "host": facts["host"]["name"]} | about)
+    home = folder / "attempts" / str(len(attempts))
+    home.mkdir(parents=True, exist_ok=True)
+    for file in (*(folder / name for name in _OF_AN_ATTEMPT), *folder.glob("[!.]*.ipynb")):
+        if file.exists():
+            os.replace(file, home / file.name)
+    claim = Claim(folder, facts["notebook"], lock, facts["started"])
+    return claim, {"attempts": attempts, "resumed": utc_now()}
 
 # %% ../../nbs/records/01_record.ipynb #2b60c1d9
 def read_noted_facts(

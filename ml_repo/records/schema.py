@@ -170,6 +170,15 @@ _RERUN = _object(
                             path=_text("what ran"), expected=_text("what should have run")),
                     "code of the repository that did not come from the checkout"),
 )
+_ATTEMPT = _object(
+    "one execution of the run, which did not complete", ["started", "ended", "duration_s", "state", "cause", "host"],
+    started=_text("time in UTC"),
+    ended=_text("time in UTC", True),
+    duration_s=_SECONDS,
+    state={"enum": list(STATES)},
+    cause={**_CAUSE, "type": ["object", "null"]},
+    host=_text("name of the machine", True),
+)
 
 # %% ../../nbs/records/03_schema.ipynb #9be2f3a4
 _CODE = _object(
@@ -254,6 +263,8 @@ _SOMETIMES = {
     "rerun": _RERUN,
     "signature": _text("of what decides which code runs, with the key of the clone that made the record", True),
     "repaired": _text("when a reader wrote the end of a killed run"),
+    "resumed": _text("when the last attempt of several began, time in UTC"),
+    "attempts": _list(_ATTEMPT, "those before the last one, where the run was resumed"),
 }
 
 # %% ../../nbs/records/03_schema.ipynb #22cf6d49

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from ..provenance.code_origin import guess_own_packages, write_redirection
 from ..provenance.machine import is_harmless, read_environment, read_own_variables
 from ..provenance.repository import find_repository, normalize_name
 from ..records.reader import Record
+from ..records.record import Claim
 from .checkout import Checkout, hide_beside, list_modules
 from .environments import Environment, read_recorded_packages
 from .library_hooks import find_enough, read_moves, write_perturbation
@@ -294,14 +295,28 @@ class OriginCheck:
     ) -> dict[str, Any]:  # fields to add
         "Name in the record what came from elsewhere."
         elsewhere = self.find_elsewhere("python" in (facts.get("kernel") or {}))
+        rerun = facts.get("rerun") or {}  # a run that is resumed has none
         if not elsewhere:
-            return {"rerun": facts["rerun"] | read_moves(self.moves)} if self.moves.exists() else {}
+            return {"rerun": rerun | read_moves(self.moves)} if self.moves.exists() else {}
         sentences = [f"{entry['module']} came from {entry['path']}, and not from the checkout ({entry['expected']})."
                      for entry in elsewhere[:20]]
-        return {"rerun": facts["rerun"] | {"is_exact": False, "elsewhere": elsewhere[:20]},
+        return {"rerun": rerun | {"is_exact": False, "elsewhere": elsewhere[:20]},
                 "warnings": [*facts["warnings"], *sentences]}
 
 # %% ../../nbs/reproduce/06_rerun_process.ipynb #1381c9da
+def _take_claim(
+    task: Mapping[str, Any],  # from `make_task`
+) -> Claim | None:  # None for a new record
+    "Take over the claim of a run that is resumed, with its lock."
+    if (claim := task.get("claim")) is None:
+        return None
+    folder = Path(claim["folder"])
+    lock = Lock(folder / ".lock", claim["descriptor"])
+    if claim["descriptor"] is None and not lock.acquire():  # in a container, which inherits none
+        raise FileExistsError(f"Another process writes the record {folder}.")
+    return Claim(folder, claim["notebook"], lock, claim["started"])
+
+
 def supervise_task() -> None:
     """Run the task from standard input, and answer on standard output; the main function of a process of its own.
 
@@ -337,6 +352,7 @@ def supervise_task() -> None:
                          folder=task["folder"],
                          judge=OriginCheck(task, Path(folder)),
                          timeout_s=task["timeout_s"],
+                         claim=_take_claim(task),
                          on_start=lambda record: tell(record=str(record)),
                          **{**task["facts"], "warnings": task["facts"]["warnings"] + doubts})
         except KeyboardInterrupt:
@@ -351,7 +367,7 @@ LIBRARY = Path(ml_repo.__file__).resolve().parent  # the process imports this on
 def run_task(
     task: Mapping[str, Any],  # from `make_task`
     wrap: Callable[[list[str]], list[str]],  # puts a command line into a container, or leaves it as it is
-    lock: Lock,  # of the scratch folder; the process holds it, too
+    locks: Sequence[Lock],  # of the scratch folder, and of a record that is claimed; the process holds them, too
     on_start: Callable[[Path], None] | None = None,  # called with the folder of the record; it shows the progress
 ) -> tuple[dict[str, Any], int | None]:  # its answers, with `exit` and `words`; the signal that ended it
     "Run a task in a process of its own, with the library of this process, and pass on signals that ask for an end."
@@ -376,7 +392,7 @@ def run_task(
                                    stderr=errors,
                                    text=True,
                                    start_new_session=True,
-                                   pass_fds=[lock._descriptor])
+                                   pass_fds=[lock._descriptor for lock in locks])
         if stopped:
             process.send_signal(stopped[0])
         with suppress(BrokenPipeError):
