@@ -38,7 +38,7 @@ def _read_text(
     "Read the text of a module."
     home = Path(__file__).parents[1] / ("tracking" if name in _OF_KERAS else "autolog")
     text = (home / f"{name}.py").read_text(encoding="utf-8")
-    return re.sub(r"^from \.\w+ import .*\n", "", text, flags=re.MULTILINE)
+    return re.sub(r"^from \.[\w.]+ import .*\n", "", text, flags=re.MULTILINE)
 
 
 @cache
