@@ -438,6 +438,13 @@ def test_runs_in_a_sidebar_of_jupyterlab(tmp_path):
                 assert time.monotonic() < end
                 time.sleep(0.3)
             browser.wait("2 of 2 runs")
+            wide, link_to = f"{FIND}.some(one => one.tagName === 'IFRAME' && one.clientWidth > 400 && one.contentDocument?.querySelector('[data-act=verify]'))", f"{FIND}.find(one => one.matches?.('#body a.id'))"
+            assert not browser.ask(wide)
+            browser.ask(f"{link_to}.click(); 0")
+            while not browser.ask(wide):
+                assert time.monotonic() < end, "a run of the sidebar opens where there is room"
+                time.sleep(0.3)
+            browser.wait("2 of 2 runs")
             family = psutil.Process(lab.pid).children(recursive=True)
     finally:
         browser.close()

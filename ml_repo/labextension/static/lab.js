@@ -18,7 +18,7 @@ async function findPage(coreutils, services) {
 }
 
 /** A panel with a page of the server, which says that it starts until the page is there. */
-function makePanel(widgets, page, name, hash, id, label) {
+function makePanel(widgets, address, id, label) {
   const panel = new widgets.Widget();
   panel.id = id; panel.title.label = label; panel.title.closable = true;
   panel.node.style.cssText = "display: flex; flex-direction: column; background: var(--jp-layout-color1)";
@@ -27,7 +27,7 @@ function makePanel(widgets, page, name, hash, id, label) {
   frame.title = label; frame.style.cssText = "flex: 1; border: 0; width: 100%; display: none";
   frame.addEventListener("load", () => { said.remove(); frame.style.display = ""; });
   panel.node.append(said, frame);
-  page.then(({ base, query }) => { frame.src = `${base}${name}?${query}${hash ? `#${hash}` : ""}`; }, (error) => { said.textContent = error.message; });
+  address.then((link) => { frame.src = link; }, (error) => { said.textContent = error.message; });
   return panel;
 }
 
@@ -36,7 +36,17 @@ async function makePlugin() {
   const activate = (app, tracker) => {
     const icon = new ui.LabIcon({ name: "ml-repo:runs", svgstr: ICON });
     let page = null, count = 0;
-    const ask = () => (page ??= findPage(coreutils, services));
+    const ask = async (name, hash) => { const { base, query } = await (page ??= findPage(coreutils, services)); return `${base}${name}?${query}#${hash}`; };
+    /** Show a page in the main area, where there is room for it; once, however often it is asked for. */
+    const opened = new Map(), show = (link, label) => {
+      if (!opened.has(link)) {
+        const panel = makePanel(widgets, Promise.resolve(link), `ml-repo-page-${count += 1}`, label);
+        panel.title.icon = icon; opened.set(link, panel);
+        panel.disposed.connect(() => opened.delete(link));
+        app.shell.add(panel, "main");
+      }
+      app.shell.activateById(opened.get(link).id);
+    };
 
     const sidebar = new widgets.Widget();
     sidebar.id = "ml-repo-runs"; sidebar.title.icon = icon; sidebar.title.caption = "Runs";
@@ -44,8 +54,14 @@ async function makePlugin() {
     app.shell.add(sidebar, "left", { rank: 150 });
     const fill = new MutationObserver(() => { // the server starts when somebody looks
       if (!sidebar.isVisible || sidebar.node.firstChild) return;
-      const inner = makePanel(widgets, ask(), "", "plot=none", "ml-repo-runs-page", "Runs");
+      const inner = makePanel(widgets, ask("", "plot=none"), "ml-repo-runs-page", "Runs"), frame = inner.node.querySelector("iframe");
       inner.node.style.flex = "1";
+      frame.addEventListener("load", () => frame.contentDocument.addEventListener("click", (event) => {
+        const link = event.target.closest?.("a[href]");
+        if (!link || link.pathname === frame.contentWindow.location.pathname) return;
+        event.preventDefault();
+        show(link.href, link.textContent);
+      }));
       sidebar.node.append(inner.node);
     });
     fill.observe(sidebar.node, { attributes: true, attributeFilter: ["class"] });
@@ -55,7 +71,7 @@ async function makePlugin() {
       execute: async () => {
         const context = tracker.currentWidget.context;
         await context.save(); // what runs is the file
-        const panel = makePanel(widgets, ask(), "new.html", encodeURIComponent(context.path), `ml-repo-run-${count += 1}`, "New run");
+        const panel = makePanel(widgets, ask("new.html", encodeURIComponent(context.path)), `ml-repo-run-${count += 1}`, "New run");
         panel.title.icon = icon;
         app.shell.add(panel, "main", { mode: "split-right" });
         app.shell.activateById(panel.id);
