@@ -26,7 +26,7 @@ class TableChange:
     rows: dict[str, list[Any]] = field(default_factory=dict)  # new and changed, by run
     repetitions: dict[str, str] = field(default_factory=dict)  # of those runs: equal where only the seed differs
     removed: list[str] = field(default_factory=list)  # runs that are gone, or were archived
-    is_new_table: bool = False  # there are columns that were not there before
+    is_new_table: bool = False  # there are columns that were not there before, or were not shown
     is_damage: bool = False  # other records than before cannot be read
 
     def __bool__(self) -> bool:
@@ -82,6 +82,10 @@ class LiveTable:
         self.repetitions = dict(zip(self.rows, table["repetitions"]))
         self.running = {run.run: _look(run.folder) for run in runs if run.state == "running"}
         self.known = {column["key"] for column in self.columns}
+        places = [place for place, column in enumerate(self.columns)
+                  if column["key"].startswith("params.") and column["key"] not in self.about["shown"]]
+        same = {place: {str(row[place]) for row in table["rows"]} for place in places}
+        self.same = {place: values.pop() for place, values in same.items() if len(values) == 1}
 
     def _read_dates(self) -> list[int]:
         "Read the dates of the folders of records: a run that begins or is removed changes one."
@@ -145,6 +149,9 @@ class LiveTable:
                 self.load()
                 return TableChange(is_new_table=True)
             row = make_row(run, self.columns)
+            if any(str(row[place]) != value for place, value in self.same.items()):
+                self.load()  # a parameter that was the same in all runs is varied from now on, so the table shows it
+                return TableChange(is_new_table=True)
             if (text := write_value(row)) != self.rows.get(name):
                 word = self.words.setdefault(run.repetition, str(len(self.words)))
                 self.rows[name], self.repetitions[name] = text, word
