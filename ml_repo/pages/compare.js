@@ -75,7 +75,7 @@ function metricsSection() {
   const section = valueTable("Metrics", names, (run, name) => run.metrics[name], { first: "metric", best, extra, note: "Last values of each run; ★ marks the best." });
   const lines = names.filter((name) => directions[name]).map((name) => [name, ids.map((id) => seedsOf(id, name))]).filter(([, groups]) => groups.some((group) => group.size > 1));
   if (!lines.length || new Set(ids.map(repetitionOf)).size < 2) return section;
-  return make("div", {}, section, make("section", {}, make("h2", {}, "Over the seeds"), make("p", { class: "faint" }, "Mean ± standard deviation of all completed runs that differ from each run in the seed only. Differences are from the first run to the others, each with 95 % confidence by itself. Who chose a setting as the best of several asks `ml-repo compare`, which allows for the choice, and calls fewer differences larger than the noise."),
+  return make("div", {}, section, make("section", {}, make("h2", {}, "Over the seeds"), make("p", { class: "faint" }, "Mean ± standard deviation of all completed runs that differ from each run in the seed only. Differences are from the first run to the others, each with 95 % confidence by itself. Who chose a setting as the best of several asks ", make("code", {}, "ml-repo compare"), ", which allows for the choice, and calls fewer differences larger than the noise."),
     make("div", { class: "scroll" }, make("table", {}, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "metric"), ids.map((id) => make("th", { scope: "col", class: "id" }, short(id))), ids.slice(1).map((id) => make("th", { scope: "col" }, `${short(ids[0])} → ${short(id)}`)))),
       make("tbody", {}, lines.map(([name, groups]) => make("tr", {}, make("th", { scope: "row" }, name), groups.map((group) => make("td", { class: "number" }, spread(group))), groups.slice(1).map((group, place) => make("td", { class: "wide" }, repetitionOf(ids[place + 1]) === repetitionOf(ids[0]) ? "the same setting" : judge(groups[0], group))))))))));
 }
@@ -177,7 +177,7 @@ function choose() {
     make("p", {}, make("label", { for: "a" }, "First "), pick[0]), make("p", {}, make("label", { for: "b" }, "Second "), pick[1]), make("button", { type: "button", class: "main", onclick: () => { location.hash = `runs=${pick.map((one) => encodeURIComponent(one.value)).join(",")}`; } }, "Compare"));
 }
 function heads() {
-  return make("div", { class: "scroll" }, make("table", {}, make("thead", {}, make("tr", {}, ["run", "experiment", "state", "run again", "started", "duration", "note"].map((name) => make("th", { scope: "col" }, name)))), make("tbody", {}, ids.map((id, at) => {
+  return make("div", { class: "scroll" }, make("table", {}, make("thead", {}, make("tr", {}, ["run", "experiment", "state", "verified", "started", "duration", "note"].map((name) => make("th", { scope: "col" }, name)))), make("tbody", {}, ids.map((id, at) => {
     const run = loaded[id];
     return make("tr", {}, make("th", { scope: "row", class: "id" }, make("span", { class: `key s${at % 6}`, "aria-hidden": "true" }, "●"), fixed ? id : make("a", { href: `runs/${encodeURIComponent(id)}.html` }, id)), make("td", {}, run.experiment), make("td", {}, run.state.split(", ").map(chip)), make("td", {}, run.verified ? chip(run.verified) : "not yet"), make("td", {}, format(run.started, "started")), make("td", {}, format(run.duration_s, "duration_s")), make("td", {}, run.note));
   }))));

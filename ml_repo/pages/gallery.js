@@ -144,7 +144,7 @@ function showCell(row, key) {
     return make("td", { class: hold(key) }, (by_hand ? [...words.filter((word) => word !== "running"), "interactive"] : words).map((word) => chip(word)));
   }
   if (key === "verified" && value) return make("td", { class: hold(key) }, String(value).split(", ").map((word) => chip(word)));
-  const spread = row.spread?.[column.index], text = spread == null ? format(value, key) : formatSpread(value, spread);
+  const spread = row.spread?.[column.index], text = spread == null ? format(value, key) : `${formatSpread(value, spread)}${key === "duration_s" ? " s" : ""}`;
   return make("td", { class: hold(key, column.numeric ? "number" : ""), title: text.length > 40 ? text : null }, text, compareToBase(row, column));
 }
 /** How much better or worse than the baseline a metric is. */

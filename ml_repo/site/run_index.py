@@ -19,7 +19,7 @@ from .anonymize import make_mask, mask_tree
 
 # %% ../../nbs/site/09_run_index.ipynb #764ad8a8
 FACTS = {
-    "run": "run", "experiment": "experiment", "state": "state", "verified": "run again", "started": "started",
+    "run": "run", "experiment": "experiment", "state": "state", "verified": "verified", "started": "started",
     "duration_s": "duration", "launched_by": "launched by", "note": "note", "tags": "tags", "cause": "why it ended",
     "notebook": "notebook", "commit": "commit", "branch": "branch", "host": "machine"
 }
