@@ -98,8 +98,15 @@ def test_a_run_is_followed_stopped_and_run_again_from_its_page(project, page):
         type_into(page, "note", "too slow")
         page.click("Save", "button")
         await_true("document.getElementById('said').innerText === 'Saved.'", page, "the note")
+        type_into(page, "tag", "paper slow")
+        page.ask("document.getElementById('tag').dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter'})); 0")
+        await_true("document.querySelectorAll('#state .tag').length === 2", page, "its tags")
+        page.ask("document.querySelector('[data-untag=slow]').click(); 0")
+        await_true("document.querySelectorAll('#state .tag').length === 1", page, "one tag less")
         page.click("Stop", "button")
         await_true("document.querySelector('#live .chip').innerText === 'interrupted'", page, "its end")
+        await_true("document.querySelector('#live .note.bad').innerText.includes('Stopped')", page, "why it ended")
+        await_true("document.querySelector('#rest .facts').innerText.includes('interrupted')", page, "the facts of its end")
         record = read_record(project, name)
         assert (record["state"], record["note"]) == ("interrupted", "too slow")
 
@@ -121,6 +128,10 @@ def test_a_run_is_followed_stopped_and_run_again_from_its_page(project, page):
         page.click("Verify", "button")
         await_true("document.getElementById('said').innerText.startsWith('Identical')", page, "the verdict")
         await_true("document.querySelector('#live .chip.identical')", page, "the verdict among the facts")
+        page.click("Archive", "button")
+        await_true("document.getElementById('state').innerText.includes('archived')", page, "that it is archived")
+        page.click("Restore", "button")
+        await_true("!document.getElementById('state').innerText.includes('archived')", page, "that it is restored")
 
         page.open(f"{home}runs/{name}.html")  # it has more than two epochs
         await_true("MLR.plots().length", page, "its charts")
@@ -136,7 +147,7 @@ def test_a_run_is_followed_stopped_and_run_again_from_its_page(project, page):
         await_true(f"{across} < {0.6 * last}", page, "the first half of the curve")
         page.ask("MLR.equip(); 0")
         await_true(f"{across} < {0.6 * last}", page, "the same half after the chart has grown")
-        page.click("Whole", "button")
+        page.click("Reset zoom", "button")
         await_true(f"{across} === {last}", page, "the whole curve")
         for number, found in enumerate(("MLR.plots()[0].scales.y.distr === 3", "MLR.plots()[0].series[0].label === 'second'")):
             page.ask(f"document.querySelectorAll('.look input')[{number}].click(); 0")
@@ -237,12 +248,12 @@ def test_records_that_cannot_be_read_come_and_go_while_the_page_is_open(project,
 @needs_browser
 @pytest.mark.slow
 def test_pages_pass_an_audit_of_accessibility(project, page, axe):  # noqa: F811
-    name = begin(project)
-    checked("ml-repo", "wait", name, cwd=project)
+    name, other = begin(project), begin(project, "-p", "lr", "0.25")
+    checked("ml-repo", "wait", name, other, cwd=project)
     ui = Ui(project, "results")
     home = ui.links[0].partition("?")[0]
     try:
-        for place in (ui.links[0], f"{home}runs/{name}.html", f"{home}new.html"):
+        for place in (ui.links[0], f"{home}runs/{name}.html", f"{home}new.html", f"{home}compare.html#runs={name},{other}"):
             for dark, width in ((False, 1300), (True, 1300), (True, 390)):
                 page.show(place, dark, width)
                 page.ask(axe + "; 0")

@@ -26,12 +26,23 @@ function follow() {
     const log = $("log"), is_at_end = !log || log.scrollTop + log.clientHeight > log.scrollHeight - 30;
     $("live").innerHTML = await answer.text(); // was cleaned on the server
     if (is_at_end && $("log")) $("log").scrollTop = $("log").scrollHeight;
-    const stop = document.querySelector("[data-act=stop]");
-    if (stop) stop.hidden = !$("live").querySelector(".chip.running");
-    MLR.equip(); reach();
+    MLR.equip(); reach(); showActions();
   }, Math.max(0, 1000 - (performance.now() - asked)));
 }
 if ($("log")) $("log").scrollTop = $("log").scrollHeight;
+/** What can be done to the run as it is now. At its end, its notebook and what the record says of it are complete. */
+let was = null;
+async function showActions() {
+  const { state, archived } = $("state").dataset, button = (act) => document.querySelector(`[data-act=${act}]`), archive = button("archive") ?? button("restore");
+  button("stop").hidden = state !== "running"; button("verify").hidden = !["completed", "failed"].includes(state);
+  archive.dataset.act = archived === undefined ? "archive" : "restore"; archive.textContent = archived === undefined ? "Archive" : "Restore";
+  const has_ended = was === "running" && state !== was;
+  was = state;
+  if (!has_ended) return;
+  const answer = await fetch(location.pathname);
+  if (answer.ok) { $("rest").replaceWith(new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("rest")); reach(); }
+}
+if (run) showActions();
 
 // --- what was tried and what was best comes after the table, since it reads all runs -----------------------------------------
 let waiting = null, pause = 500;
@@ -86,8 +97,13 @@ document.querySelectorAll("[data-act]").forEach((button) => button.addEventListe
     if (!await send(`act/${encodeURIComponent(run)}`, { action: "verify" }, answer)) { button.disabled = false; $("said").textContent = answer.textContent; }
     return;
   }
-  if (await send(`act/${encodeURIComponent(run)}`, { action: button.dataset.act, text: field?.value ?? "" }, $("said"))) follow();
+  if (await send(`act/${encodeURIComponent(run)}`, { action: button.dataset.act, text: field?.value ?? "" }, $("said"))) { if (field?.id === "tag") field.value = ""; follow(); }
 }));
+document.querySelectorAll("[data-from]").forEach((button) => $(button.dataset.from).addEventListener("keydown", (event) => { if (event.key === "Enter") button.click(); }));
+$("live")?.addEventListener("click", async (event) => {
+  const tag = event.target.dataset.untag;
+  if (tag && await send(`act/${encodeURIComponent(run)}`, { action: "untag", text: tag }, $("said"))) follow();
+});
 document.querySelectorAll("form.launch").forEach((form) => form.addEventListener("submit", async (event) => {
   event.preventDefault();
   const fields = [...form.querySelectorAll("[data-default]")].filter((field) => field.value !== field.dataset.default), said = form.querySelector(".launched");

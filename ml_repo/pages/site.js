@@ -47,7 +47,7 @@ const MLR = (() => {
   });
 
   // --- charts: drawn by uPlot, also by time, on a logarithmic axis, and smoothed as TensorBoard does ------------------------------
-  const look = { log: false, smooth: 0, time: false }, zoom = {}, dashes = [[], [6, 3], [2, 3], [9, 3, 2, 3], [12, 4], [1, 4]], digits = (value) => String(+value.toPrecision(3));
+  const look = { log: false, smooth: 0, time: false }, zoom = {}, dashes = [[], [6, 3], [2, 3], [9, 3, 2, 3], [12, 4], [1, 4]], digits = (value) => String(+value.toPrecision(6)), whole = Array.from({ length: 30 }, (_, place) => [1, 2, 5][place % 3] * 10 ** Math.floor(place / 3));
   let plots = [], redrawAll = () => {}; // those on the page, with what they count across
   /** A moving mean with weights that fall by `weight` a step, without the bias of its beginning. */
   const smoothen = (points, weight) => { let sum = 0, power = 1; return points.map(([step, value, second]) => { sum = sum * weight + value * (1 - weight); power *= weight; return [step, weight ? sum / (1 - power) : value, second]; }); };
@@ -63,8 +63,8 @@ const MLR = (() => {
     const draw = (width) => {
       const style = getComputedStyle(root), scale = { stroke: style.getPropertyValue("--faint"), grid: { stroke: style.getPropertyValue("--line"), width: 1 }, ticks: { show: false }, font: "11px sans-serif" }, write = (_, values) => values.map((value) => (value == null ? "" : digits(value)));
       const plot = new uPlot({
-        width, height: 210, cursor: { sync: { key: across }, focus: { prox: 20 } }, focus: { alpha: 0.35 }, scales: { x: { time: false }, y: { distr: look.log ? 3 : 1 } }, axes: [{ ...scale, label: across, labelSize: 16, labelFont: "11px sans-serif", size: 24, space: 60 }, { ...scale, size: 52, values: write }],
-        series: [{ label: across, value: (_, value) => (value == null ? "–" : String(+value.toPrecision(6))) }, ...lines.map((one) => ({ label: one.label, stroke: paint(one.style), width: 2, dash: dashes[one.style % 6], value: (_, value) => (value == null ? "–" : digits(value)) }))],
+        width, height: 210, cursor: { y: false, sync: { key: across }, focus: { prox: 20 } }, focus: { alpha: 0.35 }, scales: { x: { time: false }, y: { distr: look.log ? 3 : 1 } }, axes: [{ ...scale, ...(lines.every((one) => one.points.every((point) => Number.isInteger(point[at]))) ? { incrs: whole } : {}), label: across, labelSize: 16, labelFont: "11px sans-serif", size: 24, space: 60 }, { ...scale, size: 52, values: write }],
+        series: [{ label: across, value: (_, value) => (value == null ? "–" : digits(value)) }, ...lines.map((one) => ({ label: one.label, stroke: paint(one.style), width: 2, dash: dashes[one.style % 6], value: (_, value) => (value == null ? "–" : digits(value)) }))],
         hooks: { setSelect: [(one) => { if (one.select.width > 0) zoomTo(across, { min: one.posToVal(one.select.left, "x"), max: one.posToVal(one.select.left + one.select.width, "x") }); }] },
       }, uPlot.join(lines.map((one) => [one.points.map((point) => point[at]), one.points.map((point) => point[1])])), box);
       plot.root.addEventListener("dblclick", () => zoomTo(across, null));
@@ -81,7 +81,7 @@ const MLR = (() => {
     redrawAll = redraw;
     const box = (key, title) => { const field = make("input", { type: "checkbox", onchange: () => { look[key] = field.checked; redraw(); } }); field.checked = look[key]; return make("label", {}, field, ` ${title}`); };
     const smooth = make("input", { type: "range", min: 0, max: 0.99, step: 0.01, value: look.smooth, oninput: () => { look.smooth = +smooth.value; redraw(); } });
-    return make("p", { class: "tools look" }, box("log", "Logarithmic"), box("time", "By time"), make("label", {}, "Smoothing ", smooth), make("button", { type: "button", onclick: () => Object.keys(zoom).forEach((across) => zoomTo(across, null)) }, "Whole"), make("span", { class: "faint" }, "Drag over a chart to zoom; a double click shows the whole."));
+    return make("p", { class: "tools look" }, box("log", "Logarithmic"), box("time", "By time"), make("label", {}, "Smoothing ", smooth), make("button", { type: "button", onclick: () => Object.keys(zoom).forEach((across) => zoomTo(across, null)) }, "Reset zoom"), make("span", { class: "faint" }, "Drag over a chart to zoom; a double click shows the whole."));
   };
   /** The charts of a run: made on the server for pages without scripts, and drawn anew here. */
   const equip = () => {

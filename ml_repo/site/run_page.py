@@ -125,7 +125,8 @@ def _list_facts(
     page: RunPage,  # from `read_page`
 ) -> list[tuple[str, str]]:  # name and text
     "List the facts at the top of the page."
-    elsewhere = ("run", "experiment", "state", "note", "verified", "not the same", "likely cause", "parameters")
+    elsewhere = ("run", "experiment", "state", "why", "what to do", "note", "verified", "not the same",
+                 "likely cause", "parameters")
     rows = describe_record(page.record)[0][1]
     facts = [("experiment", page.record["experiment"]), ("state", rows[1][1])]
     facts += [row for row in rows if row[0] not in elsewhere]
@@ -196,9 +197,14 @@ def _list_live(
         is_changed = "given" in parameter or bool(parameter.get("overwritten"))
         default = format_value(name, parameter.get("default"))
         parameters.append((name, format_value(name, used_value(parameter)), default, is_changed))
-    states = name_state(page.record["state"], page.record.get("launched_by")).split(", ")
-    return dict(parameters=parameters, states=states, state=page.record["state"],
-                verified=page.verdict.get("verdict", ""), note=page.record["note"], warnings=page.record["warnings"],
+    record = page.record
+    states, cause = name_state(record["state"], record.get("launched_by")).split(", "), record.get("cause") or {}
+    lasted = f"after {format_value('duration_s', record['duration_s'])}, " if record["duration_s"] is not None else ""
+    when = f"{lasted}started {str(record['started'])[:16].replace('T', ' ')} UTC"
+    return dict(parameters=parameters, states=states, state=record["state"], archived=record.get("archived", False),
+                tags=record["tags"], when=when, reason_cell=cause.get("cell"),
+                reason=" ".join(filter(None, [cause.get("text"), cause.get("hint")])),
+                verified=page.verdict.get("verdict", ""), note=record["note"], warnings=record["warnings"],
                 charts=Markup(draw_curves(page.curves)), curves=dump_json(_list_finite(page.curves)),
                 metrics=[(key, f"{value:.6g}", better) for key, value, better in _list_metrics(page.record)],
                 usage=Markup(draw_curves(page.usage, "second")), usage_curves=dump_json(page.usage), log=page.log,
