@@ -232,6 +232,10 @@ _BATCH = (
 )
 _WHERE = (
     click.option("--detach", is_flag=True, help="Leave it to itself in the background, and print its id."),
+    click.option("--retries", type=click.IntRange(0, 100), default=0, metavar="N",
+                 help="With --detach: resume it up to N times when it fails or is killed. Default: 0."),
+    click.option("--on-kill", type=click.Choice(["leave", "resume"]), default="leave",
+                 help="With --detach: what happens when its kernel is killed. Default: leave."),
     click.option("--image",
                  is_flag=False,
                  flag_value="default",
@@ -301,12 +305,16 @@ def run(
     cell = find_cell(notebook)
     values = read_values(notebook, pairs, file, cell) | dict(raw)
     options["folder"] = options["folder"] and str(options["folder"].resolve())
+    again = {name: options.pop(name) for name in ("retries", "on_kill")}
+    if not detach and again != {"retries": 0, "on_kill": "leave"}:
+        raise ValueError("--retries and --on-kill are for a run in the background. Add --detach; "
+                         "a run that you wait for goes on with: ml-repo resume latest")
     grid, seeds, is_warm, *work = (options.pop(name) for name in ("grid", "seeds", "is_warm", "workers", "threads"))
     if grid or seeds:
         sys.exit(_run_batch(notebook, grid, seeds, values, options, detach, *work, is_warm is False))
     options |= {"cell": cell, **(_find_warm(notebook) if is_warm else {})}
     if detach:
-        _start(notebook, values, options)
+        _start(notebook, values, options | again)
         return
     record = run_notebook(notebook, values, launched_by="ml-repo run", **options)
     echo_record(record)

@@ -8,7 +8,6 @@ __all__ = ['Job', 'execute_recorded']
 # %% ../../nbs/execution/06_engine.ipynb #7f8b092d
 import os
 import shlex
-import shutil
 import signal
 import sys
 import tempfile
@@ -47,6 +46,7 @@ from ..provenance.repository import find_records_folders
 from ..records.record import OpenRecord, name_folder, open_record
 from ..records.signature import sign_record
 from ..records.snapshot import gather_facts, gather_results
+from ..tracking.checkpoint import remove_checkpoints
 
 # %% ../../nbs/execution/06_engine.ipynb #8eb8ca6e
 @dataclass
@@ -146,9 +146,8 @@ def _has_values(
 ) -> bool:  # False when the run ended before its parameters had their values
     "Say whether the cells that set the parameters completed."
     tags = {"parameters", "injected-parameters"}
-    return all(
-        cell.metadata.get("papermill", {}).get("status") == NotebookExecutionManager.COMPLETED for cell in nb.cells
-        if cell.cell_type == "code" and tags & set(cell.metadata.get("tags", [])))
+    cells = [cell.metadata for cell in nb.cells if cell.cell_type == "code" and tags & set(cell.metadata.get("tags", []))]
+    return all(cell.get("papermill", {}).get("status") == NotebookExecutionManager.COMPLETED for cell in cells)
 
 # %% ../../nbs/execution/06_engine.ipynb #da706995
 def _close(
@@ -176,8 +175,7 @@ def _close(
                      **job.redactor.redact_tree({"cause": outcome.cause} | facts),
                      redacted=dict(job.redactor.counts))
         (record.folder / ".facts.jsonl").unlink(missing_ok=True)
-        if outcome.state == "completed":  # nothing is left to go on with
-            shutil.rmtree(record.folder / "checkpoints", ignore_errors=True)
+        remove_checkpoints(record.folder, outcome.state)
     except OSError as error:
         lost.append(f"{record.folder / 'record.json'} could not be written: {error}.")
     if not job.transcript.save(now=True):
@@ -310,9 +308,8 @@ def _run_here(
     warm = job.request.warm if is_python else None
     client = KernelClient(manager, is_python, on_output, job.transcript.reopen, warm, job.request.processors,
                           **timeouts, **client_options)
-    names = job.names if is_python else []
-    supervisor = Supervisor(client, job.transcript, log, job.record.folder, names, job.gather, require_gpu,
-                            _make_watch(job))
+    supervisor = Supervisor(client, job.transcript, log, job.record.folder, job.names if is_python else [], job.gather,
+                            require_gpu, _make_watch(job))
     supervisor.is_followed = is_followed(job.root)
     supervisor.questions = [] if job.widgets is None else [answer_widgets(job.widgets)]
     if job.request.judge is not None:

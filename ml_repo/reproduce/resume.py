@@ -22,7 +22,7 @@ from ..records.reader import Record, as_record, read_record
 from ..records.record import Claim, claim_again
 from .checkout import Checkout, checkout_run, list_modules
 from .environments import choose_environment
-from .rerun import check_data, read_given, wrap_command
+from .rerun import refuse_other_data, read_given, wrap_command
 from .rerun_process import make_task, run_task
 from .scratch_folder import open_scratch_folder
 
@@ -89,7 +89,7 @@ def resume_run(
         if checkout.lost and not anyway:
             raise ValueError(f"The code is not that of {record['id']}. Git does not hold "
                              f"{', '.join(checkout.lost[:5])}. Bring it back, or go on with --anyway.")
-        doubts = checkout.doubts + check_data(record, checkout.project, anyway)
+        doubts = checkout.doubts + refuse_other_data(record, checkout.project, anyway)
         environment = choose_environment(record, False, None, anyway, [])
         facts = {name: record[name] for name in _KEPT if record.get(name)}
         claim, attempts = claim_again(record.folder, record)

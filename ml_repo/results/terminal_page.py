@@ -84,6 +84,15 @@ def _describe_state(
     return f"{word}; its cells took {duration}" if "cells" in record else f"{word}; open for {duration}"
 
 
+def _describe_attempts(
+    record: Record,  # as `read_record` gives it
+) -> str:  # such as "2: killed after 8.0 s on gpu7, then this one"; empty for a run that was not resumed
+    "Describe how often a run was resumed, and how each attempt before ended."
+    attempts = record.get("attempts") or []
+    ends = [f"{one['state']} after {format_duration(one['duration_s'])} on {one['host']}" for one in attempts]
+    return f"{len(attempts) + 1}: {', '.join(ends)}, then this one" if attempts else ""
+
+
 def _describe_end(
     record: Record,  # as `read_record` gives it
 ) -> list[tuple[str, str]]:  # label and text
@@ -92,7 +101,7 @@ def _describe_end(
     if record.get("elsewhere"):
         seen = f"{record['seen']}, in a copy; it runs, or ran, on {record['host']['name']}"
     image, is_by_hand = record.get("image") or {}, record.get("launched_by") == "interactive"
-    rows = [("run", record["id"]), ("state", _describe_state(record)),
+    rows = [("run", record["id"]), ("state", _describe_state(record)), ("attempts", _describe_attempts(record)),
             ("why", (record["cause"] or {}).get("text", "")), ("what to do", (record["cause"] or {}).get("hint", "")),
             ("last seen", seen),
             ("last cell", (record["ended"] or record.get("seen") or "") if is_by_hand else ""),
