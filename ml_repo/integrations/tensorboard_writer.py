@@ -133,8 +133,10 @@ def list_images(
             images.setdefault(hashlib.sha256(content).hexdigest(), (path.relative_to(folder).as_posix(), content))
     for notebook in sorted(folder.glob("*.ipynb")):
         with suppress(ValueError, KeyError, TypeError, AttributeError):
+            count = Counter[int]()  # of each cell
             for number, content in list_pictures(notebook):
-                name = f"{notebook.stem}/cell {number}"
+                count[number] += 1
+                name = f"{notebook.stem}/cell {number}" + (f", figure {count[number]}" if count[number] > 1 else "")
                 images.setdefault(hashlib.sha256(content).hexdigest(), (name, content))
     return [(name, content) for name, content in images.values() if content[:8] == PNG and len(content) > 24]
 

@@ -15,13 +15,18 @@ from pathlib import Path
 
 # %% ../../nbs/notebook/23_exports.ipynb #bf96c577
 PNG = b"\x89PNG\r\n\x1a\n"  # the first bytes of each PNG file
+_ADDED = {"injected-parameters", "papermill-error-cell-tag"}  # tags of cells that papermill adds
 
 
 def list_pictures(
     notebook: Path,  # an executed notebook
 ) -> Iterator[tuple[int, bytes]]:  # number of the cell, from 1, and PNG bytes
-    "List the PNG images in the outputs of a notebook. Raises `ValueError` or `KeyError` for a file that is none."
-    for number, cell in enumerate(json.loads(notebook.read_bytes())["cells"], 1):
+    """List the PNG images in the outputs of a notebook. Raises `ValueError` or `KeyError` for a file that is none.
+
+    Cells that papermill has added do not count: a figure has the same number with and without given values."""
+    cells = [cell for cell in json.loads(notebook.read_bytes())["cells"]
+             if _ADDED.isdisjoint(cell.get("metadata", {}).get("tags", []))]
+    for number, cell in enumerate(cells, 1):
         for output in cell.get("outputs", []):
             if image := output.get("data", {}).get("image/png"):
                 yield number, base64.b64decode("".join(image))
