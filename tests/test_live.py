@@ -149,6 +149,14 @@ def test_a_run_is_followed_stopped_and_run_again_from_its_page(project, page):
         await_true(f"{across} < {0.6 * last}", page, "the same half after the chart has grown")
         page.click("Reset zoom", "button")
         await_true(f"{across} === {last}", page, "the whole curve")
+        press = lambda key: page.ask(f"document.querySelector('.chart').dispatchEvent(new KeyboardEvent('keydown', {{key: '{key}'}})); 0")
+        press("ArrowRight")
+        shown = "document.querySelector('.u-legend').innerText.replace(/\\s+/g, '')"
+        await_true(f"/step[01]val_loss/.test({shown})", page, "a value by the keyboard")
+        press("+")
+        await_true(f"{across} < {0.6 * last}", page, "a part of the curve by the keyboard")
+        press("0")
+        await_true(f"{across} === {last}", page, "the whole curve by the keyboard")
         for number, found in enumerate(("MLR.plots()[0].scales.y.distr === 3", "MLR.plots()[0].series[0].label === 'second'")):
             page.ask(f"document.querySelectorAll('.look input')[{number}].click(); 0")
             await_true(found, page, "another look")

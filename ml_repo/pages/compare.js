@@ -23,7 +23,7 @@ const texts = (values) => { const brief = values.map(text); return !same(values)
 function valueTable(title, names, read, more = {}) {
   const lines = names.map((name) => [name, ids.map((id) => read(loaded[id], name))]).filter(([, values]) => all || !same(values));
   if (!lines.length) return null;
-  const table = make("table", {}, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, more.first ?? "name"), ids.map((id) => make("th", { scope: "col", class: "id" }, short(id))), (more.extra ?? []).map((one) => make("th", { scope: "col" }, one.title)))),
+  const table = make("table", {}, make("thead", {}, make("tr", {}, make("th", { scope: "col" }, more.first ?? "name"), ids.map((id, place) => make("th", { scope: "col", class: lines.some(([, values]) => typeof values[place] === "number") ? "id number" : "id" }, short(id))), (more.extra ?? []).map((one) => make("th", { scope: "col" }, one.title)))),
     make("tbody", {}, lines.map(([name, values]) => {
       const best = more.best?.(name, values) ?? NaN, shown = texts(values);
       return make("tr", { class: all && !same(values) ? "differs" : null }, make("th", { scope: "row" }, name),

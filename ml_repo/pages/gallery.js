@@ -159,7 +159,7 @@ function showRows() {
   state.page = Math.min(state.page, last);
   const part = rows.slice(state.page * PAGE, (state.page + 1) * PAGE), shown = listShown();
   $("body").replaceChildren(...part.map((row) => {
-    const tick = make("input", { type: "checkbox", "aria-label": `Compare ${row.id}`, onchange: () => { if (tick.checked) state.ticked.add(row.id); else state.ticked.delete(row.id); tick.closest("tr").classList.toggle("ticked", tick.checked); showTicks(); writeAddress(); } });
+    const tick = make("input", { type: "checkbox", "aria-label": `Compare ${row.id}`, title: "Enter compares the runs that are ticked", onkeydown: ({ key }) => { if (key === "Enter") $("compare").click(); }, onchange: () => { if (tick.checked) state.ticked.add(row.id); else state.ticked.delete(row.id); tick.closest("tr").classList.toggle("ticked", tick.checked); showTicks(); writeAddress(); } });
     tick.checked = state.ticked.has(row.id);
     const words = [named.get("state") && String(row.cells[named.get("state").index] ?? "").split(",")[0], tick.checked ? "ticked" : "", row.id === state.base ? "base" : ""];
     return make("tr", { class: words.filter(Boolean).join(" ") || null, onmouseenter: () => light(row), onmouseleave: () => light(null), onfocusin: () => light(row) }, make("td", { class: "tick" }, tick), state.group ? make("td", { class: "number" }, String(row.n)) : null, shown.map((key) => showCell(row, key)));

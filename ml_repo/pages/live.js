@@ -23,10 +23,11 @@ function follow() {
     due = null; asked = performance.now();
     const answer = await fetch(`${encodeURIComponent(run)}.live`);
     if (!answer.ok) return;
-    const log = $("log"), is_at_end = !log || log.scrollTop + log.clientHeight > log.scrollHeight - 30;
+    const places = "input, button, a, [tabindex]", focused = [...$("live").querySelectorAll(places)].indexOf(document.activeElement), log = $("log"), is_at_end = !log || log.scrollTop + log.clientHeight > log.scrollHeight - 30;
     $("live").innerHTML = await answer.text(); // was cleaned on the server
     if (is_at_end && $("log")) $("log").scrollTop = $("log").scrollHeight;
     MLR.equip(); reach(); showActions();
+    if (focused >= 0) $("live").querySelectorAll(places)[focused]?.focus({ preventScroll: true });
   }, Math.max(0, 1000 - (performance.now() - asked)));
 }
 if ($("log")) $("log").scrollTop = $("log").scrollHeight;

@@ -59,7 +59,7 @@ const MLR = (() => {
     const at = look.time && series.every(({ points }) => points.every((point) => point.length > 2)) ? 2 : 0, across = at ? "second" : axis;
     const lines = series.flatMap((one) => split(smoothen(one.points.filter(([, value]) => Number.isFinite(value) && (!look.log || value > 0)), look.smooth), at).map((points) => ({ ...one, points })));
     if (!lines.some((one) => one.points.length > 1)) return null;
-    const box = make("div", { class: "chart" }), paint = (style) => { const probe = box.appendChild(make("i", { class: `s${style % 6}` })), color = getComputedStyle(probe).getPropertyValue("--series"); probe.remove(); return color; };
+    const box = make("div", { class: "chart", tabindex: 0, role: "group", "aria-label": `${name}: arrows show values, + and − zoom, 0 shows the whole` }), paint = (style) => { const probe = box.appendChild(make("i", { class: `s${style % 6}` })), color = getComputedStyle(probe).getPropertyValue("--series"); probe.remove(); return color; };
     const draw = (width) => {
       const style = getComputedStyle(root), scale = { stroke: style.getPropertyValue("--faint"), grid: { stroke: style.getPropertyValue("--line"), width: 1 }, ticks: { show: false }, font: "11px sans-serif" }, write = (_, values) => values.map((value) => (value == null ? "" : digits(value)));
       const plot = new uPlot({
@@ -73,6 +73,12 @@ const MLR = (() => {
       return plot;
     };
     let plot = null;
+    box.addEventListener("keydown", ({ key }) => {
+      const { min, max } = plot?.scales.x ?? {}, steps = plot?.data[0], at = plot?.cursor.idx, middle = steps?.[at] ?? (min + max) / 2;
+      if (key === "ArrowLeft" || key === "ArrowRight") plot.setCursor({ left: plot.valToPos(steps[Math.max(0, Math.min(steps.length - 1, at == null ? 0 : at + (key === "ArrowLeft" ? -1 : 1)))], "x"), top: 9 }, true, true);
+      else if (key === "+") zoomTo(across, { min: Math.max(min, middle - (max - min) / 4), max: Math.min(max, middle + (max - min) / 4) });
+      else if (key === "-" || key === "0") zoomTo(across, key === "0" ? null : { min: Math.max(steps[0], min - (max - min) / 2), max: Math.min(steps.at(-1), max + (max - min) / 2) });
+    });
     new ResizeObserver(([{ contentRect: { width } }]) => { if (!width || width === plot?.width) return; if (plot) plot.setSize({ width, height: 210 }); else plot = draw(width); }).observe(box);
     return make("figure", { "aria-label": `${name} by ${across}: ${series.filter((one) => one.points.length).map((one) => `${one.label} ends at ${digits(+one.points.at(-1)[1])}`).join(", ")}` }, make("figcaption", {}, name), box);
   };
@@ -81,7 +87,7 @@ const MLR = (() => {
     redrawAll = redraw;
     const box = (key, title) => { const field = make("input", { type: "checkbox", onchange: () => { look[key] = field.checked; redraw(); } }); field.checked = look[key]; return make("label", {}, field, ` ${title}`); };
     const smooth = make("input", { type: "range", min: 0, max: 0.99, step: 0.01, value: look.smooth, oninput: () => { look.smooth = +smooth.value; redraw(); } });
-    return make("p", { class: "tools look" }, box("log", "Logarithmic"), box("time", "By time"), make("label", {}, "Smoothing ", smooth), make("button", { type: "button", onclick: () => Object.keys(zoom).forEach((across) => zoomTo(across, null)) }, "Reset zoom"), make("span", { class: "faint" }, "Drag over a chart to zoom; a double click shows the whole."));
+    return make("p", { class: "tools look" }, box("log", "Logarithmic"), box("time", "By time"), make("label", {}, "Smoothing ", smooth), make("button", { type: "button", onclick: () => Object.keys(zoom).forEach((across) => zoomTo(across, null)) }, "Reset zoom"), make("span", { class: "faint" }, "Drag over a chart to zoom; a double click shows the whole. With the keyboard: arrows, + and −."));
   };
   /** The charts of a run: made on the server for pages without scripts, and drawn anew here. */
   const equip = () => {
