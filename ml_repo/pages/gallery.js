@@ -3,6 +3,8 @@
 (() => {
 const { make, format, formatSpread, chip, reach } = MLR, data = window.ML_REPO_RUNS, $ = (id) => document.getElementById(id);
 const PAGE = 100, AXES = 12, SLICE = 800;
+/** The columns at first. In a sidebar there is room for one beside the name: what the runs are judged by. */
+const firstColumns = data.metric && matchMedia("(max-width: 21rem)").matches ? [...new Set(["run", data.metric, ...data.shown])] : data.shown;
 const columns = data.columns.map((column, index) => ({ ...column, index }));
 const named = new Map(columns.map((column) => [column.key, column]));
 const runs = data.rows.map((cells, index) => ({ cells, id: cells[0], repetition: data.repetitions[index] })), byId = new Map(runs.map((run) => [run.id, run]));
@@ -12,7 +14,7 @@ const state = {};
 function readAddress() {
   const given = new URLSearchParams(location.hash.slice(1)), names = (given.get("columns") ?? "").split(",").filter((key) => named.has(key));
   Object.assign(state, {
-    search: given.get("search") ?? "", sort: named.has(given.get("sort")) ? given.get("sort") : "started", up: given.get("order") === "up", columns: names.length ? names : data.shown, pins: new Set((given.get("pins") ?? "").split(",").filter((key) => named.has(key))),
+    search: given.get("search") ?? "", sort: named.has(given.get("sort")) ? given.get("sort") : "started", up: given.get("order") === "up", columns: names.length ? names : firstColumns, pins: new Set((given.get("pins") ?? "").split(",").filter((key) => named.has(key))),
     filters: Object.fromEntries([...given].filter(([key]) => key.startsWith("f.") && named.has(key.slice(2))).map(([key, text]) => [key.slice(2), text])),
     group: given.has("seeds"), ticked: new Set((given.get("ticked") ?? "").split(",").filter(Boolean)), view: given.get("plot") ?? "lines",
     x: given.get("x") ?? "", y: given.get("y") ?? "", color: given.get("color") ?? "", base: given.get("base") ?? "", page: Math.max(0, (parseInt(given.get("page"), 10) || 1) - 1),
@@ -20,7 +22,7 @@ function readAddress() {
 }
 function writeAddress() {
   const kept = new URLSearchParams(), put = (name, value, usual) => { if (value && value !== usual) kept.set(name, value); };
-  put("search", state.search); put("sort", state.sort, "started"); put("order", state.up ? "up" : ""); put("columns", state.columns.join(","), data.shown.join(",")); put("pins", [...state.pins].join(","));
+  put("search", state.search); put("sort", state.sort, "started"); put("order", state.up ? "up" : ""); put("columns", state.columns.join(","), firstColumns.join(",")); put("pins", [...state.pins].join(","));
   for (const [key, text] of Object.entries(state.filters)) put(`f.${key}`, text);
   put("seeds", state.group ? "1" : ""); put("ticked", [...state.ticked].join(",")); put("plot", state.view, "lines"); put("x", state.x); put("y", state.y); put("color", state.color); put("base", state.base);
   put("page", state.page ? String(state.page + 1) : "");
@@ -120,7 +122,7 @@ function moveColumn(key, goal) {
 function showHead() {
   const sorts = listShown().map((key) => {
     const column = named.get(key), active = state.sort === key;
-    return make("th", { scope: "col", draggable: "true", ondragstart: (event) => event.dataTransfer.setData("text/plain", key), ondragover: (event) => event.preventDefault(), ondrop: (event) => { event.preventDefault(); moveColumn(event.dataTransfer.getData("text/plain"), key); }, class: hold(key, column.numeric ? "number" : ""), "aria-sort": active ? (state.up ? "ascending" : "descending") : "none", title: column.direction ? `${column.direction} is better` : null },
+    return make("th", { scope: "col", draggable: "true", ondragstart: (event) => event.dataTransfer.setData("text/plain", key), ondragover: (event) => event.preventDefault(), ondrop: (event) => { event.preventDefault(); moveColumn(event.dataTransfer.getData("text/plain"), key); }, class: hold(key, column.numeric ? "number" : ""), "aria-sort": active ? (state.up ? "ascending" : "descending") : "none", title: column.direction ? `${column.direction} is better` : key === "started" ? "in UTC" : null },
       make("button", { type: "button", id: `sort-${key}`, onclick: () => {
         if (active) state.up = !state.up; else { state.sort = key; state.up = column.kind === "metric" ? column.direction === "lower" : key !== "started"; }
         state.page = 0; refresh(true); $(`sort-${key}`)?.focus();
@@ -238,8 +240,8 @@ function layOut() {
   const style = getComputedStyle(document.documentElement);
   ink = { text: style.getPropertyValue("--faint"), line: style.getPropertyValue("--line"), strong: style.getPropertyValue("--text"), page: style.getPropertyValue("--page") };
   const list = plottable(), shown = list.filter((column) => state.columns.includes(column.key) && column.key !== "params.seed");
-  const usual = state.columns.join() === data.shown.join(), telling = shown.filter((column) => column.kind === "param" || column.key === data.metric); // what was varied, and what came out
-  axes = usual && telling.length > 1 ? telling.slice(0, AXES) : shown.length > 1 ? shown.slice(0, AXES) : list.slice(0, AXES);
+  const is_usual = state.columns.join() === firstColumns.join(), telling = shown.filter((column) => column.kind === "param" || column.key === data.metric); // what was varied, and what came out
+  axes = is_usual && telling.length > 1 ? telling.slice(0, AXES) : shown.length > 1 ? shown.slice(0, AXES) : list.slice(0, AXES);
   const box = $("plot").clientWidth, width = state.view === "lines" ? Math.max(box, axes.length * 104) : Math.min(box, 1200), height = state.view === "lines" ? 280 : 380, sharp = devicePixelRatio || 1;
   for (const one of [canvas, front]) {
     Object.assign(one, { width: width * sharp, height: height * sharp });

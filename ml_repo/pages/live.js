@@ -108,7 +108,10 @@ $("live")?.addEventListener("click", async (event) => {
 document.querySelectorAll("form.launch").forEach((form) => form.addEventListener("submit", async (event) => {
   event.preventDefault();
   const fields = [...form.querySelectorAll("[data-default]")].filter((field) => field.value !== field.dataset.default), said = form.querySelector(".launched");
+  const button = form.querySelector("[type=submit]");
+  button.disabled = true; // a second click would start a second run
   const name = await send("launch", { notebook: form.dataset.notebook, experiment: form.dataset.experiment, note: form.querySelector(".why").value, folder: form.dataset.folder, values: Object.fromEntries(fields.map((field) => [field.name, field.value])) }, said);
+  button.disabled = false;
   if (name) said.replaceChildren("Started: ", make("a", { href: new URL(`runs/${encodeURIComponent(name)}.html`, site) }, name));
 }));
 })();

@@ -300,6 +300,7 @@ def pack_run(
         "started": record["started"],
         "duration_s": record["duration_s"],
         "note": record["note"],
+        "why": (record["cause"] or {}).get("text", ""),
         "verified": page.verdict.get("verdict", ""),
         "parameters": {name: used_value(parameter) for name, parameter in record["parameters"].items()},
         "metrics": {key: value if math.isfinite(value) else str(value) for key, value, _ in metrics},
