@@ -180,7 +180,7 @@ function heads() {
   const has_why = ids.some((id) => loaded[id].why);
   return make("div", { class: "scroll" }, make("table", {}, make("thead", {}, make("tr", {}, ["run", "experiment", "state", "verified", "started (UTC)", "duration", "note", has_why ? "why it ended" : null].filter(Boolean).map((name) => make("th", { scope: "col" }, name)))), make("tbody", {}, ids.map((id, at) => {
     const run = loaded[id];
-    return make("tr", {}, make("th", { scope: "row", class: "id" }, make("span", { class: `key s${at % 6}`, "aria-hidden": "true" }, "●"), fixed ? id : make("a", { href: `runs/${encodeURIComponent(id)}.html` }, id)), make("td", {}, run.experiment), make("td", {}, run.state.split(", ").map(chip)), make("td", {}, run.verified ? chip(run.verified) : "not yet"), make("td", {}, format(run.started, "started")), make("td", {}, format(run.duration_s, "duration_s")), make("td", {}, run.note), has_why ? make("td", {}, run.why ?? "") : null);
+    return make("tr", {}, make("th", { scope: "row", class: "id" }, make("span", { class: `key s${at % 6}`, "aria-hidden": "true" }, "●"), fixed ? id : make("a", { href: `runs/${encodeURIComponent(id)}.html` }, id)), make("td", {}, run.experiment), make("td", {}, run.state.split(", ").map(chip)), make("td", {}, run.verified ? chip(run.verified) : "not yet"), make("td", {}, format(run.started, "started")), make("td", {}, format(run.duration_s, "duration_s")), make("td", {}, run.note), has_why ? make("td", { class: "wide" }, run.why ?? "") : null);
   }))));
 }
 function pickers() {

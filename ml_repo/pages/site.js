@@ -64,7 +64,7 @@ const MLR = (() => {
       const style = getComputedStyle(root), scale = { stroke: style.getPropertyValue("--faint"), grid: { stroke: style.getPropertyValue("--line"), width: 1 }, ticks: { show: false }, font: "11px sans-serif" }, write = (_, values) => values.map((value) => (value == null ? "" : digits(value)));
       const plot = new uPlot({
         width, height: 210, cursor: { y: false, sync: { key: across }, focus: { prox: 20 } }, focus: { alpha: 0.35 }, scales: { x: { time: false }, y: { distr: look.log ? 3 : 1 } }, axes: [{ ...scale, ...(lines.every((one) => one.points.every((point) => Number.isInteger(point[at]))) ? { incrs: whole } : {}), label: across, labelSize: 16, labelFont: "11px sans-serif", size: 24, space: 60 }, { ...scale, size: 52, values: write }],
-        series: [{ label: across, value: (_, value) => (value == null ? "–" : digits(value)) }, ...lines.map((one) => ({ label: one.label, stroke: paint(one.style), width: 2, dash: dashes[one.style % 6], value: (_, value) => (value == null ? "–" : digits(value)) }))],
+        series: [{ label: across, value: (_, value) => (value == null ? "–" : digits(value)) }, ...lines.map((one) => ({ label: one.label, stroke: paint(one.style), width: 2, dash: dashes[one.style % 6], points: { fill: style.getPropertyValue("--page") }, value: (_, value) => (value == null ? "–" : digits(value)) }))],
         hooks: { setSelect: [(one) => { if (one.select.width > 0) zoomTo(across, { min: one.posToVal(one.select.left, "x"), max: one.posToVal(one.select.left + one.select.width, "x") }); }] },
       }, uPlot.join(lines.map((one) => [one.points.map((point) => point[at]), one.points.map((point) => point[1])])), box);
       plot.root.addEventListener("dblclick", () => zoomTo(across, null));
