@@ -146,7 +146,7 @@ def _has_values(
 ) -> bool:  # False when the run ended before its parameters had their values
     "Say whether the cells that set the parameters completed."
     tags = {"parameters", "injected-parameters"}
-    cells = [cell.metadata for cell in nb.cells if cell.cell_type == "code" and tags & set(cell.metadata.get("tags", []))]
+    cells = [one.metadata for one in nb.cells if one.cell_type == "code" and tags & set(one.metadata.get("tags", []))]
     return all(cell.get("papermill", {}).get("status") == NotebookExecutionManager.COMPLETED for cell in cells)
 
 # %% ../../nbs/execution/06_engine.ipynb #da706995

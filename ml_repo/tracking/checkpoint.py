@@ -126,9 +126,10 @@ class Checkpoints:
         self.attempt = 1 + len(list(self.record.glob("attempts/[0-9]*")))
 
     def _measure_lines(self) -> int:  # bytes
-        "Measure how much the run has logged."
-        with suppress(OSError):
-            return (self.record / "metrics.jsonl").stat().st_size
+        "Measure how much the run has logged, and bring it to the disk."
+        with suppress(OSError), open(self.record / "metrics.jsonl", "rb") as file:
+            os.fsync(file.fileno())
+            return os.fstat(file.fileno()).st_size
         return 0
 
     def is_due(self) -> bool:

@@ -1,0 +1,186 @@
+"""Runs that are killed at any moment go on in their own record, and end as if nothing had happened."""
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import LIMIT_S, await_true, checked, needs_example, run
+from test_record import make_repository, write_notebook
+
+from ml_repo.records.reader import read_record
+
+VALUES = "epochs: int = 12  # at least 1\npause_s: float = 0.25  # seconds, at least 0\nseed: int = 0  # at least 0\n"
+LOOP = """
+import random, time
+import numpy as np
+from ml_repo.tracking.loop import checkpointed
+from ml_repo.tracking.run import start_run
+run = start_run()
+run.log(begun=1)
+random.seed(seed)
+generator, state = np.random.default_rng(seed), {"weights": np.zeros(3)}
+for epoch in checkpointed(range(epochs), generator=generator, state=state):
+    state["weights"] = state["weights"] * 0.9 + generator.normal(size=3) * random.random()
+    run.log(step=epoch + 1, split="train", loss=float(abs(state["weights"]).sum()))
+    time.sleep(pause_s)
+"""
+END = """
+import hashlib
+run.log_fact("weights", loop=hashlib.sha256(state["weights"].tobytes()).hexdigest())
+print("the end")
+"""
+KERAS = """
+import os, time
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import keras, numpy as np
+from ml_repo.project.training import prepare_keras
+prepare_keras(seed)
+generator = np.random.default_rng(0)
+x = generator.random((512, 12, 12, 1)).astype("float32")
+y = (x.mean((1, 2, 3)) * 100).astype("float32")
+model = keras.Sequential([keras.layers.RandomTranslation(0.1, 0.1), keras.layers.Conv2D(4, 3, activation="relu"),
+                          keras.layers.BatchNormalization(), keras.layers.Flatten(), keras.layers.Dropout(0.4), keras.layers.Dense(1)])
+model.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.01, 400)), "mse", metrics=["mae"])
+
+class Pause(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        time.sleep(pause_s / 16)
+
+history = model.fit(x, y, batch_size=32, validation_split=0.25, epochs=epochs, verbose=0,
+                    callbacks=[Pause(), keras.callbacks.EarlyStopping(patience=6, restore_best_weights=True)])
+"""
+KERAS_END = """
+from ml_repo.core.hashing import hash_weights
+from ml_repo.tracking.run import start_run
+start_run().log_fact("weights", model=hash_weights(model.weights))
+print(len(history.history["loss"]))
+"""
+
+
+@pytest.fixture
+def project(tmp_path) -> Path:
+    """A repository with a loop, committed."""
+    write_notebook(tmp_path / "loop.ipynb", VALUES, LOOP, END)
+    return make_repository(tmp_path)
+
+
+def begin(project: Path, *words: str, notebook: str = "loop.ipynb") -> Path:
+    """Start a run in the background; the folder of its record."""
+    return project / "experiments" / checked("ml-repo", "run", notebook, "--detach", *words, cwd=project).split()[0]
+
+
+def kept(folder: Path) -> int:
+    """The last epoch with a checkpoint."""
+    return max((int(path.name) for path in folder.glob("checkpoints/fit-001/[0-9]*")), default=0)
+
+
+def end(folder: Path, how: str) -> None:
+    """End a run: its kernel, all of its processes at once, or by a signal that it may answer."""
+    supervisor = psutil.Process(json.loads((folder / "record.json").read_text())["host"]["pid"])
+    family = [*supervisor.children(recursive=True), supervisor]
+    if how == "SIGTERM":
+        supervisor.terminate()
+    elif how == "kernel":
+        supervisor.children()[0].kill()
+    else:
+        for process in family:
+            process.suspend()
+        for process in family:
+            process.kill()
+        for path in sorted(folder.glob("checkpoints/*/[0-9]*"))[-1:] if how == "power" else ():
+            path.write_bytes(bytes(path.stat().st_size))  # its length was on the disk, its content was not
+    psutil.wait_procs(family, LIMIT_S)
+
+
+def curve(folder: Path, split: str = "train") -> list:
+    """Steps and values, as the record has them."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [(line["step"], line["values"]) for line in lines if line.get("split") == split]
+
+
+def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(project):
+    whole = begin(project)
+    checked("ml-repo", "wait", whole.name, cwd=project)
+    wanted = read_record(whole)
+    assert not (whole / "checkpoints").exists(), "nothing is left to go on with"
+    for how in ("kernel", "all", "SIGTERM"):
+        killed = begin(project, "--note", "the long one")
+        await_true(lambda: kept(killed) > 4, "a checkpoint")
+        last = kept(killed)
+        end(killed, how)
+        assert read_record(killed)["state"] == ("interrupted" if how == "SIGTERM" else "killed")
+        if how == "SIGTERM":
+            assert "SIGTERM" in read_record(killed)["cause"]["text"]
+        said = checked("ml-repo", "resume", killed.name, cwd=project)
+        record = read_record(killed)
+        assert "the end" in said and f"2: {record['attempts'][0]['state']} after" in said, said
+        assert (record["state"], record["weights"], record["note"]) == ("completed", wanted["weights"], "the long one")
+        assert record["attempts"][0]["state"] != "completed" and record["started"] < record["resumed"]
+        assert curve(killed) == curve(whole), "each epoch once, with the same values"
+        assert len([line for line in (killed / "metrics.jsonl").read_text().splitlines() if "begun" in line]) == 1
+        before = [json.loads(line)["step"] for line in (killed / "attempts/1/metrics.jsonl").read_text().splitlines() if "step" in line]
+        assert max(before) >= last and not (killed / "checkpoints").exists()
+    said = run("ml-repo", "resume", whole.name, cwd=project)
+    assert said.returncode == 2 and "has completed" in said.stdout and "ml-repo rerun" in said.stdout
+
+
+def test_a_run_whose_code_has_changed_goes_on_with_its_own(project):
+    killed = begin(project)
+    await_true(lambda: kept(killed) > 2, "a checkpoint")
+    end(killed, "all")
+    write_notebook(project / "loop.ipynb", VALUES, LOOP.replace("0.9", "0.8"), END.replace("the end", "another end"))
+    assert "the end" in checked("ml-repo", "resume", "latest", cwd=project)
+    assert "another end" not in (killed / "log.txt").read_text() and len(curve(killed)) == 12
+    checked("ml-repo", "verify", killed.name, cwd=project)
+
+
+def test_a_run_in_the_background_goes_on_by_itself(project, tmp_path):
+    write_notebook(project / "weak.ipynb", VALUES, LOOP, "from pathlib import Path\nplace = Path('tries.txt')\n"
+                   "tries = int(place.read_text()) + 1 if place.exists() else 1\nplace.write_text(str(tries))\n"
+                   "assert tries > 2, 'too weak'")
+    weak = begin(project, "--retries", "3", "-p", "pause_s", "0", notebook="weak.ipynb")
+    await_true(lambda: read_record(weak)["state"] == "completed", lambda: f"its end: {read_record(weak)['state']}")
+    assert [one["state"] for one in read_record(weak)["attempts"]] == ["failed", "failed"]
+    killed = begin(project, "--on-kill", "resume")
+    await_true(lambda: kept(killed) > 2, "a checkpoint")
+    end_of = psutil.Process(json.loads((killed / "record.json").read_text())["host"]["pid"]).children()[0]
+    end_of.kill()
+    await_true(lambda: read_record(killed)["state"] == "completed", "its end")
+    assert [one["cause"]["kind"] for one in read_record(killed)["attempts"]] == ["kernel died"] and len(curve(killed)) == 12
+    said = run("ml-repo", "run", "loop.ipynb", "--retries", "3", cwd=project)
+    assert said.returncode == 2 and "Add --detach" in said.stdout
+
+
+def test_resuming_in_the_background_answers_when_it_goes_on_or_is_refused(project):
+    killed = begin(project)
+    await_true(lambda: kept(killed) > 2, "a checkpoint")
+    said = run("ml-repo", "resume", killed.name, "--detach", cwd=project)
+    assert said.returncode == 2 and "is running" in said.stdout
+    end(killed, "all")
+    assert checked("ml-repo", "resume", killed.name, "--detach", cwd=project).strip() == killed.name
+    checked("ml-repo", "wait", killed.name, cwd=project)
+    assert read_record(killed)["state"] == "completed" and len(curve(killed)) == 12
+
+
+@needs_example
+@pytest.mark.slow
+def test_twenty_kills_of_a_training_end_in_its_bits(tmp_path):
+    write_notebook(tmp_path / "fit.ipynb", VALUES.replace("12", "20"), KERAS, KERAS_END)
+    project = make_repository(tmp_path)
+    whole = begin(project, notebook="fit.ipynb")
+    checked("ml-repo", "wait", whole.name, cwd=project)
+    wanted, chance, outcomes = read_record(whole), random.Random(os.environ.get("ML_REPO_TEST_SEED", "25")), []
+    for number in range(20):
+        killed = begin(project, notebook="fit.ipynb")
+        await_true(lambda: (killed / "metrics.jsonl").exists() or chance.random() < 0.002, "its first epoch")
+        time.sleep(chance.uniform(0, 0.25 * 18))
+        end(killed, ("kernel", "all", "SIGTERM", "power")[number % 4])
+        if read_record(killed)["state"] != "completed":
+            checked("ml-repo", "resume", killed.name, "--quiet", cwd=project)
+        record = read_record(killed)
+        outcomes.append((record["weights"] == wanted["weights"], curve(killed) == curve(whole), curve(killed, "validation") == curve(whole, "validation")))
+    assert outcomes == [(True, True, True)] * 20
