@@ -281,7 +281,7 @@ def open_record(
     return record
 
 # %% ../../nbs/records/01_record.ipynb #3b5e066d
-_OF_AN_ATTEMPT = ("metrics.jsonl", "usage.jsonl", "log.txt", ".facts.jsonl", ".supervisor.txt")
+_OF_AN_ATTEMPT = ("metrics.jsonl", "usage.jsonl", "log.txt", ".facts.jsonl")
 
 
 def claim_again(

@@ -58,6 +58,16 @@ def _find_unchanged(
     return Checkout(root, root, notebook) if is_same and modules else None
 
 
+def _without_own(
+    record: Record,  # of a run
+) -> Record:  # for `refuse_other_data`
+    "Leave out the inputs that the run has itself written to, such as a file that counts its tries."
+    own = {file["path"] for file in (record.get("outputs") or {}).get("files", [])}
+    inputs = record.get("inputs") or {}
+    files = [file for file in inputs.get("files", []) if file["path"] not in own]
+    return Record(record.folder, {**record, "inputs": {**inputs, "files": files}})
+
+
 def _put_back(
     claim: Claim,  # of a run whose further attempt has not begun
 ) -> None:
@@ -89,7 +99,7 @@ def resume_run(
         if checkout.lost and not anyway:
             raise ValueError(f"The code is not that of {record['id']}. Git does not hold "
                              f"{', '.join(checkout.lost[:5])}. Bring it back, or go on with --anyway.")
-        doubts = checkout.doubts + refuse_other_data(record, checkout.project, anyway)
+        doubts = checkout.doubts + refuse_other_data(_without_own(record), checkout.project, anyway)
         environment = choose_environment(record, False, None, anyway, [])
         facts = {name: record[name] for name in _KEPT if record.get(name)}
         claim, attempts = claim_again(record.folder, record)
