@@ -145,8 +145,8 @@ class Follower(Callers):
         "Say whether values are wanted: in the process of the kernel, where the notebook does not log itself."
         if not self.folder or self.pid != os.getpid():
             return False
-        run = sys.modules.get("ml_repo.tracking.run")
-        return run is None or not getattr(run, "_active", {}).get("run")
+        active = getattr(sys.modules.get("ml_repo.tracking.run"), "_active", {}).get("run")
+        return not getattr(active, "logs_itself", False)  # to note a fact is not to log
 
     def cell(self) -> int:  # 0 outside of a notebook
         "Return the number of the cell that runs."

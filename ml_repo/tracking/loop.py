@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from .checkpoint import SHARE, Checkpoints, read_random, set_random
-from .run import start_run
+from .run import current_run, start_run
 
 Item = TypeVar("Item")
 
@@ -83,7 +83,7 @@ def checkpointed(
     Raises `TypeError` before the first epoch for an object that holds no state."""
     for name, value in objects.items():
         read_state(name, value)
-    store = Checkpoints(start_run().folder, share)
+    store = Checkpoints((current_run() or start_run()).folder, share)
     done, state = 0, store.load()
     if state:
         for name, value in objects.items():

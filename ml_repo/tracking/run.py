@@ -95,6 +95,7 @@ class Run:
     ):
         self.folder = Path(folder)
         self.id = self.folder.name
+        self.logs_itself = False  # whether the notebook logs, so that nothing else should
         self._started = time.time()
         self._lines = _PatientLines(self.folder / "metrics.jsonl")
         self._facts = _PatientLines(self.folder / ".facts.jsonl")
@@ -110,6 +111,7 @@ class Run:
 
         Raises `TypeError` for a value or a step that is no number, and `ValueError` for another direction. Nothing is
         logged then."""
+        self.logs_itself = True
         if direction not in ("", "higher", "lower"):
             raise ValueError(f"direction is {direction!r}. It says which way is better: \"higher\" or \"lower\".")
         line: dict[str, Any] = {"time_s": round(time.time() - self._started, 3)}
@@ -209,11 +211,13 @@ def start_run(
         check_gpu()
     run = current_run()
     if run is not None and RUN_VARIABLE in os.environ:
+        run.logs_itself = True
         return run
     from ml_repo.tracking.interactive import open_interactive
 
-    _active["run"] = Run(open_interactive(experiment, note))
-    return _active["run"]
+    _active["run"] = run = Run(open_interactive(experiment, note))
+    run.logs_itself = True
+    return run
 
 
 def note_facts(
