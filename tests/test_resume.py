@@ -6,6 +6,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from conftest import LIMIT_S, await_true, checked, needs_example, run
@@ -164,6 +165,27 @@ def test_resuming_in_the_background_answers_when_it_goes_on_or_is_refused(projec
     assert checked("ml-repo", "resume", killed.name, "--detach", cwd=project).strip() == killed.name
     checked("ml-repo", "wait", killed.name, cwd=project)
     assert read_record(killed)["state"] == "completed" and len(curve(killed)) == 12
+
+
+def test_a_cell_that_is_marked_is_restored_and_not_executed(project):
+    slow = "import numpy as np\nfrom pathlib import Path\ndef count(path):\n    path.write_text(path.read_text() + 'x' if path.exists() else 'x')\n" \
+           "count(Path('times.txt'))\ntable = np.random.default_rng(seed).normal(size=5)\nprint('read', len(table))"
+    other = "handle = open('/dev/null')\nprint('opened')"
+    check = "import os, signal\nfrom pathlib import Path\nprint(round(float(table.sum()), 6), count.__name__)\nif not Path('go').exists():\n    os.kill(os.getpid(), signal.SIGKILL)"
+    notebook = write_notebook(project / "cells.ipynb", VALUES, slow, other, check)
+    content = json.loads(notebook.read_text())
+    for cell in content["cells"][1:3]:
+        cell["metadata"]["tags"] = ["restore"]
+    notebook.write_text(json.dumps(content))
+    assert run("ml-repo", "run", "cells.ipynb", "--quiet", cwd=project).returncode != 0
+    (project / "go").touch()
+    checked("ml-repo", "resume", "latest", "--quiet", cwd=project)
+    folder = max((project / "experiments").glob("cells-*"))
+    record, executed = read_record(folder), json.loads((folder / "cells.ipynb").read_text())
+    assert (record["state"], (project / "times.txt").read_text()) == ("completed", "x"), "executed once"
+    printed = ["".join(output.get("text", "")) for cell in executed["cells"] for output in cell.get("outputs", [])]
+    assert printed == ["read 5\n", "opened\n", f"{np.random.default_rng(0).normal(size=5).sum():.6f} count\n"]
+    assert ["handle cannot be kept" in warning for warning in record["warnings"] if "cannot be kept" in warning] == [True]
 
 
 @needs_example

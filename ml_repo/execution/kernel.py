@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['WARM', 'JOIN_LIMIT', 'ARRIVAL_LIMIT_S', 'KernelError', 'read_language', 'check_kernel', 'choose_kernel', 'ask',
-           'KernelClient', 'describe_death']
+           'KernelClient', 'keep_cell', 'restore_cell', 'describe_death']
 
 # %% ../../nbs/execution/03_kernel.ipynb #44e063f7
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -29,9 +30,11 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NotebookExecutionManager
 
 from ..core.bounds import suggest_nearest
+from ..core.files import write_atomic
 from ..core.private_folder import PrivateFolder
 from ..formats.notebook_files import load_notebook
 from .resource_usage import count_memory_kills, peak_memory_of_children
+from ..notebook.cell_values import RESTORE, ask_to_keep, ask_to_take
 from ..notebook.introspection import keep_outputs, read_answer
 
 # %% ../../nbs/execution/03_kernel.ipynb #583c5e28
@@ -290,6 +293,69 @@ class KernelClient(PapermillNotebookClient):
                 if self.process.poll() is not None:
                     return
                 await asyncio.sleep(0.01)
+
+# %% ../../nbs/execution/03_kernel.ipynb #708c3275
+def _find_kept(
+    folder: Path,  # of the record
+    index: int,  # of the cell
+) -> Path:  # of the file with its values; its outputs lie beside it
+    "Name the file with what a cell has bound."
+    return folder / "checkpoints" / "cells" / f"{index + 1:03d}"
+
+
+def _is_marked(
+    client: "KernelClient",  # of the notebook
+    cell: Any,  # of it
+) -> bool:
+    "Say whether a cell has the tag, and its kernel can be asked."
+    return client.is_python and RESTORE in cell.metadata.get("tags", [])
+
+
+async def keep_cell(
+    client: "KernelClient",  # with an idle kernel that runs Python
+    cell: Any,  # that has been executed
+    index: int,  # of the cell
+    folder: Path,  # of the record
+) -> str:  # why it could not be kept; empty where it was, or need not be
+    "Keep the values and the outputs of a cell, if it is marked."
+    if not _is_marked(client, cell):
+        return ""
+    path = _find_kept(folder, index)
+    try:
+        answer = await ask(client, ask_to_keep(cell.source, str(path)), 600)
+        if answer is None or "problem" in answer:
+            return f"Cell {index + 1} could not be kept, so it is executed again when the run is resumed: " \
+                   f"{(answer or {}).get('problem', 'the kernel did not answer')}."
+        write_atomic(path.with_suffix(".json"), json.dumps({"source": cell.source, "outputs": cell.outputs}))
+    except SyntaxError:
+        return f"Cell {index + 1} could not be kept, since it is not plain Python."
+    except OSError as error:
+        return f"Cell {index + 1} could not be kept: {error.strerror}."
+    return ""
+
+
+async def restore_cell(
+    client: "KernelClient",  # with an idle kernel that runs Python
+    cell: Any,  # that is not to be executed; it is given the outputs that it had
+    index: int,  # of the cell
+    folder: Path,  # of the record
+) -> str | None:  # why it has to be executed; empty where it was restored, None where it was not kept
+    "Restore the values and the outputs of a cell, if it is marked."
+    if not _is_marked(client, cell):
+        return None
+    path = _find_kept(folder, index)
+    try:
+        kept = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if kept["source"] != cell.source:
+        return f"Cell {index + 1} is executed again: it has changed."
+    answer = await ask(client, ask_to_take(cell.source, str(path)), 600)
+    if answer is None or "problem" in answer:
+        problem = (answer or {}).get("problem", "the kernel did not answer")
+        return f"Cell {index + 1} is executed again, since its values could not be read: {problem}."
+    cell.outputs = [nbformat.from_dict(output) for output in kept["outputs"]]
+    return ""
 
 # %% ../../nbs/execution/03_kernel.ipynb #8ee2395c
 def describe_death(

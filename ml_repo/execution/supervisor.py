@@ -23,7 +23,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from papermill.engines import NotebookExecutionManager
 
 from ..autolog.autolog import follow_libraries
-from .kernel import KernelClient, ask, describe_death
+from .kernel import KernelClient, ask, describe_death, keep_cell, restore_cell
 from .output_writer import Log, Transcript
 from .resource_usage import UsageMeter, find_survivors
 from ..notebook.introspection import ask_gpu, ask_kernel, watch_files
@@ -279,7 +279,9 @@ class Supervisor:
             manager.cell_start(cell, index)
             transcript.touch()
             try:
-                await client.async_execute_cell(cell, index)
+                if not self._warn(await restore_cell(client, cell, index, self.folder)):
+                    await client.async_execute_cell(cell, index)
+                    self._warn(await keep_cell(client, cell, index, self.folder))
             except CellExecutionError as error:
                 manager.cell_exception(cell, cell_index=index, exception=error)
                 has_error = any(output.output_type == "error" for output in cell.outputs)
@@ -291,6 +293,11 @@ class Supervisor:
                     manager.cell_complete(cell, cell_index=index)
                 transcript.finish_cell(index)
         self._explain_end(None)
+
+    def _warn(self, reason: str | None) -> bool:  # whether all went well
+        "Keep the reason why a cell could not be kept or restored."
+        self.outcome.warnings += [reason] if reason else []
+        return reason == ""
 
     def _explain_end(
         self,
