@@ -80,6 +80,7 @@ def make_callback(
         def __init__(self, is_fit, given):
             super().__init__()
             self.is_fit, self.fit, self.first, self.best, self.began = is_fit, None, 0, None, time.perf_counter()
+            self.steps = 0  # a number here, which a checkpoint keeps
             self.batch, data = given.get("batch_size"), {name: given.get(name) for name in ("x", "y")}
             self.shapes = {name: shape for name, part in data.items() if (shape := read_shape(part))}
             present = [part for part in data.values() if part is not None]
@@ -108,7 +109,7 @@ def make_callback(
         rate = logs.pop("learning_rate", logs.pop("lr", None))
         if rate is None:
             rate = getattr(getattr(self.model, "optimizer", None), "learning_rate", None)
-        self.fit.steps = step = epoch + 1 if epoch >= self.first else self.first + epoch + 1
+        self.fit.steps = self.steps = step = epoch + 1 if epoch >= self.first else self.first + epoch + 1
         for split, start in (("train", ""), ("validation", "val_")):
             values = {name.removeprefix("val_"): value for name, value in logs.items()
                       if name.startswith("val_") == bool(start)}
@@ -121,6 +122,7 @@ def make_callback(
 
     def conclude(self):
         model, library = self.model, sys.modules[base.__module__.partition(".")[0]]
+        self.fit.steps = max(self.fit.steps, self.steps)  # those before a resumed attempt, too
         follower.describe(
             self.fit, version=getattr(library, "__version__", ""), model=type(model).__name__, name=str(model.name),
             layers=list_layers(model),
