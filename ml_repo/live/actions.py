@@ -21,6 +21,7 @@ from ..execution.launch import find_cell, read_values
 from ..provenance.git import list_kept_files
 from ..records.editor import edit_record
 from ..records.reader import parse_record
+from ..reproduce.resume import start_resume
 from ..results.run_summary import used_value
 
 # %% ../../nbs/live/01_actions.ipynb #3b1c5973
@@ -79,18 +80,19 @@ def run_again(
 # %% ../../nbs/live/01_actions.ipynb #7cd195d5
 _ACTIONS: dict[str, Callable[[Path, str], Any]] = {
     "stop": lambda folder, text: stop_run(folder),
+    "resume": lambda folder, text: start_resume(folder),
     "note": lambda folder, text: edit_record(folder, note=text),
     "tag": lambda folder, text: edit_record(folder, add_tags=text.split()),
     "untag": lambda folder, text: edit_record(folder, remove_tags=text.split()),
     "archive": lambda folder, text: edit_record(folder, archived=True),
     "restore": lambda folder, text: edit_record(folder, archived=False)}
-_DONE = {"stop": "Stopped.", "note": "Saved.", "tag": "Added.", "untag": "Removed.", "archive": "Archived.",
-         "restore": "Restored."}
+_DONE = {"stop": "Stopped.", "resume": "It goes on.", "note": "Saved.", "tag": "Added.", "untag": "Removed.",
+         "archive": "Archived.", "restore": "Restored."}
 
 
 def act_on(
     folder: Path,  # of a record
-    action: str,  # stop, note, tag, untag, archive or restore
+    action: str,  # stop, resume, note, tag, untag, archive or restore
     text: str = "",  # the note, or the tags
 ) -> str:  # a word on what was done
     "Do something to a run. Raises `ValueError` for an unknown action, and what the action raises."

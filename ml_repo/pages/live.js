@@ -35,7 +35,7 @@ if ($("log")) $("log").scrollTop = $("log").scrollHeight;
 let was = null;
 async function showActions() {
   const { state, archived } = $("state").dataset, button = (act) => document.querySelector(`[data-act=${act}]`), archive = button("archive") ?? button("restore");
-  button("stop").hidden = state !== "running"; button("verify").hidden = !["completed", "failed"].includes(state);
+  button("stop").hidden = state !== "running"; button("resume").hidden = !["killed", "interrupted", "failed"].includes(state); button("verify").hidden = !["completed", "failed"].includes(state);
   archive.dataset.act = archived === undefined ? "archive" : "restore"; archive.textContent = archived === undefined ? "Archive" : "Restore";
   const has_ended = was === "running" && state !== was;
   was = state;
