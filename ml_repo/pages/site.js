@@ -74,6 +74,7 @@ const MLR = (() => {
     };
     let plot = null;
     box.addEventListener("keydown", ({ key }) => {
+      if (!plot) return; // it is about to be drawn
       const { min, max } = plot?.scales.x ?? {}, steps = plot?.data[0], at = plot?.cursor.idx, middle = steps?.[at] ?? (min + max) / 2;
       if (key === "ArrowLeft" || key === "ArrowRight") plot.setCursor({ left: plot.valToPos(steps[Math.max(0, Math.min(steps.length - 1, at == null ? 0 : at + (key === "ArrowLeft" ? -1 : 1)))], "x"), top: 9 }, true, true);
       else if (key === "+") zoomTo(across, { min: Math.max(min, middle - (max - min) / 4), max: Math.min(max, middle + (max - min) / 4) });
@@ -140,5 +141,5 @@ const MLR = (() => {
     addEventListener("resize", reach);
     document.addEventListener("toggle", reach, true);
   });
-  return { make, format, formatSpread, chip, reach, chart, chartTools, equip, plots: () => plots.map(([plot]) => plot) };
+  return { make, format, formatSpread, chip, reach, chart, chartTools, equip, plots: () => plots.map(([plot]) => plot).filter((plot) => plot.root.isConnected) };
 })();
