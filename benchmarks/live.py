@@ -102,7 +102,7 @@ def main() -> None:
     make_trackio(given.keep, given.runs)
     ports = find_port(8790), find_port(5790)
     ours = subprocess.Popen([sys.executable, "-P", "-c", "from ml_repo.live.live_server import main; main()", str(ports[0]), str(records)], env=os.environ | {"ML_REPO_TOKEN": ""})
-    theirs = subprocess.Popen([str(make_environment(given.keep) / "mlflow"), "ui", "--port", str(ports[1]), "--workers", "1", "--backend-store-uri", mlflow_environment(given.keep, given.runs)["MLFLOW_TRACKING_URI"]], env=mlflow_environment(given.keep, given.runs),
+    theirs = subprocess.Popen([str(make_environment(given.keep) / "mlflow"), "ui", "--port", str(ports[1]), "--workers", "1", "--backend-store-uri", mlflow_environment(given.keep, given.runs)["MLFLOW_TRACKING_URI"]], cwd=given.keep, env=mlflow_environment(given.keep, given.runs),
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     page, other = f"http://127.0.0.1:{ports[0]}/", f"http://127.0.0.1:{ports[1]}/"
     browser = Browser(1300)

@@ -219,11 +219,11 @@ class FileWatch:
                     self._note(file, _CREATE)
 
     def _scan(self, paths: Iterable[str]) -> None:
-        began = time.monotonic()
-        if self._pid and self._scanned_s <= _GRACE_S + _SHARE * (began - self._since):
+        began = time.thread_time()  # a busy machine, on which this thread waits, does not spend what scans may cost
+        if self._pid and self._scanned_s <= _GRACE_S + _SHARE * (time.monotonic() - self._since):
             family = list_family(int(self._pid))
             opened, self._children = list_open_files(family), len(family) > 1
-            self._scanned_s += time.monotonic() - began
+            self._scanned_s += time.thread_time() - began
             for path, is_written in opened.items():
                 folder, name = os.path.split(path)
                 path = self._names.get(path) or os.path.join(self._names.get(folder, folder), name)
