@@ -30,7 +30,7 @@ from ..records.record import Claim, claim_record, open_record
 
 # %% ../../nbs/execution/09_detach.ipynb #2e843d6a
 WORDS = ".supervisor.txt"  # in the folder of the record: output of the supervisor itself
-RESUME = [sys.executable, "-c", "import sys; from ml_repo.cli.app import main; main()", "resume", "--quiet", "--trust"]
+RESUME = "ml_repo.reproduce.resume:main"  # the function of the process that resumes a run
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -95,7 +95,7 @@ def _try_again(
     retries: int,  # how often it is resumed when it fails or is killed
     on_kill: str,  # what happens when its kernel is killed: leave or resume
 ) -> None:
-    "Resume a run that nobody has stopped, by the command of the shell."
+    "Resume a run that nobody has stopped, in a process of its own."
     killed = 0
     while True:
         killed += record["state"] == "killed"
@@ -104,7 +104,7 @@ def _try_again(
             return
         retries -= is_due
         before = record.get("resumed")
-        subprocess.run([*RESUME, str(record.folder)], stdin=subprocess.DEVNULL)
+        subprocess.run(command_for(RESUME, record.folder, 0), stdin=subprocess.DEVNULL)
         record = read_record(record.folder)
         if record.get("resumed") == before:
             return  # it was refused, and said why
