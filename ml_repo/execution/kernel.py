@@ -34,8 +34,8 @@ from ..core.files import write_atomic
 from ..core.private_folder import PrivateFolder
 from ..formats.notebook_files import load_notebook
 from .resource_usage import count_memory_kills, peak_memory_of_children
-from ..notebook.cell_values import RESTORE, ask_to_keep, ask_to_take
 from ..notebook.introspection import keep_outputs, read_answer
+from ..tracking.cell_values import RESTORE, ask_to_keep, ask_to_take
 
 # %% ../../nbs/execution/03_kernel.ipynb #583c5e28
 class KernelError(ValueError):
