@@ -107,7 +107,7 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(project):
     whole = begin(project)
     checked("ml-repo", "wait", whole.name, cwd=project)
     wanted = read_record(whole)
-    assert not (whole / "checkpoints").exists(), "nothing is left to go on with"
+    assert not (whole / "checkpoints").exists() and not (whole / ".training").exists(), "nothing is left to go on with"
     for how in ("kernel", "all", "SIGTERM"):
         killed = begin(project, "--note", "the long one")
         await_true(lambda: kept(killed) > 4, "a checkpoint")
@@ -164,6 +164,7 @@ def test_resuming_in_the_background_answers_when_it_goes_on_or_is_refused(projec
     end(killed, "all")
     assert checked("ml-repo", "resume", killed.name, "--detach", cwd=project).strip() == killed.name
     checked("ml-repo", "wait", killed.name, cwd=project)
+    await_true(lambda: not list(killed.glob(".supervisor*")), "that nothing said is left")
     assert read_record(killed)["state"] == "completed" and len(curve(killed)) == 12
 
 

@@ -46,7 +46,7 @@ def _list_sources() -> tuple[str, dict[str, str], dict[str, str]]:
     "List the text of the follower, those for libraries by name, and their names by module of a library."
     sources = {name: _read_text(name) for name in _LIBRARIES}
     watched = {}
-    for name, text in list(sources.items()):
+    for name, text in sources.items():
         table = next(node.value for node in ast.parse(text).body
                      if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "FOLLOWED")
         watched |= {ast.literal_eval(key): name for key in table.keys}

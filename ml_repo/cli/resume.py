@@ -35,7 +35,7 @@ def resume(
     In the same record, with its code, values, data and environment. A training that kept checkpoints goes on after
     its last one, and ends with the same weights and the same curve as if nothing had happened; all else is computed
     again. A fit of Keras keeps checkpoints where the run is followed, or with the callback of keep_checkpoints; a loop
-    with `for epoch in run.epochs(20, model=model, optimizer=optimizer)`.
+    with `for epoch in checkpointed(range(20), model=model, optimizer=optimizer)`.
 
     RUN is an id, its beginning or end, latest, best[:METRIC], a tag, the folder of a record or an executed notebook.
 

@@ -31,7 +31,7 @@ from ..provenance.file_watch import FileWatch, Watched
 from ..provenance.gpu import NoGPU
 from ..provenance.machine import read_gpus
 from ..records.snapshot import SHARED_NOTES
-from ..tracking.checkpoint import ASKED
+from ..tracking.checkpoint import ASKED, TRAINING
 from ..tracking.run import RUN_VARIABLE
 
 # %% ../../nbs/execution/04_supervisor.ipynb #3eaee50a
@@ -184,7 +184,7 @@ class Supervisor:
     async def _await_checkpoint(self) -> None:
         "Ask a training that keeps checkpoints for one at the end of its epoch, and wait for it."
         asked, end = self.folder / ASKED, time.monotonic() + CHECKPOINT_S
-        if (self.folder / "checkpoints").exists() and self._status() == NotebookExecutionManager.RUNNING:
+        if (self.folder / TRAINING).exists() and self._status() == NotebookExecutionManager.RUNNING:
             with suppress(OSError):  # a disk that is full
                 asked.touch()
             while asked.exists() and time.monotonic() < end and not _is_gone(self.client):

@@ -11,12 +11,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from os import PathLike
 from pathlib import Path
 
 from ..core.hashing import hash_file, hash_notebook
 from ..core.programs import command_for
+from ..execution.detach import RESUME, WORDS
 from ..provenance.repository import find_repository
 from ..records.reader import Record, as_record, read_record
 from ..records.record import Claim, claim_again
@@ -124,21 +126,19 @@ def start_resume(
     anyway: bool = False,  # whatever differs in environment and data
 ) -> Path:  # the same folder; the run goes on
     "Let a run go on in the background. Raises `ValueError` where it is refused."
-    from ml_repo.execution.detach import RESUME, WORDS
-
     before = as_record(folder)
     _check_state(before)
-    words = folder / f"{WORDS}.resume"
-    with open(words, "wb") as output:
+    words = folder / WORDS
+    with open(words, "ab") as output:
+        begin = output.tell()
         command = command_for(RESUME, folder, int(anyway))
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                                    start_new_session=True)
     while process.poll() is None and read_record(folder).get("resumed") == before.get("resumed"):
         time.sleep(0.05)
-    text = words.read_text(encoding="utf-8", errors="replace").strip()
     if read_record(folder).get("resumed") == before.get("resumed"):
-        words.unlink()
-        raise ValueError(text.rpartition("\n")[2] or "The run could not go on.")
+        text = words.read_bytes()[begin:].decode("utf-8", "replace").strip() if words.exists() else ""
+        raise ValueError(text or "The run could not go on.")
     return folder
 
 
@@ -149,3 +149,6 @@ def main() -> None:
         resume_run(sys.argv[1], sys.argv[2] == "1")
     except (ValueError, OSError) as error:
         sys.exit(str(error))
+    with suppress(OSError):
+        if not (words := Path(sys.argv[1], WORDS)).stat().st_size:
+            words.unlink()

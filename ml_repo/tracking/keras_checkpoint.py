@@ -320,6 +320,7 @@ def keep_fit(
             state.set(loaded, first=False)  # the end has come once, and left this behind
         else:
             save(logs, is_done=True, files=files)
+        store.close()
 
     callbacks.on_epoch_begin, callbacks.on_epoch_end = on_epoch_begin, on_epoch_end
     callbacks.on_train_end = on_train_end

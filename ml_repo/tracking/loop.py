@@ -66,8 +66,11 @@ def checkpointed(
         set_random(state["random"])
         store.take_lines(state)
         done = state["number"]
-    for number in range(done, len(items)):
-        yield items[number]
-        if store.is_due():
-            kept = {name: _read_object(name, value) for name, value in objects.items()}
-            store.save(number + 1, {"objects": kept, "random": read_random()})
+    try:
+        for number in range(done, len(items)):
+            yield items[number]
+            if store.is_due():
+                kept = {name: _read_object(name, value) for name, value in objects.items()}
+                store.save(number + 1, {"objects": kept, "random": read_random()})
+    finally:
+        store.close()
