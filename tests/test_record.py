@@ -681,7 +681,8 @@ class Hand:
         """Run cells, by their numbers from 0; returns how each ended."""
         ends = []
         for number in cells:
-            content = {"code": self.sources[number], "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False, "stop_on_error": True}
+            # Without `stop_on_error`: a request that comes right after an error would be aborted as one that was queued before it.
+            content = {"code": self.sources[number], "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False, "stop_on_error": False}
             message = self.client.session.msg("execute_request", content, metadata={"cellId": self.ids[number]})
             self.client.shell_channel.send(message)
             while (reply := self.client.get_shell_msg(timeout=LIMIT_S))["parent_header"].get("msg_id") != message["header"]["msg_id"]:
