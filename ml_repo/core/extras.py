@@ -42,6 +42,8 @@ EXTRAS = {
     "ray": Extra("trials on a Ray cluster", {"ray": "Ray"}),
     "postgres": Extra("studies in PostgreSQL", {"psycopg2": "psycopg2"}),
     "mysql": Extra("studies in MySQL", {"pymysql": "PyMySQL"}),
+    "remote": Extra("records in buckets and on other machines", {
+        "fsspec": "fsspec", "obstore": "obstore", "sshfs": "sshfs", "asyncssh": "AsyncSSH"}),
 }  # by name
 
 # %% ../../nbs/core/12_extras.ipynb #f3867820
