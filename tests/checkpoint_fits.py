@@ -22,7 +22,8 @@ os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
 import keras
 import numpy as np
 from keras import layers
-from keras.callbacks import BackupAndRestore, Callback, CSVLogger, EarlyStopping, LambdaCallback, ReduceLROnPlateau
+from keras.callbacks import BackupAndRestore, Callback, CSVLogger, EarlyStopping, LambdaCallback
+from keras.callbacks import ModelCheckpoint, ReduceLROnPlateau
 
 from ml_repo.tracking import checkpoint
 from ml_repo.tracking.keras_checkpoint import make_keeper
@@ -357,6 +358,66 @@ def kept_iterator() -> Any:
 
 
 @kind
+def skipped_grid() -> Any:
+    """A search that keeps its results, and fits nothing twice; each fit begins with the same seed."""
+    for rate in (0.1, 0.01, 0.001):
+        place = Attempt.folder / f"{rate}.json"
+        if not place.exists():
+            keras.utils.set_random_seed(3)
+            model = make_model(layers.Dropout(0.2), optimizer=keras.optimizers.Adam(rate))
+            place.write_text(json.dumps(fit(model, *make_data(), batch_size=32)))
+    return [json.loads((Attempt.folder / f"{rate}.json").read_text()) for rate in (0.1, 0.01, 0.001)]
+
+
+@kind
+def skipped_folds() -> Any:
+    """Fits that differ in their data alone, of which the second attempt leaves some out."""
+    x, y = make_data()
+    for fold in range(3):
+        place = Attempt.folder / f"fold-{fold}.json"
+        if not place.exists():
+            keras.utils.set_random_seed(3)
+            rows = np.arange(96) % 3 != fold
+            place.write_text(json.dumps(fit(make_model(), x[rows], y[rows], batch_size=32)))
+    return [json.loads((Attempt.folder / f"fold-{fold}.json").read_text()) for fold in range(3)]
+
+
+@kind
+def two_models_by_turns() -> Any:
+    """Two models of the same shape, which are trained one after the other, twice."""
+    models = [make_model(layers.Dropout(0.2)), make_model(layers.Dropout(0.2))]
+    return [fit(model, *make_data(), batch_size=32, epochs=3) for model in models * 2]
+
+
+@kind
+def unseeded() -> Any:
+    keras.utils.set_random_seed(os.getpid())
+    return fit(make_model(layers.Dropout(0.2)), *make_data(), batch_size=32)
+
+
+@kind
+def unseeded_data() -> Any:
+    rows = np.random.RandomState(os.getpid()).permutation(96)[:64]
+    x, y = make_data()
+    return fit(make_model(layers.Dropout(0.2)), x[rows], y[rows], batch_size=32)
+
+
+@kind
+def best_epoch() -> Any:
+    """The artifact of the best epoch, beside that of Keras' own callback."""
+    model, own = make_model(layers.Dropout(0.5), optimizer=keras.optimizers.Adam(0.3)), Attempt.folder / "own.weights.h5"
+    keeper = make_keeper(Callback)(Attempt.folder, 1e9, "best.weights.h5")
+    history = model.fit(*make_data(), batch_size=32, validation_split=0.25, epochs=EPOCHS, verbose=0, callbacks=[
+        keeper, ModelCheckpoint(str(own), save_best_only=True, save_weights_only=True), Log()]).history["val_loss"]
+    last, sums = [np.asarray(keras.ops.convert_to_numpy(one)) for one in model.get_weights()], []
+    for path in (own, Attempt.folder / "artifacts" / "best.weights.h5"):
+        model.load_weights(path)
+        sums.append([float(np.sum(np.asarray(keras.ops.convert_to_numpy(one)))) for one in model.get_weights()])
+    assert sums[0] == sums[1] != [float(np.sum(one)) for one in last] and history[-1] > min(history), sums
+    return [history, sums]
+
+
+@kind
 def full_disk() -> Any:
     original = os.fsync
 
@@ -371,7 +432,7 @@ def full_disk() -> Any:
 
 @kind
 def damaged() -> Any:
-    newest = sorted((Attempt.folder / "checkpoints" / "fit-001").glob("*"))[-1:]
+    newest = sorted((Attempt.folder / "checkpoints" / "fit-001").glob("[0-9]*"))[-1:]
     for path in newest:  # before the attempt reads them
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 1
@@ -406,12 +467,12 @@ def attempt(function: Callable[[], Any], folder: Path, dies: tuple[int, int] | N
 
 def compare(name: str) -> dict[str, Any]:
     """Compare a training that was killed twice with one that nobody has killed."""
-    function, last = KINDS[name], 2 if "loop" in name or "tables" in name or "stopped" in name else 1
+    function, last = KINDS[name], 2 if any(word in name for word in ("loop", "tables", "stopped", "skipped", "turns")) else 1
     whole, killed = Path(tempfile.mkdtemp()), Path(tempfile.mkdtemp())
     status, first = attempt(function, whole, None)
     if status or first[0] is None:
         return {"kind": name, "status": status}
-    epoch = 1 if "loop" in name else 4
+    epoch = 1 if "loop" in name or "turns" in name else 4
     statuses = [attempt(function, killed, dies)[0] for dies in ((1, 1), (last, epoch))]
     status, second = attempt(function, killed, None)
     curves = [(folder / "metrics.jsonl").read_text() for folder in (whole, killed)]

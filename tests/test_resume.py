@@ -3,7 +3,9 @@ import json
 import os
 import random
 import time
+from collections import Counter
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from conftest import LIMIT_S, await_true, checked, needs_example, run
 from test_record import make_repository, write_notebook
 
 from ml_repo.records.reader import read_record
+from ml_repo.tracking.checkpoint import load_checkpoint
 
 VALUES = "epochs: int = 12  # at least 1\npause_s: float = 0.25  # seconds, at least 0\nseed: int = 0  # at least 0\n"
 LOOP = """
@@ -92,9 +95,20 @@ def end(folder: Path, how: str) -> None:
             process.suspend()
         for process in family:
             process.kill()
-        for path in sorted(folder.glob("checkpoints/*/[0-9]*"))[-1:] if how == "power" else ():
-            path.write_bytes(bytes(path.stat().st_size))  # its length was on the disk, its content was not
+        if how == "power":
+            lose_power(folder)
     psutil.wait_procs(family, LIMIT_S)
+
+
+def lose_power(folder: Path) -> None:
+    """Leave what a disk has after a power cut: of the newest checkpoint its length alone, and of the log what was brought to the disk, with some more."""
+    newest, safe = sorted(folder.glob("checkpoints/fit-*/[0-9]*"))[-1:], 0
+    for path in newest:
+        safe = load_checkpoint(path)["lines"]["end_byte"]
+        path.write_bytes(bytes(path.stat().st_size))
+    for name, least in (("metrics.jsonl", safe), ("log.txt", 0)):
+        if (folder / name).exists():
+            os.truncate(folder / name, random.Random(safe).randint(least, (folder / name).stat().st_size))
 
 
 def curve(folder: Path, split: str = "train") -> list:
@@ -156,6 +170,49 @@ def test_a_run_in_the_background_goes_on_by_itself(project, tmp_path):
     assert said.returncode == 2 and "Add --detach" in said.stdout
 
 
+@pytest.mark.slow
+def test_a_run_that_is_resumed_and_stopped_again_shows_each_epoch_once(project):
+    """Also where it is stopped before its training goes on, and where its second attempt has written half a line."""
+    slow = "import time\nfrom pathlib import Path\nif Path('slow').exists():\n    time.sleep(600)"
+    write_notebook(project / "loop.ipynb", VALUES, slow, LOOP, END)
+    killed = begin(project, "-p", "pause_s", "0.4")
+    await_true(lambda: kept(killed) > 3, "a checkpoint")
+    end(killed, "all")
+    first = curve(killed)
+    (project / "slow").touch()
+    for how in ("SIGTERM", "all"):
+        checked("ml-repo", "resume", killed.name, "--detach", cwd=project)
+        await_true(lambda: (killed / "loop.ipynb").exists() and read_record(killed)["state"] == "running", "a further attempt")
+        time.sleep(1)
+        end(killed, how)
+        assert read_record(killed)["state"] in ("interrupted", "killed")
+        assert curve(killed) == first
+    (project / "slow").unlink()
+    checked("ml-repo", "resume", killed.name, "--detach", cwd=project)
+    await_true(lambda: len(curve(killed)) > len(first) + 1 if (killed / "metrics.jsonl").exists() else False, "further epochs")
+    end(killed, "kernel")
+    await_true(lambda: read_record(killed)["state"] == "killed", "its end")
+    steps = [step for step, _ in curve(killed)]
+    assert steps == sorted(set(steps)) and len(steps) > len(first)
+    checked("ml-repo", "resume", killed.name, "--quiet", cwd=project)
+    times = [json.loads(line)["time_s"] for line in (killed / "metrics.jsonl").read_text().splitlines() if "step" in line]
+    assert times == sorted(times) and [step for step, _ in curve(killed)] == list(range(1, 13))
+    assert times[-1] > 12 * 0.4 and len(read_record(killed)["attempts"]) == 4
+
+
+def test_a_loop_that_begins_with_other_bits_begins_anew_and_says_so(project):
+    write_notebook(project / "loop.ipynb", VALUES, LOOP.replace("random.seed(seed)\n", "random.seed(time.time())\n"
+                   "np.random.rand()\nrandom.random()\n"), END)
+    killed = begin(project)
+    await_true(lambda: kept(killed) > 3, "a checkpoint")
+    end(killed, "all")
+    checked("ml-repo", "resume", killed.name, "--quiet", cwd=project)
+    record = read_record(killed)
+    said = " ".join(record["warnings"])
+    assert "begins with other bits: the random state of python and the random state of numpy differ" in said, said
+    assert [step for step, _ in curve(killed)] == list(range(1, 13)) and record["state"] == "completed"
+
+
 def test_resuming_in_the_background_answers_when_it_goes_on_or_is_refused(project):
     killed = begin(project)
     await_true(lambda: kept(killed) > 2, "a checkpoint")
@@ -191,12 +248,18 @@ def test_a_cell_that_is_marked_is_restored_and_not_executed(project):
 
 @needs_example
 @pytest.mark.slow
-def test_twenty_kills_of_a_training_end_in_its_bits(tmp_path):
+@pytest.mark.parametrize("backend", ["tensorflow", "torch", "jax"])
+def test_twenty_kills_of_a_training_end_in_its_bits(tmp_path, monkeypatch, backend):
+    if find_spec(backend) is None:
+        pytest.skip(f"NOT TESTED: {backend} is not installed here, so no run was killed with it.")
+    monkeypatch.setenv("KERAS_BACKEND", backend)
     write_notebook(tmp_path / "fit.ipynb", VALUES.replace("12", "20"), KERAS, KERAS_END)
     project = make_repository(tmp_path)
     whole = begin(project, notebook="fit.ipynb")
     checked("ml-repo", "wait", whole.name, cwd=project)
     wanted, chance, outcomes = read_record(whole), random.Random(os.environ.get("ML_REPO_TEST_SEED", "25")), []
+    assert wanted["determinism"]["backend"] == backend and wanted["weights"]
+    ends, used = Counter(), 0
     times = [json.loads(line)["time_s"] for line in (whole / "metrics.jsonl").read_text().splitlines()]
     long_s = times[-1] - times[0]
     for number in range(20):
@@ -209,8 +272,14 @@ def test_twenty_kills_of_a_training_end_in_its_bits(tmp_path):
             await_true(lambda: read_record(killed)["state"] != "running", "its end")
             if read_record(killed)["state"] != "completed":  # else it was too fast
                 break
+        ends[("kernel", "all", "SIGTERM", "power")[number % 4]] += 1
+        used += kept(killed) > 0
         checked("ml-repo", "resume", killed.name, "--quiet", cwd=project)
         record = read_record(killed)
         assert len(record["attempts"]) == 1 and record["state"] == "completed"
+        assert not record["warnings"], record["warnings"]
+        times = [json.loads(line)["time_s"] for line in (killed / "metrics.jsonl").read_text().splitlines()]
+        assert times == sorted(times), "the clock goes on"
         outcomes.append((record["weights"] == wanted["weights"], curve(killed) == curve(whole), curve(killed, "validation") == curve(whole, "validation")))
-    assert outcomes == [(True, True, True)] * 20
+    print(f"{backend}: {dict(ends)}, of which {used} went on from a checkpoint")
+    assert outcomes == [(True, True, True)] * 20 and used > 5

@@ -28,7 +28,7 @@ def is_followed(
 
 # %% ../../nbs/autolog/09_autolog.ipynb #8b897850
 _FIRST = ("values", "follower")
-_OF_KERAS = ("checkpoint", "memory", "keras_data", "keras_checkpoint")  # of the package `tracking`
+_OF_KERAS = ("checkpoint", "beginning", "memory", "keras_data", "keras_state", "keras_checkpoint")  # of `tracking`
 _LIBRARIES = ("keras_fits", "sklearn_fits", "boosting", "trainers", "statistics", "trackers", "studies")
 
 

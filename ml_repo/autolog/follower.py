@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from types import FrameType, ModuleType
 from typing import Any
 
-from .values import divide_name, find_split, read_numbers
+from .values import begin_clock, divide_name, find_split, read_numbers
 
 # %% ../../nbs/autolog/01_follower.ipynb #f16d2a92
 class Fit:
@@ -395,6 +395,6 @@ def follow(
         sys.meta_path.insert(0, watch)
         for name in [name for name in watched if name in sys.modules]:
             watch.show(watch.waiting.pop(name), sys.modules[name])
-    watch.follower.folder, watch.follower.pid, watch.follower.began = folder, os.getpid(), time.time()
+    watch.follower.folder, watch.follower.pid, watch.follower.began = folder, os.getpid(), begin_clock(folder)
     if folder:
         watch.follower.append(".facts.jsonl", {"group": "followed", "facts": {}})

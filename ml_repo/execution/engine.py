@@ -43,7 +43,7 @@ from ..provenance.file_watch import FileWatch
 from ..provenance.gpu import check_gpu
 from ..provenance.portability import is_portable, limited
 from ..provenance.repository import find_records_folders
-from ..records.record import OpenRecord, name_folder, open_record
+from ..records.record import OpenRecord, join_attempts, name_folder, open_record
 from ..records.signature import sign_record
 from ..records.snapshot import gather_facts, gather_results
 from ..tracking.checkpoint import remove_checkpoints
@@ -155,12 +155,12 @@ def _close(
     outcome: Outcome,  # of the run
 ) -> None:
     "Close the record. Raises `UnkeptRecord` when it could not be written."
-    record, lost = job.record, []
-    answer = dict(outcome.answer)
+    record, answer, lost = job.record, dict(outcome.answer), []
     if not _has_values(job.nb):
         answer.pop("parameters", None)
     elif job.widgets and "parameters" in answer:
         answer["parameters"] |= {name: job.widgets[name] for name in job.widgets.keys() & record.facts["parameters"]}
+    join_attempts(record.folder, outcome.state)
     facts = gather_results(job.root, record.folder, answer, record.facts, sys.prefix, outcome.watched, _join_cells(job))
     facts["warnings"] += [warning for warning in outcome.warnings if warning not in facts["warnings"]]
     facts["kernel"] |= outcome.kernel

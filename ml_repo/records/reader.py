@@ -21,7 +21,7 @@ from ..core.files import dump_json, is_held, read_lines, write_atomic
 from ..core.metrics import summarize_metrics
 from ..core.tables import Tabular
 from .edit_log import EDITS, fold_edits, take_edits
-from .record import SCHEMA, format_time, read_host, read_noted_facts, utc_now
+from .record import SCHEMA, format_time, join_attempts, read_host, read_noted_facts, utc_now
 from .schema import find_fault
 
 # %% ../../nbs/records/04_reader.ipynb #3e67425f
@@ -109,12 +109,17 @@ def _repair(
         process = f"process {facts['host']['pid']} on {facts['host']['name']}"
         text = (f"The process that kept this record ({process}) ended without a word, by SIGKILL, a crash or a power "
                 f"cut. Its last sign of life was at {seen}.")
-        lived = (datetime.fromisoformat(seen) - datetime.fromisoformat(facts["started"])).total_seconds()
-        facts |= read_noted_facts(folder) | {
+        begun = datetime.fromisoformat(facts.get("attempts") and facts["resumed"] or facts["started"])
+        lived = max((datetime.fromisoformat(seen) - begun).total_seconds(), 0)
+        lived += sum(attempt["duration_s"] or 0 for attempt in facts.get("attempts", ()))
+        join_attempts(folder)
+        told = read_noted_facts(folder)
+        facts["warnings"] = facts.get("warnings", []) + [*told.pop("checkpoints", {}).values()]
+        facts |= told | {
             "state": "killed",
             "cause": {"kind": "supervisor gone", "text": text},
             "ended": seen,
-            "duration_s": round(max(lived, 0), 3) if facts["duration_s"] is None else facts["duration_s"],
+            "duration_s": round(lived, 3) if facts["duration_s"] is None else facts["duration_s"],
             "metrics": summarize_metrics(read_lines(folder / "metrics.jsonl")),
             "repaired": utc_now(),
         }

@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['SCHEMA', 'STATES', 'VALUE_LIMIT', 'RESERVE', 'format_time', 'utc_now', 'make_run_id', 'read_host', 'name_folder',
-           'OpenRecord', 'Claim', 'claim_record', 'open_record', 'claim_again', 'read_noted_facts']
+           'OpenRecord', 'Claim', 'claim_record', 'open_record', 'claim_again', 'join_attempts', 'read_noted_facts']
 
 # %% ../../nbs/records/01_record.ipynb #88be9977
 import errno
 import hashlib
+import json
 import os
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime, timezone
 from os import PathLike
@@ -305,6 +307,37 @@ def claim_again(
             os.replace(file, home / file.name)
     claim = Claim(folder, facts["notebook"], lock, facts["started"])
     return claim, {"attempts": attempts, "resumed": utc_now()}
+
+# %% ../../nbs/records/01_record.ipynb #05306fd5
+def _list_points(
+    lines: list[dict[str, Any]],  # of metrics.jsonl
+) -> Iterator[tuple[dict[str, Any], tuple, tuple]]:  # a line; its split and names; its step and number
+    "Count the lines of each metric at each step."
+    counts: dict[tuple, int] = {}
+    for line in lines:
+        names = (str(line.get("split", "")), *map(str, line.get("values") or ()))
+        place = (names, str(line.get("step")))
+        counts[place] = counts.get(place, 0) + 1
+        yield line, names, (*place, counts[place])
+
+
+def join_attempts(
+    folder: Path,  # of the record of a run that has ended
+    state: str = "killed",  # how; nothing is taken over for one that has completed
+) -> None:
+    "Append to the log of a run that was resumed what only the attempt before has logged."
+    homes = sorted(folder.glob("attempts/[0-9]*"), key=lambda home: int(home.name))
+    if state == "completed" or not homes or not (folder / "checkpoints").is_dir():  # with none, nothing is left
+        return
+    before, log = read_lines(homes[-1] / "metrics.jsonl"), folder / "metrics.jsonl"
+    now = {place: line for line, _, place in _list_points(read_lines(log))}
+    parted = {names for line, names, place in _list_points(before)
+              if place in now and repr(now[place].get("values")) != repr(line.get("values"))}
+    missing = [line for line, names, place in _list_points(before) if place not in now and names not in parted]
+    if missing:
+        text = "".join(json.dumps(line) + "\n" for line in missing).encode()
+        content = log.read_bytes() if log.exists() else b""
+        write_atomic(log, content[:content.rfind(b"\n") + 1] + text)  # without a torn line
 
 # %% ../../nbs/records/01_record.ipynb #2b60c1d9
 def read_noted_facts(

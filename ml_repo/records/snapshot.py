@@ -350,7 +350,7 @@ def gather_results(
         "paths": {"root": str(root), "prefix": answer.get("prefix", prefix)},
         "kernel": dict(facts.get("kernel", {})) | ({"python": answer["python"]} if "python" in answer else {}),
     }
-    warnings += told.get("followed", {}).pop("problems", [])
+    warnings += [*told.get("followed", {}).pop("problems", []), *told.pop("checkpoints", {}).values()]
     results |= told
     if answer.get("weight_sums"):
         sums = json.dumps(answer["weight_sums"], sort_keys=True)
