@@ -10,6 +10,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,10 +99,7 @@ def ask_for_trust(
               help="Change a parameter; may be repeated. Default: all as they were.")
 @click.option("--here", is_flag=True, help="With the code of today instead of that of the run.")
 @click.option("--venv", is_flag=True, help="In an environment made from the recorded lock.")
-@click.option("--image",
-              is_flag=False,
-              flag_value="recorded",
-              metavar="[REF]",
+@click.option("--image", is_flag=False, flag_value="recorded", metavar="[REF]",
               help="In a container: the recorded image, or REF. Put it after RUN.")
 @click.option("--anyway", is_flag=True, help="Even where environment or data differ.")
 @click.option("--keep",
@@ -195,9 +193,10 @@ def _choose_runs(
     records: tuple[str, ...],  # folders
 ) -> list[Record | Path]:  # records, where they were read, or their folders
     "Find the runs that are to be verified, the oldest first. Raises `ValueError` when there are none."
+    from ml_repo.bundle.archive import is_bundle
     from ml_repo.results.search import find_run, find_runs
 
-    claims: list[Record | Path] = [find_run(name, records) for name in runs]
+    claims: list[Record | Path] = [Path(name) if is_bundle(name) else find_run(name, records) for name in runs]
     if condition is not None:
         matches = [run.read() for run in find_runs(condition, records=records)[::-1]]
         claims += [record for record in matches if record.get("launched_by") != "within"]
@@ -207,9 +206,9 @@ def _choose_runs(
 
 
 def _find_folder(
-    claim: Record | Path,  # a record, or its folder
+    claim: Record | Path,  # a record, its folder, or a bundle
 ) -> Path:
-    "Give the folder of a record."
+    "Give the folder of a record, or the file of a bundle."
     return claim.folder if isinstance(claim, Record) else claim
 
 # %% ../../nbs/cli/06_rerun.ipynb #9d7f1746
@@ -236,10 +235,7 @@ _OPTIONS = (
     click.option("--full", "is_whole", is_flag=True, help="Print everything that was found, not a screen of it."),
     click.option("--where", "condition", metavar="FILTER", help="All runs that match, as in ls: 'tag = paper'."),
     click.option("--venv", is_flag=True, help="In an environment made from the recorded lock."),
-    click.option("--image",
-                 is_flag=False,
-                 flag_value="recorded",
-                 metavar="[REF]",
+    click.option("--image", is_flag=False, flag_value="recorded", metavar="[REF]",
                  help="In a container: the recorded image, or REF. Put it after RUN."),
     click.option("--anyway", is_flag=True, help="Even where environment or data differ."),
     click.option("--only",
@@ -296,7 +292,7 @@ def verify_options(
 
 # %% ../../nbs/cli/06_rerun.ipynb #e8033534
 def _verify_each(
-    claims: list[Record | Path],  # records, or folders of those that were not read yet
+    claims: list[Record | Path],  # records, folders of those that were not read yet, or bundles
     pairs: tuple[tuple[str, str], ...],  # secrets
     is_told: bool,  # print each verdict
     is_whole: bool = False,  # with everything that was found
@@ -304,19 +300,21 @@ def _verify_each(
     **options: Any,  # of `verify_run`
 ) -> Iterator[Any]:  # a `Verification` each
     "Verify runs one after the other."
+    from ml_repo.bundle.replay import verify_claim
     from ml_repo.execution.launch import read_values
     from ml_repo.results.doing import Doing
-    from ml_repo.verify.verify import Verification, verify_run
+    from ml_repo.verify.verify import Verification
+
+    def give(folder: Path) -> dict[str, Any]:
+        return read_values(next(iter(sorted(folder.glob("*.ipynb"))), folder), pairs) if pairs else {}
 
     for number, claim in enumerate(claims, 1):
         folder = _find_folder(claim)
         click.echo(f"{number}/{len(claims)} {folder.name} ...", err=True)
         try:
-            ask_for_trust(claim, is_trusted)
-            secrets = read_values(next(iter(sorted(folder.glob("*.ipynb"))), folder), pairs) if pairs else {}
             with Doing() as doing:
-                verification = verify_run(claim, secrets=secrets, tell=doing.say,
-                                          on_start=doing.follow if options["quiet"] else None, **options)
+                verification = verify_claim(claim, partial(ask_for_trust, is_trusted=is_trusted), give, tell=doing.say,
+                                            on_start=doing.follow if options["quiet"] else None, **options)
         except Exception as error:  # the runs after it are verified all the same
             verification = Verification(folder.name, "cannot be judged", problem=_describe_error(error), when=utc_now())
         if is_told:
@@ -337,9 +335,8 @@ def _report(
     if form:
         echo_json([verification.to_dict() for verification in verifications])
     elif len(verifications) > 1:
-        counts = Counter(verification.verdict for verification in verifications)
-        counted = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-        click.echo(f"{len(verifications)} runs: {counted}")
+        counts = Counter(verification.verdict for verification in verifications).items()
+        click.echo(f"{len(verifications)} runs: {', '.join(f'{count} {verdict}' for verdict, count in counts)}")
 
 # %% ../../nbs/cli/06_rerun.ipynb #7a9e5a91
 @click.command(cls=Judging)
@@ -369,11 +366,13 @@ def verify(
     where 2 is worse than 3. The same results in another environment are identical: what a cell shows of versions,
     machine and folders is set aside and named. --strict counts it.
 
-    RUN is an id, its beginning or end, latest, best[:METRIC], a tag, the folder of a record or an executed notebook.
+    RUN is an id, its beginning or end, latest, best[:METRIC], a tag, the folder of a record, an executed notebook, or
+    a file that `ml-repo bundle` made, which needs no clone and no network.
 
     \b
     Example:
       ml-repo verify best:val_accuracy
+      ml-repo verify run.zip
       ml-repo verify 7k3f --venv
       ml-repo verify 7k3f --full
       ml-repo verify --where 'tag = paper' --junit verify.xml

@@ -38,6 +38,7 @@ EXTRAS = {
     "docs": Extra("pages of notebooks for a browser", {
         "sphinx": "Sphinx", "nbdev": "nbdev", "execnb": "execnb", "myst_nb": "MyST-NB", "furo": "furo",
         "sphinx_copybutton": "sphinx-copybutton"}),
+    "bundle": Extra("runs packed into one file", {"rocrate": "rocrate"}),
     "text": Extra("notebooks that are kept as text", {"jupytext": "Jupytext"}),
     "ray": Extra("trials on a Ray cluster", {"ray": "Ray"}),
     "postgres": Extra("studies in PostgreSQL", {"psycopg2": "psycopg2"}),

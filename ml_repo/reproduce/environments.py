@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['EnvironmentDifference', 'EnvironmentDiffers', 'list_differences', 'read_recorded_packages', 'read_imported_packages',
-           'compare_environment', 'make_venv', 'Environment', 'choose_environment']
+           'read_python', 'compare_environment', 'ask_uv', 'locate_python', 'make_venv', 'make_packed_venv',
+           'Environment', 'choose_environment']
 
 # %% ../../nbs/reproduce/03_environments.ipynb #721644a5
 import hashlib
@@ -113,7 +114,7 @@ def _compare_machines(
     return [EnvironmentDifference(name, *pair) for name, *pair in rows if pair[0] != pair[1]]
 
 # %% ../../nbs/reproduce/03_environments.ipynb #4a23cd7f
-def _read_python(
+def read_python(
     record: Record,  # of a run
 ) -> str | None:  # None where the record does not know it
     "Read the version of Python that a run had."
@@ -127,7 +128,7 @@ def compare_environment(
 ) -> list[EnvironmentDifference]:  # those that need consent come first
     "Compare the environment of a run with that of this process."
     differences = _compare_packages(record, list_packages() if packages is None else packages)
-    before, now = _read_python(record), platform.python_version()
+    before, now = read_python(record), platform.python_version()
     if before and before != now:
         differences.append(EnvironmentDifference("python", before, now, "python"))
     locked = record.get("packages", {}).get("lock")
@@ -150,7 +151,7 @@ def _find_uv() -> str:
                      "pip install --require-hashes -r docker/uv.txt")
 
 
-def _ask_uv(
+def ask_uv(
     problem: str,  # what a failure means
     *arguments: str,  # of uv
 ) -> str:  # what it printed
@@ -164,7 +165,7 @@ def _ask_uv(
     return done.stdout.strip()
 
 
-def _find_python(
+def locate_python(
     version: str,  # such as "3.11.7"
 ) -> str:  # its path
     "Find a Python on this machine, or else one of the same minor version. Raises `ValueError` when there is none."
@@ -172,11 +173,11 @@ def _find_python(
         return os.path.realpath(sys.executable)
     minor = ".".join(version.split(".")[:2])
     try:
-        return _ask_uv("", "python", "find", version, "--no-python-downloads", "--system")
+        return ask_uv("", "python", "find", version, "--no-python-downloads", "--system")
     except ValueError:
         problem = (f"The run had Python {version}, and no Python {minor} is on this machine. "
                    f"Install it with: uv python install {version}")
-        return _ask_uv(problem, "python", "find", minor, "--no-python-downloads", "--system")
+        return ask_uv(problem, "python", "find", minor, "--no-python-downloads", "--system")
 
 # %% ../../nbs/reproduce/03_environments.ipynb #99fb50da
 def make_venv(
@@ -196,15 +197,38 @@ def make_venv(
     if "[redacted" in texts[0]:
         raise ValueError(f"The lock of {record['id']} held a secret, which was taken out, so it cannot be installed. "
                          "Use --image or --anyway.")
-    python = _find_python(_read_python(record) or platform.python_version())
-    cache = Path(cache or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ml_repo" / "venvs")
+    python = locate_python(read_python(record) or platform.python_version())
     version = (record.get("kernel") or {}).get("python") or ""
+    return _hold_venv(cache, python, texts, version)
+
+
+def make_packed_venv(
+    lock: str,  # the text of a list of packages with the hashes of their wheels
+    wheels: Path | None,  # the folder that they lie in; None to ask the index
+    version: str,  # of Python, such as "3.11.7"
+    cache: str | PathLike | None = None,  # the folder of all environments; ~/.cache/ml_repo/venvs without it
+) -> Path:  # its Python
+    """Install packed wheels without an index, or take the environment that was made of the same ones before.
+
+    Writes into `cache`. Raises `ValueError` when a wheel is missing, has another hash or is not for this machine."""
+    return _hold_venv(cache, locate_python(version), [lock], f"packed {version}", wheels)
+
+
+def _hold_venv(
+    cache: str | PathLike | None,  # the folder of all environments
+    python: str,  # to make it with
+    texts: list[str],  # locks
+    version: str,  # of Python, and how it is made
+    wheels: Path | None = None,  # packed ones; None to ask the index
+) -> Path:  # its Python
+    "Find an environment by its locks, and make it where there is none."
+    cache = Path(cache or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ml_repo" / "venvs")
     key = hashlib.sha256("\0".join([*texts, python, version]).encode()).hexdigest()
     folder = cache / key[:32]
     folder.mkdir(parents=True, exist_ok=True)
     with hold_folder(folder):
         if not (folder / "complete").is_file():
-            _install(folder, python, texts)
+            _install(folder, python, texts, wheels)
     return folder / "venv" / "bin" / "python"
 
 
@@ -212,15 +236,18 @@ def _install(
     folder: Path,  # of one environment, which this process holds
     python: str,  # to make it with
     texts: list[str],  # locks
+    wheels: Path | None,  # packed ones; None to ask the index
 ) -> None:
     "Install locks into a new environment, and mark it as complete at the end."
     shutil.rmtree(folder / "venv", ignore_errors=True)
-    _ask_uv("The environment cannot be made.", "venv", "--quiet", "--python", python, str(folder / "venv"))
+    ask_uv("The environment cannot be made.", "venv", "--quiet", "--python", python, str(folder / "venv"))
     files = [folder / f"lock-{number}.txt" for number in range(len(texts))]
     for file, text in zip(files, texts):
         file.write_text(text, encoding="utf-8")
-    _ask_uv("The recorded lock cannot be installed.", "pip", "sync", "--quiet", "--require-hashes", "--python",
-            str(folder / "venv" / "bin" / "python"), *map(str, files))
+    packed = ["--no-index", "--offline", "--find-links", str(wheels)] if wheels else []
+    problem = f"The {'packed wheels' if wheels else 'recorded lock'} cannot be installed."
+    ask_uv(problem, "pip", "sync", "--quiet", "--require-hashes", *packed, "--python",
+           str(folder / "venv" / "bin" / "python"), *map(str, files))
     write_atomic(folder / "complete", "\n")
 
 # %% ../../nbs/reproduce/03_environments.ipynb #dfef25a0
@@ -233,6 +260,7 @@ class Environment:
     image: Image | None = None  # of a container
     engine: str | None = None  # "podman" or "docker"
     differences: tuple[EnvironmentDifference, ...] = ()  # to this environment
+    prefix: tuple[str, ...] = ()  # of its command line: a program that starts it, such as without network
 
 
 def choose_environment(

@@ -114,7 +114,7 @@ def wrap_command(
 ) -> list[str]:  # the same, or the command line of a container that runs it
     "Put a program into the container of the environment, if it has one."
     if environment.image is None:
-        return command
+        return [*environment.prefix, *command]
     records.mkdir(parents=True, exist_ok=True)  # an engine would make it for root
     owner, mounts = find_owner(record.folder), _find_mounts(record, checkout, records)
     if owner[0] != os.getuid():
@@ -131,6 +131,7 @@ def check_ground(
     venv: bool,  # in an environment that is made from the recorded lock
     image: bool | str | None,  # in a container: the recorded image (True), or another one
     anyway: bool,  # whatever differs
+    ground: Environment | None = None,  # that was made for it already
 ) -> tuple[Environment, list[str]]:  # where it runs; sentences for the record on what is not as it was
     "Check code, data and environment of a run that is to be executed again. Raises `ValueError` where they differ."
     if checkout.lost and not anyway:
@@ -140,7 +141,7 @@ def check_ground(
     doubts = checkout.doubts + _refuse_other_data(record, checkout.project, anyway)
     gpu_lock = checkout.project / "docker" / "requirements-cuda.txt"
     others = [gpu_lock] if record.get("gpus") and gpu_lock.is_file() else []
-    environment = choose_environment(record, venv, image, anyway, others)
+    environment = ground or choose_environment(record, venv, image, anyway, others)
     if environment.kind == "anyway":
         decisive = [difference for difference in environment.differences if difference.decides]
         doubts += [f"Another environment than recorded: {difference}." for difference in decisive[:20]]
@@ -182,6 +183,7 @@ def rerun_run(
     repository: str | PathLike | None = None,  # a clone that has the commit
     perturbation: int | None = None,  # seed for a copy with numbers moved by their last bit; None for none
     steps: int | None = None,  # end it when so many steps are logged; None for the whole run
+    ground: Environment | None = None,  # where it runs; chosen by the options without it
     on_start: Callable[[Path], None] | None = None,  # called with the folder of the new record; shows the progress
 ) -> Record:  # of the new run, beside that of the first
     """Run a run again, and keep a record that names it as its parent.
@@ -197,7 +199,7 @@ def rerun_run(
     given = read_given(record, parameters)
     with open_scratch_folder() as (scratch, lock):
         checkout = _take_today(record) if here else checkout_run(record, keep or scratch / "files", repository)
-        environment, doubts = check_ground(record, checkout, venv, image, anyway)
+        environment, doubts = check_ground(record, checkout, venv, image, anyway, ground)
         rerun = {
             "of": record["id"], "code": "today's" if here else "recorded", "is_exact": checkout.is_exact,
             "environment": environment.kind, "changed": sorted(parameters)

@@ -25,6 +25,7 @@ from ..provenance.machine import name_processor
 from ..records.reader import Record, as_record
 from ..records.record import utc_now
 from ..records.verdict import EXIT_CODES, WORST_FIRST, find_worst, keep_verdict
+from ..reproduce.environments import Environment
 from ..reproduce.input_files import list_inputs
 from ..reproduce.rerun import open_scratch_folder, rerun_run
 from ..results.record_diff import compare_data, read_files, read_library_files
@@ -329,6 +330,7 @@ def verify_run(
     repository: str | PathLike | None = None,  # a clone with the commit
     copies: int = 0,  # moved by their last bit, to tell rounding where bits differ: 0 for none, otherwise at least 2
     copied_steps: int | None = None,  # steps of a copy; 0 for all, None to choose by its duration
+    ground: Environment | None = None,  # where it runs; chosen by the options without it
     tell: Callable[[str], None] = lambda line: None,  # shows what is done; a step ends in " ..."
     on_start: Callable[[Path], None] | None = None,  # called with the record of a repetition; shows the progress
 ) -> Verification:
@@ -344,7 +346,7 @@ def verify_run(
         return verification
     with open_scratch_folder() as (folder, _):
         repeat = partial(rerun_run, record, secrets, venv=venv, image=image, anyway=anyway, quiet=quiet,
-                         launched_by="verify", repository=repository, on_start=on_start)
+                         launched_by="verify", repository=repository, ground=ground, on_start=on_start)
         try:
             tell("  its files and its environment ...")
             repeated = repeat(keep=folder / "files", records=folder / "records")  # until all files are compared
