@@ -212,17 +212,67 @@ def run_argument(
                           **options)
 
 # %% ../../nbs/cli/01_console.ipynb #af1aeb15
+_READERS = ("ls", "show", "best", "compare", "diff", "open", "export", "site")  # commands that change no record
+
+
+class _Records(click.Path):
+    "A folder of records, or the address of a place elsewhere."
+
+    def convert(
+        self,
+        value: Any,  # as it was typed
+        parameter: click.Parameter | None,  # the option
+        context: click.Context | None,  # of the command
+    ) -> Any:  # a folder that exists, or the address
+        "Check that a folder exists."
+        return value if "://" in str(value) else super().convert(value, parameter, context)
+
+
+def _read_elsewhere(
+    context: click.Context,  # of the command
+    parameter: click.Parameter,  # the option
+    values: tuple[str, ...],  # folders and addresses
+) -> tuple[str, ...]:  # folders
+    "Bring the texts of records elsewhere into the cache. Raises the errors of `mirror_records`."
+    if not any("://" in value for value in values):
+        return values
+    from ml_repo.remote.mirror import find_mirrored, mirror_records
+    from ml_repo.remote.place import PlaceError
+
+    folders, problems = [], []
+    for value in values:
+        try:
+            if "://" not in value:
+                folders.append(value)
+            elif context.resilient_parsing:  # the shell completes, and waits for no server
+                folders += [str(home) for home in [find_mirrored(value)] if home.is_dir()]
+            elif context.info_name not in _READERS:
+                raise ValueError(f"{context.command_path} works on records of this machine, and {value} is elsewhere. "
+                                 f"Fetch them first: ml-repo pull {value}")
+            else:
+                folders.append(str(mirror_records(value)))
+        except PlaceError as error:
+            problems.append(error)
+    if problems and not folders:
+        raise problems[0]
+    for problem in problems:
+        echo_lines(f"Left out: {problem}", err=True)
+    return tuple(folders)
+
+
 def records_option(
     command: Callable,  # a function
 ) -> Callable:
-    "Take other folders of records."
+    "Take other folders of records, and for commands that only read, addresses of places elsewhere."
     return click.option(
         "--records",
         multiple=True,
         metavar="FOLDER",
-        type=click.Path(exists=True, file_okay=False),
+        type=_Records(exists=True, file_okay=False),
+        callback=_read_elsewhere,
         is_eager=True,
-        help="Folder of records to look into; may be repeated. Default: that of this repository.")(command)
+        help="Folder of records to look into, or an address such as s3://bucket/runs; may be repeated. Default: that "
+        "of this repository.")(command)
 
 # %% ../../nbs/cli/01_console.ipynb #29d42ee2
 def repetitions_option(

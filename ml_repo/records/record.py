@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SCHEMA', 'STATES', 'VALUE_LIMIT', 'RESERVE', 'format_time', 'utc_now', 'make_run_id', 'read_host', 'name_folder',
-           'OpenRecord', 'Claim', 'claim_record', 'open_record', 'claim_again', 'join_attempts', 'read_noted_facts']
+           'OpenRecord', 'make_records_folder', 'Claim', 'claim_record', 'open_record', 'claim_again', 'join_attempts',
+           'read_noted_facts']
 
 # %% ../../nbs/records/01_record.ipynb #88be9977
 import errno
@@ -186,7 +187,7 @@ _GITIGNORE = """\
 """
 
 
-def _make_experiments(
+def make_records_folder(
     experiments: Path,  # the folder of all records
 ) -> None:
     "Make the folder of all records, if there is none; one of an earlier version gets the rules that git lacks there."
@@ -241,7 +242,7 @@ def claim_record(
     Raises `OSError` when it cannot be written."""
     experiments = Path(experiments)
     try:
-        _make_experiments(experiments)
+        make_records_folder(experiments)
         while True:
             folder = experiments / make_run_id(notebook)
             try:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FsspecPlace', 'open_fsspec_place', 'open_sftp_place']
 
-# %% ../../nbs/remote/02_fsspec_place.ipynb #9c4a3fb0
+# %% ../../nbs/remote/02_fsspec_place.ipynb #b06f1356
 import errno
 import os
 import posixpath
@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from .place import Address, ChangedError, Entry, PlaceError
 
-# %% ../../nbs/remote/02_fsspec_place.ipynb #0434cd28
+# %% ../../nbs/remote/02_fsspec_place.ipynb #11216941
 def _explain(
     error: BaseException,  # of a library
     address: str,  # of the place
@@ -31,7 +31,7 @@ def _explain(
         return PlaceError(f"{address} is full: {said}. Make room there, and repeat it")
     return PlaceError(f"{address} cannot be reached: {said}. Look at the network and at the address, and repeat it")
 
-# %% ../../nbs/remote/02_fsspec_place.ipynb #59e90719
+# %% ../../nbs/remote/02_fsspec_place.ipynb #1f0fcf19
 _PIECE = 4_000_000  # bytes that are read or written at once
 
 
@@ -100,7 +100,10 @@ class FsspecPlace:
     ) -> Entry:
         "Read size and mark of a file."
         marks = (facts.get(name) for name in ("ETag", "etag", "mtime", "LastModified", "ino"))
-        return Entry(facts["size"] or 0, " ".join(str(mark) for mark in (*marks, facts["size"]) if mark is not None))
+        time = facts.get("mtime") or facts.get("LastModified")
+        changed_s = time.timestamp() if hasattr(time, "timestamp") else time if isinstance(time, float) else None
+        mark = " ".join(str(mark) for mark in (*marks, facts["size"]) if mark is not None)
+        return Entry(facts["size"] or 0, mark, changed_s)
 
     def read_bytes(
         self,
@@ -209,7 +212,7 @@ def open_fsspec_place(
     except Exception as error:  # each library has a tree of errors of its own
         raise _explain(error, address.text) from error
 
-# %% ../../nbs/remote/02_fsspec_place.ipynb #f05d2cf9
+# %% ../../nbs/remote/02_fsspec_place.ipynb #d7421164
 _CONFIGS = ("~/.ssh/config", "/etc/ssh/ssh_config")
 _KNOWN = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2", "/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
 

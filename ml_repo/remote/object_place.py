@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['read_profile', 'ObjectPlace', 'open_object_place']
 
-# %% ../../nbs/remote/01_object_place.ipynb #6d971a6d
+# %% ../../nbs/remote/01_object_place.ipynb #48b0db91
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from .place import Address, ChangedError, Entry, PlaceError
 
-# %% ../../nbs/remote/01_object_place.ipynb #90839a08
+# %% ../../nbs/remote/01_object_place.ipynb #fe6073b1
 def _read_ini(
     file: str,  # path; may be missing
 ) -> ConfigParser:
@@ -65,7 +65,7 @@ def _find_keys() -> dict[str, Any]:  # arguments of a store
         found["credential_provider"] = Boto3CredentialProvider()
     return found
 
-# %% ../../nbs/remote/01_object_place.ipynb #d1875cbd
+# %% ../../nbs/remote/01_object_place.ipynb #c08eee5d
 _REASONS = (
     (r"NoSuchBucket|bucket does not exist|specified bucket", "There is no bucket {host} at {where}. Make it first, or "
      "look at the address and at AWS_ENDPOINT_URL"),
@@ -102,7 +102,7 @@ def _explain(
     return PlaceError(f"{address.text} cannot be reached{f' at {where}' if where != address.text else ''}: {said}. "
                       "Look at the network and at the address, and repeat it")
 
-# %% ../../nbs/remote/01_object_place.ipynb #59db20d9
+# %% ../../nbs/remote/01_object_place.ipynb #6a4557ab
 _PART = 8_000_000  # bytes of a piece that is sent or read at once
 _SECONDS = {"connect_timeout": "10s", "timeout": "120s"}  # of one request, which sends or reads a piece
 _RETRIES = {"max_retries": 4, "retry_timeout": timedelta(seconds=60),
@@ -171,7 +171,8 @@ class ObjectPlace:
         prefix = f"{folder}/" if folder else ""
         with self._explained(folder):
             found = obstore.list_with_delimiter(self._store, folder or None)
-        files = {item["path"].removeprefix(prefix): Entry(item["size"], item["e_tag"] or str(item["last_modified"]))
+        files = {item["path"].removeprefix(prefix): Entry(item["size"], item["e_tag"] or str(item["last_modified"]),
+                                                          item["last_modified"].timestamp())
                  for item in found["objects"]}
         return files, [path.rstrip("/").removeprefix(prefix) for path in found["common_prefixes"]]
 
