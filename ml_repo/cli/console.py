@@ -13,6 +13,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import reduce
 from os import PathLike
 from pathlib import Path
@@ -211,6 +212,24 @@ def run_argument(
                           shell_complete=_complete_run,
                           **options)
 
+# %% ../../nbs/cli/01_console.ipynb #aa41e66d
+def _refresh(
+    records: tuple[str, ...],  # folders, as given
+) -> None:
+    "Bring the copies of runs that go on elsewhere up to date."
+    from ml_repo.records.record import REMOTE
+    from ml_repo.results.search import find_record_folders
+
+    folders = []
+    with suppress(OSError, ValueError):
+        folders = [folder for folder in find_record_folders(records) if (folder / REMOTE).is_dir()
+                   and any((folder / REMOTE).iterdir())]
+    if folders:
+        from ml_repo.remote.remote_run import Refresher
+
+        with Refresher(folders, say=lambda text: echo_lines(text, err=True)) as refresher:
+            refresher.wait()
+
 # %% ../../nbs/cli/01_console.ipynb #af1aeb15
 _READERS = ("ls", "show", "best", "compare", "diff", "open", "export", "site")  # commands that change no record
 
@@ -234,6 +253,8 @@ def _read_elsewhere(
     values: tuple[str, ...],  # folders and addresses
 ) -> tuple[str, ...]:  # folders
     "Bring the texts of records elsewhere into the cache. Raises the errors of `mirror_records`."
+    if not context.resilient_parsing:
+        _refresh(tuple(value for value in values if "://" not in value))
     if not any("://" in value for value in values):
         return values
     from ml_repo.remote.mirror import find_mirrored, mirror_records

@@ -18,8 +18,8 @@ from typing import Any
 
 import click
 
-from .console import (echo_json, echo_lines, fit_columns, has_colors, records_option, run_argument,
-                                 terminal_width)
+from .console import (echo_json, echo_lines, fit_columns, has_colors, records_option,
+                                 run_argument, terminal_width)
 from .run import EXIT_CODES
 
 # %% ../../nbs/cli/07_jobs.ipynb #ec7655a1
@@ -42,6 +42,24 @@ def _say_end(
     cause = (record["cause"] or {}).get("text", "")
     duration = format_duration(record["duration_s"])
     echo_lines(f"{record['id']}: {record['state']} after {duration}. {cause}".rstrip(), err=True)
+
+# %% ../../nbs/cli/07_jobs.ipynb #c0e62039
+@contextmanager
+def _following(
+    folders: list[Path],  # of records
+) -> Iterator[None]:
+    "Keep the copies of runs that go on elsewhere up to date, until the end of a command."
+    from ml_repo.records.record import REMOTE
+
+    copies = [folder for folder in folders if (folder.parent / REMOTE / f"{folder.name}.json").exists()]
+    if not copies:
+        yield
+        return
+    from ml_repo.remote.remote_run import Refresher
+
+    with Refresher({folder.parent for folder in copies}, {folder.name for folder in copies}, follow=True,
+                   say=lambda text: echo_lines(text, err=True)):
+        yield
 
 # %% ../../nbs/cli/07_jobs.ipynb #e7c28c93
 @click.command()
@@ -80,9 +98,10 @@ def logs(
     folder, printed, hidden = find_run(run, records), False, []
     pieces = follow_log(folder, lines, follow)
     try:
-        for piece in calm_pieces(pieces if messages else hide_messages(pieces, hidden)):
-            click.echo(piece, nl=False)
-            printed = printed or bool(piece)
+        with _following([folder] * follow):
+            for piece in calm_pieces(pieces if messages else hide_messages(pieces, hidden)):
+                click.echo(piece, nl=False)
+                printed = printed or bool(piece)
     except KeyboardInterrupt:
         echo_lines(f"\nThe run goes on. Stop it with: ml-repo stop {folder.name}", err=True)
         sys.exit(130)
@@ -220,7 +239,7 @@ def watch(
     if once:
         _print_table(folders)
         return
-    with suppress(KeyboardInterrupt), _screen(sys.stdout) as show:
+    with suppress(KeyboardInterrupt), _following(folders), _screen(sys.stdout) as show:
         while True:
             show(progress := _look(folders))
             going = ("running", "interactive") if runs else "running"  # nobody waits for a notebook that is open
@@ -262,11 +281,17 @@ def stop(
     from concurrent.futures import ThreadPoolExecutor
 
     from ml_repo.execution.job_control import stop_run
+    from ml_repo.records.record import REMOTE
     from ml_repo.results.search import find_run
 
     def end(folder: Path) -> tuple[bool, str]:
         try:
-            record = stop_run(folder, kill, timeout_s)
+            if (folder.parent / REMOTE / f"{folder.name}.json").exists():
+                from ml_repo.remote.remote_run import stop_remote
+
+                record = stop_remote(folder, kill, timeout_s)
+            else:
+                record = stop_run(folder, kill, timeout_s)
             return True, f"{record['id']}: {record['state']}. {(record['cause'] or {}).get('text', '')}".rstrip()
         except (ValueError, OSError) as error:
             return False, f"Error: {error}"
@@ -312,7 +337,7 @@ def wait(
     folders = list(dict.fromkeys(find_run(run, records) for run in runs))
     until, shown = None if timeout_s is None else time.monotonic() + timeout_s, 0.0
     try:
-        with _screen(sys.stderr) as show:
+        with _following(folders), _screen(sys.stderr) as show:
             while any(read_record(folder)["state"] == "running" for folder in folders):
                 if until is not None and time.monotonic() >= until:
                     raise TimeoutError

@@ -248,6 +248,18 @@ _WHERE = (
 )
 
 # %% ../../nbs/cli/02_run.ipynb #0b7ebe12
+_ELSEWHERE = (
+    click.option("--on", "address", metavar="ADDRESS",
+                 help="Run on another machine, in a clone at ssh://user@host/path, and print the id at once. "
+                 "The record comes here."),
+    click.option("--python", metavar="PATH",
+                 help="With --on: an environment that is there, by its Python. Default: one is made from the lock."),
+    click.option("--send", multiple=True, type=click.Path(exists=True, path_type=Path), metavar="PATH",
+                 help="With --on: a file or folder that git does not have, such as data; may be repeated."),
+    click.option("--env", "variables", multiple=True, metavar="NAME",
+                 help="With --on: a variable of this environment that goes along; may be repeated. Default: none."),
+)
+
 def _find_warm(
     notebook: Path,  # to execute
 ) -> dict[str, str]:  # the option of `run_notebook`
@@ -259,10 +271,47 @@ def _find_warm(
     with limited(find_recording_repository(notebook)):
         return {"warm": find_warm_process(notebook)}
 
+# %% ../../nbs/cli/02_run.ipynb #a58712b7
+_ONLY_HERE = {"grid": "--grid", "seeds": "--seeds", "is_warm": "--warm"}
+
+
+def _run_elsewhere(
+    context: click.Context,  # of `run`
+    notebook: Path,  # to execute
+    values: dict[str, Any],  # by name
+    options: dict[str, Any],  # of `run_detached`, and some that only hold here
+    place: str,  # address of the folder there
+    python: str | None,  # path of a Python there
+    send: tuple[Path, ...],  # files to copy
+    variables: tuple[str, ...],  # names of variables that go along
+) -> None:
+    "Start a run on another machine and print its id. Raises `ValueError` for options that have no meaning there."
+    from ml_repo.provenance.repository import find_project
+    from ml_repo.remote.address import parse_address
+    from ml_repo.remote.remote_run import submit_run
+    from ml_repo.results.doing import Doing
+
+    if only_here := [word for name, word in _ONLY_HERE.items() if options.get(name)]:
+        raise ValueError(f"{', '.join(only_here)} cannot go with --on. Start single runs there, or the batch on that "
+                         "machine itself.")
+    if missing := [name for name in variables if name not in os.environ]:
+        raise ValueError(f"--env {missing[0]}: this environment has no such variable. Set it: export {missing[0]}=…")
+    named = ("ML_REPO_PORTABLE", "ML_REPO_AUTOLOG")
+    chosen = [name for name, option in zip(named, ("is_portable", "is_followed")) if context.params[option] is not None]
+    kept = {name: option for name, option in options.items()
+            if name not in ("grid", "seeds", "is_warm", "workers", "threads", "quiet")}
+    with Doing() as doing:
+        folder = submit_run(notebook, values, parse_address(place, find_project().name), python, send,
+                            {name: os.environ[name] for name in (*variables, *chosen)}, doing.say,
+                            launched_by="ml-repo run", **kept)
+    click.echo(folder.name)
+    if sys.stdout.isatty():
+        click.echo(f"It runs on {place}. What it prints: ml-repo logs -f {folder.name.rpartition('-')[2]}", err=True)
+
 # %% ../../nbs/cli/02_run.ipynb #35ba471b
 @click.command()
 @click.argument("notebook", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@apply_options(*_GIVEN, *_ABOUT, *_HOW, *_BATCH, *_WHERE)
+@apply_options(*_GIVEN, *_ABOUT, *_HOW, *_BATCH, *_WHERE, *_ELSEWHERE)
 @click.pass_context
 def run(
     context: click.Context,  # to repeat the command in a container
@@ -294,6 +343,7 @@ def run(
       ml-repo run nbs/train.ipynb -p seed 1 --warm
       ml-repo run nbs/train.ipynb --portable
       ml-repo run nbs/train.ipynb -p lr 0.01 --image
+      ml-repo run --on ssh://gpu1/~/project nbs/train.ipynb -p lr 0.01
     """
     for variable, choice in (("ML_REPO_PORTABLE", is_portable), ("ML_REPO_AUTOLOG", is_followed)):
         if choice is not None:
@@ -306,9 +356,15 @@ def run(
     values = read_values(notebook, pairs, file, cell) | dict(raw)
     options["folder"] = options["folder"] and str(options["folder"].resolve())
     again = {name: options.pop(name) for name in ("retries", "on_kill")}
-    if not detach and again != {"retries": 0, "on_kill": "leave"}:
+    if not (detach or options["address"]) and again != {"retries": 0, "on_kill": "leave"}:
         raise ValueError("--retries and --on-kill are for a run in the background. Add --detach; "
                          "a run that you wait for goes on with: ml-repo resume latest")
+    elsewhere = [options.pop(name) for name in ("address", "python", "send", "variables")]
+    if elsewhere[0]:
+        _run_elsewhere(context, notebook, values, options | again | {"cell": cell}, *elsewhere)
+        return
+    if any(elsewhere):
+        raise ValueError("--python, --send and --env are for a run on another machine. Add --on ssh://user@host/path")
     grid, seeds, is_warm, *work = (options.pop(name) for name in ("grid", "seeds", "is_warm", "workers", "threads"))
     if grid or seeds:
         sys.exit(_run_batch(notebook, grid, seeds, values, options, detach, *work, is_warm is False))

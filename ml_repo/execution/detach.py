@@ -153,6 +153,7 @@ def run_detached(
     parameters: Mapping[str, Any] | None = None,  # value by name; the others keep their defaults
     retries: int = 0,  # how often it is resumed when it fails or is killed, at least 0
     on_kill: str = "leave",  # what happens when its kernel is killed: leave or resume
+    run: str | None = None,  # its id; a new one without it
     **options: Any,  # of `run_notebook`, without `claim` and `on_start`
 ) -> Path:  # folder of its record, in the state `running`
     """Start a run in the background.
@@ -164,7 +165,7 @@ def run_detached(
     path, root = Path(notebook).resolve(), place_record(notebook)
     name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
     options |= {"notebook": str(notebook), "parameters": dict(parameters or {})}
-    claim = claim_record(find_records_folders(root)[0], name)
+    claim = claim_record(find_records_folders(root)[0], name, run)
     try:
         process = hand_over(claim.lock, lambda descriptor: _spawn(claim.folder, descriptor))
         redactor = Redactor({**os.environ, "given": options["parameters"]})

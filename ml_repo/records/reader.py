@@ -21,7 +21,8 @@ from ..core.files import dump_json, is_held, read_lines, write_atomic
 from ..core.metrics import summarize_metrics
 from ..core.tables import Tabular
 from .edit_log import EDITS, fold_edits, take_edits
-from .record import SCHEMA, format_time, join_attempts, read_host, read_noted_facts, utc_now
+from .record import (REMOTE, SCHEMA, format_time, join_attempts, read_host, read_noted_facts,
+                                    utc_now)
 from .schema import find_fault
 
 # %% ../../nbs/records/04_reader.ipynb #3e67425f
@@ -148,7 +149,8 @@ def _look_after(
     fields: dict[str, Any],  # of the record
 ) -> dict[str, Any]:  # the fields with `seen`, the last sign of life; or those after a repair
     "Check whether a run in state `running` is alive, and repair its record where it is not."
-    if (is_here := is_from_here(fields)) and is_held(folder / ".lock") is False:
+    is_copy = (folder.parent / REMOTE / f"{folder.name}.json").exists()  # perhaps of a run on this very machine
+    if (is_here := is_from_here(fields) and not is_copy) and is_held(folder / ".lock") is False:
         try:
             _repair(folder)
             fields = parse_record(folder / "record.json")

@@ -1,0 +1,202 @@
+"""Notebooks that run on another machine over plain ssh: a real sshd with a bare home, in a network of its own."""
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from conftest import LIMIT_S, await_true, checked, run
+from servers import SshServer
+from test_record import ROOT, commit, make_repository, write_notebook
+from test_resume import END, LOOP, VALUES
+
+from ml_repo.records.reader import read_record
+
+ADDRESS = "ssh://gpu1/~/project"
+
+
+@pytest.fixture
+def server(tmp_path):
+    started = SshServer(tmp_path / "server")
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def repository(tmp_path) -> Path:
+    (tmp_path / "repository" / "nbs").mkdir(parents=True)
+    write_notebook(tmp_path / "repository" / "nbs" / "loop.ipynb", VALUES, LOOP, END)
+    return make_repository(tmp_path / "repository")
+
+
+def submit(server, repository, *words, **variables) -> str:
+    """Start a run on the server; returns its id."""
+    return checked("ml-repo", "run", "--on", ADDRESS, "--python", sys.executable, *words, cwd=repository, ML_REPO_SSH=server.ssh, **variables).split()[-1]
+
+
+def read_files(folder: Path) -> dict[str, bytes]:
+    """The files of a record, without those that only belong to one machine."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*"))
+            if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)}
+
+
+def find_there(server, name: str) -> Path:
+    """The folder of a record on the server."""
+    return server.home / "project" / "experiments" / name
+
+
+def test_a_run_there_is_followed_and_comes_home(server, repository):
+    if os.geteuid() == 0:
+        assert server.is_separate, "root may have a network of its own, so the server has no way out of its loopback"
+    (repository / "nbs" / "extra.py").write_text("FACTOR = 2\n")  # not committed
+    name = submit(server, repository, "nbs/loop.ipynb", "-p", "epochs", "8", "--note", "from afar", SECRET_OF_MINE="do-not-send-this-1")
+    folder = repository / "experiments" / name
+    assert read_record(folder)["state"] == "running"
+    listed = json.loads(checked("ml-repo", "ls", "--json", cwd=repository, ML_REPO_SSH=server.ssh))
+    assert [row["run"] for row in listed] == [name]
+    said = checked("ml-repo", "logs", "-f", name, cwd=repository, ML_REPO_SSH=server.ssh)
+    assert "the end" in said and not list((repository / "experiments" / ".remote").iterdir())
+    record, there = read_record(folder), find_there(server, name)
+    assert (record["state"], record["note"], record["parameters"]["epochs"]["used"]) == ("completed", "from afar", 8)
+    assert read_files(folder) == read_files(there)
+    assert b"FACTOR" in (folder / "code.patch").read_bytes() and record["code"]["commit"]
+    assert len(list(there.parent.glob("loop-*"))) == 1
+    texts = [path.read_bytes() for path in server.home.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert not any(b"do-not-send-this-1" in text for text in texts)
+    assert run("ml-repo", "wait", name, cwd=repository).returncode == 0  # the server is not asked any more
+
+
+@pytest.mark.parametrize("limit, epochs", [(2, 8), pytest.param(11, 40, marks=pytest.mark.slow)])
+def test_a_connection_that_is_cut_loses_nothing_and_starts_nothing_twice(server, repository, limit, epochs):
+    generator, cuts = random.Random(7), 0
+    words = ["ml-repo", "run", "--on", ADDRESS, "--python", sys.executable, "nbs/loop.ipynb", "-p", "epochs", str(epochs), "-p", "pause_s", "0.5"]
+    variables = {**os.environ, "ML_REPO_SSH": server.ssh}
+
+    def cut_while(process: subprocess.Popen, most_s: float, limit: int) -> None:
+        nonlocal cuts
+        for _ in range(limit):
+            await_true(lambda: server.connections() or process.poll() is not None, "it is connected")
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(generator.uniform(0.05, most_s))
+                return
+            cuts += server.cut() > 0
+
+    started = subprocess.Popen(words, cwd=repository, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    cut_while(started, 2, limit // 4)
+    said, problem = started.communicate(timeout=LIMIT_S)
+    if started.returncode:  # then it says so, and what to do
+        assert "gpu1" in problem, problem
+        said = said or submit(server, repository, *words[6:])
+    following = subprocess.Popen(["ml-repo", "logs", "-f", "latest"], cwd=repository, env=variables, stdout=subprocess.PIPE, text=True)
+    cut_while(following, 1.5, limit)
+    printed = following.communicate(timeout=LIMIT_S)[0]
+    assert cuts >= min(limit, 10), cuts
+    assert printed.count("the end") == 1
+    there = [folder for folder in (server.home / "project" / "experiments").glob("loop-*")]
+    here = [folder for folder in (repository / "experiments").glob("loop-*")]
+    assert sorted(folder.name for folder in here) == sorted(folder.name for folder in there)
+    for folder in there:
+        checked("ml-repo", "wait", folder.name, cwd=repository, ML_REPO_SSH=server.ssh)
+        assert read_files(repository / "experiments" / folder.name) == read_files(folder)
+        steps = [line["step"] for line in read_record(folder).logged if line.get("step")]
+        assert steps == list(range(1, epochs + 1))
+
+
+def test_a_run_there_outlives_the_laptop_and_is_stopped_from_it(server, repository):
+    name = submit(server, repository, "nbs/loop.ipynb", "-p", "epochs", "500")
+    server.cut()  # the laptop is closed
+    there = find_there(server, name)
+    steps = len(read_record(there).logged)
+    await_true(lambda: len(read_record(there).logged) > steps + 3, "the run goes on")
+    said = checked("ml-repo", "stop", name, cwd=repository, ML_REPO_SSH=server.ssh)
+    assert "interrupted" in said
+    folder = repository / "experiments" / name
+    assert read_record(folder)["state"] == "interrupted" and read_files(folder) == read_files(there)
+    assert (folder / "checkpoints").is_dir()
+
+
+def test_a_server_that_is_gone_leaves_what_was_seen(server, repository):
+    name = submit(server, repository, "nbs/loop.ipynb", "-p", "epochs", "500")
+    server.cut()
+    os.kill(server.process.pid, signal.SIGSTOP)  # it is there and does not answer
+    try:
+        listed = run("ml-repo", "ls", cwd=repository, ML_REPO_SSH=f"{server.ssh} -o ConnectTimeout=1")
+    finally:
+        os.kill(server.process.pid, signal.SIGCONT)
+    assert listed.returncode == 0 and name[-4:] in listed.stdout
+    checked("ml-repo", "stop", name, cwd=repository, ML_REPO_SSH=server.ssh)
+
+
+def test_host_keys_are_checked_as_ssh_does(server, repository):
+    (server.folder / "known_hosts").write_text("")
+    refused = run("ml-repo", "run", "--on", ADDRESS, "--python", sys.executable, "nbs/loop.ipynb", cwd=repository, ML_REPO_SSH=server.ssh)
+    assert refused.returncode == 2 and "Log in by hand" in refused.stdout and not list((repository / "experiments").glob("loop-*"))
+    assert (server.folder / "known_hosts").read_text() == ""
+    (server.folder / "authorized").write_text("")
+    (server.folder / "known_hosts").write_text(f"gpu1 {' '.join((server.folder / 'host.pub').read_text().split()[:2])}\n")
+    refused = run("ml-repo", "run", "--on", ADDRESS, "--python", sys.executable, "nbs/loop.ipynb", cwd=repository, ML_REPO_SSH=server.ssh)
+    assert refused.returncode == 2 and "ssh-copy-id" in refused.stdout
+
+
+READING = "import churn\nprint(churn.FACTOR, open('../data/x.csv').read())"
+
+
+def test_data_and_own_packages_go_along_when_asked(server, repository):
+    (repository / "src" / "churn").mkdir(parents=True)
+    (repository / "src" / "churn" / "__init__.py").write_text("FACTOR = 21\n")
+    (repository / ".gitignore").write_text("/data/\n/experiments/\n/nbs/ignored.ipynb\n__pycache__/\n")
+    (repository / "data").mkdir()
+    (repository / "data" / "x.csv").write_text("1,2\n")
+    write_notebook(repository / "nbs" / "read.ipynb", "lr: float = 0.1", READING)
+    write_notebook(repository / "nbs" / "ignored.ipynb", "lr: float = 0.1", "print('ignored by git', lr)")
+    commit(repository)
+    own = {"PYTHONPATH": str(repository / "src")}
+    words = ["ml-repo", "run", "--on", ADDRESS, "--python", sys.executable, "nbs/read.ipynb", "--cwd", "nbs"]
+    first = run(*words, cwd=repository, ML_REPO_SSH=server.ssh, **own)
+    assert "--send data/x.csv" in first.stdout, first.stdout
+    assert run("ml-repo", "wait", "latest", cwd=repository, ML_REPO_SSH=server.ssh).returncode == 1
+    second = checked(*words, "--send", "data", cwd=repository, ML_REPO_SSH=server.ssh, **own).split()[-1]
+    checked("ml-repo", "wait", second, cwd=repository, ML_REPO_SSH=server.ssh)
+    record = read_record(repository / "experiments" / second)
+    assert "21 1,2" in (record.folder / "log.txt").read_text()
+    assert [file["path"] for file in record["inputs"]["files"]] == ["data/x.csv"] and not record["code"].get("is_dirty")
+    third = submit(server, repository, "nbs/ignored.ipynb")
+    checked("ml-repo", "wait", third, cwd=repository, ML_REPO_SSH=server.ssh)
+    assert "ignored by git 0.1" in (repository / "experiments" / third / "log.txt").read_text()
+
+
+def test_wrong_calls_say_what_to_do(server, repository):
+    for words, said in ({"--on gpu1:x nbs/loop.ipynb": "Write it as ssh://", "nbs/loop.ipynb --send nbs": "Add --on",
+                         f"--on {ADDRESS} nbs/loop.ipynb --grid seed=1,2": "--grid cannot go with --on",
+                         f"--on {ADDRESS} nbs/loop.ipynb -p epohs 3": "epochs", f"--on {ADDRESS} nbs/loop.ipynb": "docker/requirements.txt",
+                         f"--on {ADDRESS} nbs/loop.ipynb --env NO_SUCH_NAME": "export NO_SUCH_NAME",
+                         f"--on {ADDRESS} nbs/loop.ipynb --python /no/python": "/no/python"}).items():
+        refused = run("ml-repo", "run", *words.split(), cwd=repository, ML_REPO_SSH=server.ssh)
+        assert refused.returncode == 2 and said in refused.stdout, (words, refused.stdout)
+    assert not list((repository / "experiments").glob("*/record.json"))
+
+
+@pytest.mark.slow
+def test_a_bare_machine_gets_its_environment_from_the_lock(tmp_path, repository):
+    """Without a way out of its network it takes the packages from a cache of uv; a machine with one asks the index."""
+    uv = Path(sys.executable).with_name("uv")
+    cache = checked(uv, "cache", "dir").strip()
+    (repository / "docker").mkdir()
+    (repository / "docker" / "requirements.txt").write_text((ROOT / "docker" / "requirements.txt").read_text())
+    commit(repository)
+    server = SshServer(tmp_path / "server", UV_CACHE_DIR=cache, UV_OFFLINE="1")
+    try:
+        made = checked("ml-repo", "run", "--on", ADDRESS, "nbs/loop.ipynb", cwd=repository, ML_REPO_SSH=server.ssh)
+        again = checked("ml-repo", "run", "--on", ADDRESS, "nbs/loop.ipynb", "-p", "seed", "2", cwd=repository, ML_REPO_SSH=server.ssh)
+        for name in (made.split()[-1], again.split()[-1]):
+            assert run("ml-repo", "wait", name, cwd=repository, ML_REPO_SSH=server.ssh).returncode == 0
+            assert "identical" in checked("ml-repo", "verify", name, cwd=repository)
+        record = read_record(repository / "experiments" / made.split()[-1])
+        assert record["packages"]["lock"] and record["packages"]["lock_matches"] is not False
+        assert len(list((server.home / ".cache" / "ml_repo" / "environments").iterdir())) == 1
+    finally:
+        server.stop()
