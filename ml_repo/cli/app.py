@@ -20,9 +20,9 @@ from .places import pull, push
 from .rerun import RERUN_COMMANDS
 from .resume import resume
 from .results import best, export, ls, open_run, show
-from .run import params, readme, run, schema
+from .run import params, run, schema
 from .scaffold import SCAFFOLD_COMMANDS
-from .site import docs, site
+from .site import docs, readme, site
 from .study import STUDY_COMMANDS
 from .ui import ui
 from .upkeep import UPKEEP_COMMANDS

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import ml_repo
-from .connection import Connection, HostError, Unreachable, explain_failure
+from .connection import Connection, HostError, Unreachable, explain_ssh
 
 # %% ../../nbs/remote/12_host_setup.ipynb #e389efa3
 _PROBE = r"""
@@ -89,7 +89,7 @@ def send_commit(
     if done.returncode:
         is_cut = re.search(r"Could not read from remote|hung up|Connection (closed|reset)|Broken pipe", done.stderr)
         if is_cut and "denied to" not in done.stderr:
-            raise Unreachable(explain_failure(address, done.stderr))
+            raise Unreachable(explain_ssh(address, done.stderr))
         raise HostError(f"{address.host} refuses the commit {commit[:12]}. Git says: {done.stderr.strip()[-800:]}")
     connection.run(_CHECKOUT, folder, commit)
     return True
