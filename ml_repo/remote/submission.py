@@ -28,7 +28,7 @@ from .connection import Connection, Unreachable
 from .file_stream import FileSender, write_frame
 from .host_setup import HostFacts, list_own_folders, make_environment, read_host_facts, send_commit
 from .remote_run import (RemoteRun, ask_host, drop_remote, end_agent, fetch_records, note_remote,
-                                       read_answer, start_agent)
+                                       take_answer, start_agent)
 
 # %% ../../nbs/remote/16_submission.ipynb #e5d6db6a
 def list_loose_data(
@@ -69,11 +69,11 @@ def send_files(
         names += [file.relative_to(clone).as_posix() for file in files]
     process = start_agent(connection, python, ask="receive", root=folder, files=names)
     try:
-        sender = FileSender(clone, read_answer(connection, process)["known"])
+        sender = FileSender(clone, take_answer(connection, process)["known"])
         count = sum(sender.send(name, process.stdin) for name in names)
         write_frame(process.stdin, end=True)
         process.stdin.flush()
-        read_answer(connection, process)
+        take_answer(connection, process)
         return count
     except BrokenPipeError:
         raise Unreachable(f"The connection to {connection.address.host} was cut while files were sent. Send them "
