@@ -149,6 +149,8 @@ def _look_after(
     fields: dict[str, Any],  # of the record
 ) -> dict[str, Any]:  # the fields with `seen`, the last sign of life; or those after a repair
     "Check whether a run in state `running` is alive, and repair its record where it is not."
+    if fields.get("queued"):  # it keeps its place in the queue, also where a reboot has taken its process
+        return fields | {"seen": _last_seen(folder), "elsewhere": not is_from_here(fields)}
     is_copy = (folder.parent / REMOTE / f"{folder.name}.json").exists()  # perhaps of a run on this very machine
     if (is_here := is_from_here(fields) and not is_copy) and is_held(folder / ".lock") is False:
         try:

@@ -251,6 +251,9 @@ _SOMETIMES = {
     "launched_by": _text("papermill, ml-repo run, python, interactive, rerun, verify, import, "
                   "or within: inside of another run"),
     "starting": {"type": "boolean", "description": "whether the process of the run has not read the notebook yet"},
+    "queued": _object("of a run that waits for its turn", since=_text("time in UTC"),
+                      place={"type": "integer", "description": "how many runs begin before it"},
+                      job=_text("its number in SLURM, which is the queue there")),
     "archived": _text("when the user put it aside, time in UTC"),
     "last_edit": _text("the last change of the user that was taken over"),
     "command": _text("as it was typed"),
