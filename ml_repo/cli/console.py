@@ -220,15 +220,12 @@ def _refresh(
     from ml_repo.records.record import REMOTE
     from ml_repo.results.search import find_record_folders
 
-    folders = []
-    with suppress(OSError, ValueError):
-        folders = [folder for folder in find_record_folders(records) if (folder / REMOTE).is_dir()
-                   and any((folder / REMOTE).iterdir())]
-    if folders:
-        from ml_repo.remote.remote_run import Refresher
+    with suppress(OSError, ValueError):  # of a folder that is not there, which the command reports itself
+        folders = [folder for folder in find_record_folders(records) if any((folder / REMOTE).glob("*.json"))]
+        if folders:
+            from ml_repo.remote.remote_run import refresh_copies
 
-        with Refresher(folders, say=lambda text: echo_lines(text, err=True)) as refresher:
-            refresher.wait()
+            refresh_copies(folders, lambda text: echo_lines(text, err=True))
 
 # %% ../../nbs/cli/01_console.ipynb #af1aeb15
 _READERS = ("ls", "show", "best", "compare", "diff", "open", "export", "site")  # commands that change no record
@@ -257,28 +254,13 @@ def _read_elsewhere(
         _refresh(tuple(value for value in values if "://" not in value))
     if not any("://" in value for value in values):
         return values
-    from ml_repo.remote.mirror import find_mirrored, mirror_records
-    from ml_repo.remote.place import PlaceError
+    from ml_repo.remote.mirror import find_folders
 
-    folders, problems = [], []
-    for value in values:
-        try:
-            if "://" not in value:
-                folders.append(value)
-            elif context.resilient_parsing:  # the shell completes, and waits for no server
-                folders += [str(home) for home in [find_mirrored(value)] if home.is_dir()]
-            elif context.info_name not in _READERS:
-                raise ValueError(f"{context.command_path} works on records of this machine, and {value} is elsewhere. "
-                                 f"Fetch them first: ml-repo pull {value}")
-            else:
-                folders.append(str(mirror_records(value)))
-        except PlaceError as error:
-            problems.append(error)
-    if problems and not folders:
-        raise problems[0]
-    for problem in problems:
-        echo_lines(f"Left out: {problem}", err=True)
-    return tuple(folders)
+    if context.info_name not in _READERS and not context.resilient_parsing:
+        place = next(value for value in values if "://" in value)
+        raise ValueError(f"{context.command_path} works on records of this machine, and {place} is elsewhere. "
+                         f"Fetch them first: ml-repo pull {place}")
+    return find_folders(values, not context.resilient_parsing, lambda text: echo_lines(text, err=True))
 
 
 def records_option(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RemoteRun', 'note_remote', 'list_remote', 'drop_remote', 'start_agent', 'take_answer', 'ask_host', 'end_agent',
-           'fetch_records', 'Refresher', 'stop_remote']
+           'fetch_records', 'Refresher', 'refresh_copies', 'stop_remote']
 
 # %% ../../nbs/remote/15_remote_run.ipynb #0b9137b4
 import json
@@ -282,6 +282,15 @@ class Refresher:
         has_copy = (records / run.id / "record.json").exists()
         self._tell(f"{run.address} has no run {run.id} any more; the copy here is as it was last seen." if has_copy else
                    f"{run.id} did not begin on {run.address}, since the connection was cut before. Start it again.")
+
+# %% ../../nbs/remote/15_remote_run.ipynb #dba6eae6
+def refresh_copies(
+    records: Iterable[Path],  # folders of records
+    say: Callable[[str], None],  # is told what goes wrong
+) -> None:
+    "Bring the copies of all runs that go on elsewhere up to date, once."
+    with Refresher(records, say=say) as refresher:
+        refresher.wait()
 
 # %% ../../nbs/remote/15_remote_run.ipynb #042e5f2d
 def stop_remote(
