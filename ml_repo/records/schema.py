@@ -248,7 +248,7 @@ _ALWAYS = {
     "warnings": _list({"type": "string"}, "what a reader should know before trusting the result"),
 }
 _SOMETIMES = {
-    "launched_by": _text("papermill, ml-repo run, python, interactive, rerun, verify, import, "
+    "launched_by": _text("papermill, ml-repo run, python, interactive, rerun, verify, calibrate, import, "
                   "or within: inside of another run"),
     "starting": {"type": "boolean", "description": "whether the process of the run has not read the notebook yet"},
     "queued": _object("of a run that waits for its turn", since=_text("time in UTC"),

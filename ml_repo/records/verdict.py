@@ -83,7 +83,7 @@ def describe_machines(
 def find_verified(
     fields: Mapping[str, Any],  # of a record
 ) -> str:  # the id of the run that it repeats; empty for a run
-    "Name the run for which `verify` made a record."
-    if fields.get("launched_by", fields.get("door")) != "verify":
+    "Name the run for which `verify` or `calibrate` made a record."
+    if fields.get("launched_by", fields.get("door")) not in ("verify", "calibrate"):
         return ""
     return (fields.get("rerun") or {}).get("of") or next(iter(fields.get("parents") or []), "") or "unknown"

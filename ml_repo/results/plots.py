@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COLOURS', 'collect_curves', 'plot_curves', 'pair_values', 'plot_parameter', 'scale_values', 'plot_parallel',
-           'plot_comparison']
+           'plot_comparison', 'collect_repeats', 'plot_calibration']
 
 # %% ../../nbs/results/10_plots.ipynb #55f2fac5
 import math
@@ -17,7 +17,8 @@ import pandas
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..core.metrics import continue_steps
+from ..core.metrics import choose_metric, continue_steps, find_direction
+from ..records.calibration import OTHER, SAME, SWITCHED, Calibration
 from .query import name_column
 from .run_summary import SEED
 from .run_table import Runs, choose_columns, list_columns
@@ -230,3 +231,43 @@ def plot_comparison(
     for axes in grid.flat[len(chosen):]:
         axes.axis("off")
     return figure
+
+# %% ../../nbs/results/10_plots.ipynb #b15774c2
+def collect_repeats(
+    calibration: Calibration,
+    metric: str = "",  # such as "val_accuracy"; the most interesting one without it
+) -> pandas.DataFrame:  # columns kind, seed, value, in the order of the strips
+    "Collect the values of a metric in a calibration. Raises `ValueError` for a metric that it does not have."
+    names = list(dict.fromkeys(name for one in calibration.repeats for name in one.metrics))
+    known = {name: way for name in names if (way := calibration.directions.get(name) or find_direction(name))}
+    metric = metric or choose_metric(known) or next(iter(names), "")
+    if metric not in names:
+        raise ValueError(f"The calibration has no metric {metric!r}. There are: {', '.join(names) or 'none'}.")
+    strips = [("same seed", calibration.list_kind(SAME)),
+              ("over seeds", [*calibration.list_kind(SAME)[:1], *calibration.list_kind(OTHER)]),
+              (f"determinism {'off' if calibration.deterministic else 'on'}", calibration.list_kind(SWITCHED))]
+    rows = [(kind, one.seed, one.metrics[metric]) for kind, repeats in strips for one in repeats
+            if metric in one.metrics]
+    table = pandas.DataFrame(rows, columns=["kind", "seed", "value"])
+    table.attrs["metric"] = metric
+    return table
+
+
+def plot_calibration(
+    calibration: Calibration,
+    metric: str = "",  # such as "val_accuracy"; the most interesting one without it
+    axes: Axes | None = None,  # where to draw; new ones when not given
+) -> Axes:  # the axes that were drawn on
+    "Draw how far a metric varies at the same seed, over seeds, and with determinism switched: a point a repeat."
+    table = collect_repeats(calibration, metric)
+    axes = axes or plt.subplots(figsize=(6, 2.6), layout="constrained")[1]
+    kinds, metric = list(dict.fromkeys(table["kind"])), table.attrs["metric"]
+    for place, kind in enumerate(kinds):
+        values = table["value"][table["kind"] == kind]
+        shifts = np.linspace(-0.15, 0.15, len(values)) if len(values) > 1 else [0.0]
+        axes.plot(values, place + np.array(shifts), "os^"[place % 3], color=COLOURS[place], alpha=0.8, markersize=6)
+        axes.plot([values.mean()] * 2, [place - 0.3, place + 0.3], color="0.3", linewidth=1)
+    axes.set_yticks(range(len(kinds)), [f"{kind}, n = {(table['kind'] == kind).sum()}" for kind in kinds])
+    axes.set(xlabel=_label_metric(metric, calibration.directions), ylim=(len(kinds) - 0.5, -0.5),
+             title=f"How far {metric} varies")
+    return axes

@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..core.metrics import choose_metric
+from ..core.student import invert_student
 from ..results.run_summary import RunSummary
 from ..results.run_table import Runs, choose_columns, list_columns, name_columns
-from ..results.seed_groups import Comparison, group_runs, invert_student
+from ..results.seed_groups import Comparison, group_runs
 from .anonymize import make_mask, mask_tree
 
 # %% ../../nbs/site/09_run_index.ipynb #764ad8a8

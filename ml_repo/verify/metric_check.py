@@ -16,6 +16,7 @@ from ..core.metrics import list_values, metric_key
 from ..formats.parts import iterate_blocks
 from ..notebook.templates import ClockUse
 from ..notebook.value_flow import join_uses, read_clock_use
+from ..records.calibration import Calibration
 from ..records.reader import Record
 from ..records.verdict import Verdict, find_worst
 from ..results.module_sources import read_module_sources
@@ -39,6 +40,7 @@ class Tolerances:
     pixel_step: int = 8  # by which they may differ, of 255
     noise: Mapping[str, Spread] = field(default_factory=dict)  # measured spread over seeds, by metric
     noise_share: float = 1.0  # of the standard deviation over seeds; at least 0
+    calibration: Calibration | None = None  # of the run, on the machine of its repetition; it decides nothing
     is_strict: bool = False  # whether it counts what a notebook shows of its environment
 
     def judge_number(
@@ -123,7 +125,10 @@ def judge_metrics(
             continue
         if name in metrics and name in repeated:
             values = float(metrics[name]["value"]), float(repeated[name]["value"])
-            yield Item(f"metric {name}", *tolerances.judge_number(name, *values))
+            verdict, detail = tolerances.judge_number(name, *values)
+            if verdict != "identical" and tolerances.calibration is not None:
+                detail = "; ".join(filter(None, [detail, tolerances.calibration.explain_repeat(name, *values)]))
+            yield Item(f"metric {name}", verdict, detail)
         else:
             owner = first if name in metrics else second
             yield Item(f"metric {name}", "differs", f"only in {owner['id']}")
