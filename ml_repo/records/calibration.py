@@ -220,7 +220,7 @@ _SCHEMA = "ml_repo/calibration/1"
 
 def keep_calibration(
     experiments: Path,  # the folder of all records
-    calibration: Calibration,
+    calibration: Calibration,  # as far as it is measured
 ) -> Path:  # the file
     "Write a calibration, whole or not at all. Raises `OSError` where it cannot be written."
     path = experiments / CALIBRATIONS / f"{calibration.run}-{hash_ground(calibration.ground)}.json"

@@ -234,7 +234,7 @@ def plot_comparison(
 
 # %% ../../nbs/results/10_plots.ipynb #b15774c2
 def collect_repeats(
-    calibration: Calibration,
+    calibration: Calibration,  # of a run
     metric: str = "",  # such as "val_accuracy"; the most interesting one without it
 ) -> pandas.DataFrame:  # columns kind, seed, value, in the order of the strips
     "Collect the values of a metric in a calibration. Raises `ValueError` for a metric that it does not have."
@@ -254,7 +254,7 @@ def collect_repeats(
 
 
 def plot_calibration(
-    calibration: Calibration,
+    calibration: Calibration,  # of a run
     metric: str = "",  # such as "val_accuracy"; the most interesting one without it
     axes: Axes | None = None,  # where to draw; new ones when not given
 ) -> Axes:  # the axes that were drawn on
