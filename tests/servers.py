@@ -111,3 +111,55 @@ class SshServer:
             with suppress(psutil.Error):
                 if process.environ().get("HOME") == str(self.home):
                     process.kill()
+
+
+class Slurm:
+    """A real SLURM of one node: its controller, its node and munge, with files of their own."""
+
+    def __init__(self, folder: Path):
+        if os.geteuid() != 0:
+            pytest.skip("SLURM is started by root only")
+        for program in ("slurmctld", "slurmd", "munged"):
+            find_program(program, "slurm-wlm")
+        folder.mkdir()
+        (folder / "munge").mkdir(mode=0o700)
+        (folder / "munge" / "key").write_bytes(os.urandom(1024))
+        (folder / "munge" / "key").chmod(0o400)
+        ports = []
+        for _ in range(2):
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                ports.append(free.getsockname()[1])
+        name = socket.gethostname().partition(".")[0]
+        self.sock, self.config, self.folder = folder / "munge" / "sock", folder / "slurm.conf", folder
+        settings = {
+            "ClusterName": "test", "SlurmctldHost": f"{name}(127.0.0.1)", "SlurmctldPort": ports[0], "SlurmdPort": ports[1], "SlurmUser": "root",
+            "SlurmdUser": "root", "AuthType": "auth/munge", "AuthInfo": f"socket={self.sock}", "CredType": "cred/munge", "StateSaveLocation": folder / "state",
+            "SlurmdSpoolDir": folder / "spool", "SlurmctldPidFile": folder / "ctld.pid", "SlurmdPidFile": folder / "d.pid", "SlurmctldLogFile": folder / "ctld.log",
+            "SlurmdLogFile": folder / "d.log", "ProctrackType": "proctrack/linuxproc", "TaskPlugin": "task/none", "SelectType": "select/cons_tres",
+            "SelectTypeParameters": "CR_Core", "MpiDefault": "none", "ReturnToService": 2, "KillWait": 30, "MailProg": "/bin/true", "JobRequeue": 1}
+        lines = [f"{key}={value}" for key, value in settings.items()]
+        lines += [f"NodeName={name} NodeAddr=127.0.0.1 CPUs=1 State=UNKNOWN", "PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP PreemptMode=REQUEUE"]
+        self.config.write_text("\n".join(lines) + "\n")
+        for place in ("state", "spool"):
+            (folder / place).mkdir()
+        self.variables = {"SLURM_CONF": str(self.config)}
+        environment = {**os.environ, **self.variables, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
+        munge = [f"--{key}={folder / 'munge' / value}" for key, value in {"key-file": "key", "socket": "sock", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}.items()]
+        subprocess.run(["munged", *munge, "--force"], check=True, env=environment, capture_output=True)
+        self.processes = [subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                          for words in (["slurmctld", "-D", "-i"], ["slurmd", "-D"])]
+        await_true(lambda: b"idle" in subprocess.run(["sinfo", "--noheader"], env=environment, capture_output=True).stdout, "the node of SLURM is ready")
+
+    def stop(self) -> None:
+        """Stop the cluster and what it runs."""
+        subprocess.run(["scancel", "--user", "root", "--signal", "KILL"], env={**os.environ, **self.variables}, capture_output=True)
+        for process in reversed(self.processes):
+            process.terminate()
+        for process in self.processes:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+                continue
+            process.kill()
+        with suppress(OSError, ValueError):
+            os.kill(int((self.folder / "munge" / "pid").read_text()), signal.SIGTERM)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import LIMIT_S, await_true, checked, run
-from servers import SshServer
+from servers import Slurm, SshServer
 from test_record import ROOT, commit, make_repository, write_notebook
 from test_resume import END, LOOP, VALUES
 
@@ -200,3 +200,41 @@ def test_a_bare_machine_gets_its_environment_from_the_lock(tmp_path, repository)
         assert len(list((server.home / ".cache" / "ml_repo" / "environments").iterdir())) == 1
     finally:
         server.stop()
+
+
+def test_runs_there_take_turns_and_follow_each_other(server, repository):
+    first = submit(server, repository, "nbs/loop.ipynb", "-p", "epochs", "12")
+    second = submit(server, repository, "nbs/loop.ipynb", "-p", "epochs", "2", "--after", first)
+    third = submit(server, repository, "nbs/loop.ipynb", "-p", "epochs", "2", "--share", "0")
+    assert run("ml-repo", "wait", third, second, cwd=repository, ML_REPO_SSH=server.ssh).returncode == 0
+    records = {name: read_record(repository / "experiments" / name) for name in (first, second, third)}
+    assert {record["state"] for record in records.values()} == {"completed"}
+    assert records[first]["ended"] < records[second]["ended"]
+
+
+@pytest.mark.slow
+def test_slurm_is_the_queue_of_a_cluster(tmp_path, repository):
+    """A real controller with one node: runs follow each other, are stopped, and go on after SLURM has taken their node."""
+    slurm = Slurm(tmp_path / "slurm")
+    server = SshServer(tmp_path / "server", is_separate=False, **slurm.variables)
+    words = ["ml-repo", "run", "--on", "slurm://gpu1/~/project", "--python", sys.executable, "nbs/loop.ipynb"]
+    try:
+        first = checked(*words, "-p", "epochs", "10", cwd=repository, ML_REPO_SSH=server.ssh).split()[-1]
+        second = checked(*words, "-p", "epochs", "400", "--after", first, "--on-kill", "resume", "--sbatch", "--comment=mine", cwd=repository,
+                         ML_REPO_SSH=server.ssh).split()[-1]
+        third = checked(*words, cwd=repository, ML_REPO_SSH=server.ssh).split()[-1]
+        assert read_record(repository / "experiments" / second)["queued"]
+        assert run("ml-repo", "wait", first, cwd=repository, ML_REPO_SSH=server.ssh).returncode == 0
+        job = (find_there(server, second) / ".slurm").read_text().strip()
+        await_true(lambda: len(read_record(find_there(server, second)).logged) > 5, "the second run goes on")
+        assert "interrupted" in checked("ml-repo", "stop", third, cwd=repository, ML_REPO_SSH=server.ssh)
+        subprocess.run(["scontrol", "requeue", job], check=True, env={**os.environ, **slurm.variables})  # as when somebody else's job needs the node
+        await_true(lambda: read_record(find_there(server, second)).get("attempts"), "the run goes on in a second attempt", limit_s=3 * LIMIT_S)
+        assert "interrupted" in checked("ml-repo", "stop", second, cwd=repository, ML_REPO_SSH=server.ssh)
+        folder = repository / "experiments" / second
+        steps = [line["step"] for line in read_record(folder).logged if line.get("step")]
+        assert steps == list(range(1, len(steps) + 1)) and len(steps) > 5
+        assert read_files(folder) == read_files(find_there(server, second))
+    finally:
+        server.stop()
+        slurm.stop()

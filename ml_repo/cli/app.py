@@ -19,14 +19,14 @@ from .image import image
 from .jobs import JOB_COMMANDS, doctor
 from .places import pull, push
 from .rerun import RERUN_COMMANDS
-from .resume import resume
+from .resume import queue, resume
 from .results import best, export, ls, open_run, show
-from .run import params, run, schema
+from .run import params, run
 from .scaffold import SCAFFOLD_COMMANDS
 from .site import docs, readme, site
 from .study import STUDY_COMMANDS
 from .ui import ui
-from .upkeep import UPKEEP_COMMANDS
+from .upkeep import UPKEEP_COMMANDS, schema
 from .views import VIEW_COMMANDS
 
 # %% ../../nbs/cli/20_app.ipynb #a54b0d66
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 main.add_section("Run", run, params, check)
-main.add_section("Watch", *JOB_COMMANDS, resume)
+main.add_section("Watch", *JOB_COMMANDS, queue, resume)
 main.add_section("Search", *STUDY_COMMANDS)
 main.add_section("Look", ls, show, best, compare, diff, open_run, export)
 main.add_section("Reproduce", *RERUN_COMMANDS, bundle, calibrate)

@@ -281,6 +281,7 @@ def stop(
     from concurrent.futures import ThreadPoolExecutor
 
     from ml_repo.execution.job_control import stop_run
+    from ml_repo.execution.slurm import read_job, stop_job
     from ml_repo.records.record import REMOTE
     from ml_repo.results.search import find_run
 
@@ -291,7 +292,7 @@ def stop(
 
                 record = stop_remote(folder, kill, timeout_s)
             else:
-                record = stop_run(folder, kill, timeout_s)
+                record = (stop_job if read_job(folder) else stop_run)(folder, kill, timeout_s)
             return True, f"{record['id']}: {record['state']}. {(record['cause'] or {}).get('text', '')}".rstrip()
         except (ValueError, OSError) as error:
             return False, f"Error: {error}"

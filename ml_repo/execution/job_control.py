@@ -22,7 +22,7 @@ from typing import BinaryIO
 
 from ..core.files import is_held
 from .detach import WORDS
-from ..records.reader import Record, is_from_here, read_record
+from ..records.reader import Record, close_record, is_from_here, read_record
 
 # %% ../../nbs/execution/11_job_control.ipynb #09253e0a
 PAUSE_S = 0.2  # seconds between two readings of a record
@@ -227,6 +227,8 @@ def stop_run(
                          f"Stop that: ml-repo stop {parent}")
     if (pid := find_supervisor(record)) is not None:
         _signal(pid, kill)
+    elif record.get("queued"):  # after a reboot
+        close_record(record.folder, "interrupted", "Stopped before it began.")
     try:
         return wait_run(folder, timeout_s)
     except TimeoutError:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PAUSE_S', 'find_queue', 'Ticket', 'read_tickets', 'list_devices', 'choose_devices', 'check_after', 'await_turn',
-           'queue_run', 'revive_queue']
+           'list_queue', 'queue_run', 'revive_queue']
 
 # %% ../../nbs/execution/12_queue.ipynb #01a0a9cc
 import json
@@ -176,6 +176,14 @@ def _is_ready(
         return check_after(ticket)
     except (ValueError, OSError):
         return False
+
+# %% ../../nbs/execution/12_queue.ipynb #ae6e6aec
+def list_queue() -> list[Ticket]:  # in their order
+    "List the runs that wait or run in the queue of this machine; those that have ended are dropped."
+    folder = find_queue()
+    with hold_folder(folder):
+        _clear(folder)
+        return read_tickets(folder)
 
 # %% ../../nbs/execution/12_queue.ipynb #c69525ef
 _KEPT = ("experiment", "note", "tags", "launched_by", "parameters")  # fields of a record that waits

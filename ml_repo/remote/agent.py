@@ -26,6 +26,8 @@ from ..core.content_store import hold_folder
 from ..core.files import read_lines, resolve_inside, write_atomic
 from ..execution.detach import run_detached
 from ..execution.job_control import stop_run
+from ..execution.queue import queue_run, revive_queue
+from ..execution.slurm import check_job, read_job, stop_job, submit_job
 from ..provenance.git import ask_git
 from ..provenance.patch import apply_patch
 from ..provenance.repository import find_records_folders
@@ -112,8 +114,26 @@ def _clear_trees(
                 mark.with_suffix(".runs").unlink(missing_ok=True)
 
 
+def _start(
+    notebook: Path,  # to execute
+    values: dict[str, Any],  # by name
+    records: Path,  # the folder of all records
+    queue: dict[str, Any],  # `by`: ml_repo or slurm; `share`, `gpus`, `after`, `words`
+    options: dict[str, Any],  # of `run_detached`
+) -> None:
+    "Start a run: in the queue of this machine, in that of its cluster, or at once where it takes no share of a GPU."
+    after = [resolve_inside(records, name, "The run before") for name in queue["after"]]
+    if queue["by"] == "slurm":
+        submit_job(notebook, values, queue["gpus"] or 0, after, queue["words"], **options)
+    elif queue["share"] == 0:
+        run_detached(notebook, values, **options)
+    else:
+        revive_queue()
+        queue_run(notebook, values, queue["share"], queue["gpus"] or 1, after, **options)
+
+
 def submit(
-    request: dict[str, Any],  # of `remote_run.submit_run`
+    request: dict[str, Any],  # of `submission.submit_run`
 ) -> dict[str, Any]:  # `run`, the folder of its record; `missing`: data that it names and that is not there
     "Start a run in the background. Raises the errors of `run_detached`."
     root = Path(request["root"])
@@ -142,7 +162,7 @@ def submit(
     sys.argv = request["argv"]
     with open(tree.with_suffix(".runs"), "a") as runs:
         runs.write(json.dumps({"run": str(folder)}) + "\n")
-    run_detached(notebook, request["values"], run=request["run"], **request["options"])
+    _start(notebook, request["values"], records, request["queue"], {"run": request["run"], **request["options"]})
     _clear_trees(tree.parent)
     return {"run": str(folder), "missing": missing}
 
@@ -200,7 +220,7 @@ class RunSender:
         for run, sender in list(self.senders.items()):
             folder = Path(run)
             try:
-                record = read_record(folder)
+                record = check_job(folder) if read_job(folder) else read_record(folder)
             except FileNotFoundError:
                 write_frame(self.stream, run=folder.name, state="unknown")
                 del self.senders[run]
@@ -254,7 +274,8 @@ def _stop(
     request: dict[str, Any],  # `run`, `kill`, `timeout_s`
 ) -> dict[str, Any]:
     "Stop a run."
-    record = stop_run(request["run"], request["kill"], request["timeout_s"])
+    end = stop_job if read_job(request["run"]) else stop_run
+    record = end(Path(request["run"]), request["kill"], request["timeout_s"])
     return {"state": record["state"], "text": (record["cause"] or {}).get("text", "")}
 
 

@@ -21,7 +21,7 @@ from typing import Any
 from ..core.files import dump_json, write_atomic
 from ..records.edit_log import fold_edits
 from ..records.reader import Record, read_record
-from ..records.record import REMOTE, make_experiments
+from ..records.record import REMOTE, make_records_folder
 from .address import parse_address
 from .connection import Connection, Unreachable
 from .file_stream import CutStream, FileReceiver, read_frame, write_frame
@@ -47,7 +47,7 @@ def note_remote(
     run: RemoteRun,  # that is going to be started
 ) -> None:
     "Keep where a run goes on. Writes `.remote/<id>.json`."
-    make_experiments(records)
+    make_records_folder(records)
     (records / REMOTE).mkdir(exist_ok=True)
     write_atomic(records / REMOTE / f"{run.id}.json", dump_json(asdict(run), indent=1) + "\n")
 

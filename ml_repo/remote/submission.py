@@ -120,7 +120,8 @@ def submit_run(
     address: HostAddress,  # of the folder on another machine
     python: str | None = None,  # path of a Python there that has this library; one is made from the lock without it
     send: Iterable[str | PathLike] = (),  # files and folders that git does not have, to be copied into the clone there
-    environment: Mapping[str, str] = {},  # variables for the run
+    variables: Iterable[str] = (),  # names of variables of this environment that go along
+    queue: Mapping[str, Any] = {},  # `share` and `gpus`, `after`: ids of runs there, `words` for sbatch
     say: Callable[[str], None] = lambda text: None,  # shows what is done
     **options: Any,  # of `run_detached`
 ) -> Path:  # folder of the record here, in the state `running`
@@ -129,6 +130,8 @@ def submit_run(
     Writes a copy of its record. Raises `RefusedRun`, `ValueError` or `FileNotFoundError` for a wrong notebook or value,
     `Unreachable` and `HostError` for what does not work there."""
     check_notebook(notebook, parameters, options.pop("cell", None))
+    if missing := [name for name in variables if name not in os.environ]:
+        raise ValueError(f"--env {missing[0]}: this environment has no such variable. Set it: export {missing[0]}=…")
     options["tags"] = [check_tag(tag) for tag in options.get("tags", ())]
     path, project = Path(notebook).resolve(), place_record(notebook).resolve()
     clone = find_clone_root(project)
@@ -144,6 +147,8 @@ def submit_run(
     connection, records = Connection(address), find_records_folders(project)[0]
     say(f"Connecting to {address.host} ...")
     facts = read_host_facts(connection)
+    if address.scheme == "slurm" and not facts.sbatch:
+        raise ValueError(f"{address.host} has no sbatch, so it is no part of a SLURM cluster. Use ssh:// instead.")
     send_commit(connection, facts.folder, clone, patch.base)
     python = python or make_environment(connection, facts, _list_locks(project, facts), say=say)
     if count := send_files(connection, python, facts.folder, clone, map(Path, send)) if send else 0:
@@ -163,7 +168,9 @@ def submit_run(
             "project": place.as_posix(), "notebook": path.relative_to(project).as_posix(), "values": dict(parameters),
             "folder": working.relative_to(clone).as_posix() if working.is_relative_to(clone) else place.as_posix(),
             "data": list_loose_data(path, clone, records), "own": list_own_folders(clone),
-            "environment": dict(environment), "argv": ["ml-repo", *sys.argv[1:]], "options": options})
+            "environment": {name: os.environ[name] for name in variables},
+            "queue": {"by": "slurm" if address.scheme == "slurm" else "ml_repo", "share": 1.0, "gpus": None,
+                      "after": [], "words": "", **queue}, "argv": ["ml-repo", *sys.argv[1:]], "options": options})
     except Unreachable as error:
         raise Unreachable(f"{error} Whether {run} has begun is not known; `ml-repo ls` says it when the machine can be "
                           "reached again.") from None

@@ -239,6 +239,9 @@ def read_progress(
     elif is_running:
         done = count_cells(record.folder)
     state = name_state(record["state"], record.get("launched_by"))
+    if queued := record.get("queued"):
+        done = "waits" if not queued.get("place") else f"waits, {queued['place']} before it"
+        left = Estimate(None, "")
     if record.get("elsewhere"):
         state = f"running on {record['host']['name']}, seen {record['seen']}"
     usage = (read_lines(record.folder / "usage.jsonl") or [{}])[-1]
