@@ -145,7 +145,7 @@ def supervise(
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stop)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        if task["queue"]:
+        if "number" in (task["queue"] or {}):  # a ticket; SLURM starts what it has in its queue by itself
             module, _, name = TURN.partition(":")
             getattr(import_module(module), name)(claim, task["queue"])
         from ml_repo.execution.launch import run_notebook
