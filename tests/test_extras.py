@@ -200,7 +200,8 @@ def test_doctor_lists_extras_and_complains_of_none(core, project):
 COMMANDS = {("tune", "fit.ipynb", "--vary", "lr=0.1,0.2", "--metric", "loss", "--trials", "2"): ("Optuna", "tune"),
             ("run", "fit.ipynb", "--grid", "lr=0.1,0.2"): ("Optuna", "tune"), ("site",): ("Jinja", "site"), ("ui",): ("Jinja", "site"),
             ("ui", "mlflow"): ("MLflow", "mlflow"), ("ui", "optuna"): ("Optuna Dashboard", "tune"), ("sync", "mlflow"): ("MLflow", "mlflow"),
-            ("import", "mlflow", "."): ("MLflow", "mlflow"), ("export", "runs.parquet"): ("pandas", "plots")}
+            ("pull", "s3://bucket/runs"): ("obstore", "remote"), ("pull", "sftp://host/runs"): ("AsyncSSH", "remote"),
+            ("ls", "--records", "s3://bucket/runs"): ("obstore", "remote"), ("import", "mlflow", "."): ("MLflow", "mlflow"), ("export", "runs.parquet"): ("pandas", "plots")}
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)

@@ -130,7 +130,7 @@ class FsspecPlace:
         content: bytes | Path,  # or a file with it
         replaces: str | None = None,  # mark of the file to replace, "" for none
         on_bytes: Callable[[int], None] = lambda count: None,  # is told of bytes that were sent
-    ) -> None:
+    ) -> str:  # mark of the new one
         "Write a file beside its place, and rename it."
         target = self._find(path)
         temporary = f"{target}.{secrets.token_hex(4)}.part~"
@@ -142,6 +142,7 @@ class FsspecPlace:
                 self._send(temporary, content, on_bytes)
                 self._check(path, target, replaces)
                 self._files.mv(temporary, target)
+                return self._describe(self._files.info(target)).mark
             except BaseException:
                 with suppress(Exception):
                     self._files.rm_file(temporary)

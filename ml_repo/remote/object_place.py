@@ -207,7 +207,7 @@ class ObjectPlace:
         content: bytes | Path,  # or a file with it
         replaces: str | None = None,  # mark of the object to replace, "" for none
         on_bytes: Callable[[int], None] = lambda count: None,  # is told of bytes that were sent
-    ) -> None:
+    ) -> str:  # mark of the new one
         "Write an object in one step."
         import obstore
 
@@ -215,17 +215,18 @@ class ObjectPlace:
         with self._explained(path):
             if isinstance(content, Path) and (size := content.stat().st_size) > _PART:
                 part = max(_PART, size // 9_000 + 1)  # S3 takes 10,000 parts
-                obstore.put(self._store, path, _read_pieces(content, on_bytes), chunk_size=part, max_concurrency=4,
-                            use_multipart=True)
-                return
+                written = obstore.put(self._store, path, _read_pieces(content, on_bytes), chunk_size=part,
+                                      max_concurrency=4, use_multipart=True)
+                return written["e_tag"] or ""
             data = content if isinstance(content, bytes) else content.read_bytes()
             try:
-                obstore.put(self._store, path, data, mode=mode, use_multipart=False)
+                written = obstore.put(self._store, path, data, mode=mode, use_multipart=False)
             except Exception as error:  # a store that knows no conditions
                 if replaces is None or not re.search("NotImplemented|501 Not", str(error)):
                     raise
-                obstore.put(self._store, path, data, use_multipart=False)
+                written = obstore.put(self._store, path, data, use_multipart=False)
             on_bytes(len(data))
+            return written["e_tag"] or ""
 
     def remove_file(
         self,

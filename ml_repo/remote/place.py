@@ -117,7 +117,7 @@ class RemotePlace(Protocol):
         content: bytes | Path,  # or a file of this machine with it
         replaces: str | None = None,  # mark of the file to replace, "" for none; None replaces whatever is there
         on_bytes: Callable[[int], None] = lambda count: None,  # is told of bytes that were sent
-    ) -> None:
+    ) -> str:  # mark of the new file
         "Write a file in one step. Raises `ChangedError` where `replaces` is not what is there."
 
     def remove_file(

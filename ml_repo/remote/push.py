@@ -269,11 +269,7 @@ class _Sender:
         mark: str,  # of the one that is there; "" for none
     ) -> str:  # of the new one
         "Write a manifest, unless somebody else has."
-        path = name_manifest(manifest.unit)
-        self._place.write_file(path, manifest.dump().encode(), replaces=mark)
-        folder, _, name = path.rpartition("/")
-        entry = self._place.list_folder(folder)[0].get(name)
-        return entry.mark if entry else ""
+        return self._place.write_file(name_manifest(manifest.unit), manifest.dump().encode(), replaces=mark)
 
 # %% ../../nbs/remote/07_push.ipynb #82405178
 def find_parts(
