@@ -395,4 +395,4 @@ def test_an_sftp_server_that_is_killed(sshd, tmp_path):
 @BOTH
 @pytest.mark.parametrize("seed", [1, 2])
 def test_servers_and_clients_that_are_killed(server, tmp_path, seed):
-    torture(server, tmp_path, 10, 25_000_000, seed)
+    torture(server, tmp_path, 10, 15_000_000, seed)

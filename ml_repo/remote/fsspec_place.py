@@ -69,6 +69,27 @@ class FsspecPlace:
         except Exception as error:  # each library has a tree of errors of its own
             raise _explain(error, self.address) from error
 
+    @contextmanager
+    def _open(
+        self,
+        path: str,  # in the file system
+        mode: str,  # "rb" or "wb"
+    ) -> Iterator[Any]:  # the file
+        """Open a file, and close it.
+
+        A file of sshfs that cannot be closed, since the connection is lost, is closed once more at the end of the
+        process, and waits there for ever: the thread that would do it is gone."""
+        file = self._files.open(path, mode)
+        try:
+            yield file
+        finally:
+            try:
+                file.close()
+            except BaseException:
+                with suppress(AttributeError):
+                    file._closed = True
+                raise
+
     def _find(
         self,
         path: str,  # in the place
@@ -119,7 +140,7 @@ class FsspecPlace:
         offset: int,  # bytes to leave out
     ) -> Iterator[bytes]:
         "Read a file from a position on."
-        with self._explained(path), self._files.open(self._find(path), "rb") as file:
+        with self._explained(path), self._open(self._find(path), "rb") as file:
             file.seek(offset)
             while piece := file.read(_PIECE):
                 yield piece
@@ -155,7 +176,7 @@ class FsspecPlace:
         on_bytes: Callable[[int], None],  # is told of bytes that were sent
     ) -> None:
         "Write a file, down to the disk where the server can say so."
-        with self._files.open(target, "wb") as there:
+        with self._open(target, "wb") as there:
             if isinstance(content, bytes):
                 there.write(content)
                 on_bytes(len(content))

@@ -44,7 +44,16 @@ class _Fetcher:
         self._pull, self._team, self._lock = pull, team, threading.Lock()
         self._home = pull.experiments / PULL
         self._home.mkdir(exist_ok=True)
+        self.lock = Lock(self._home / ".lock")
+        if not self.lock.acquire():
+            raise FileExistsError(17, "Another pull goes on here. Wait for its end", str(self._home))
         (self._home / ".gitignore").write_text("*\n")
+        for path in self._home.iterdir():
+            if path.name.startswith("new-"):
+                shutil.rmtree(path, ignore_errors=True)
+        for path in self._home.glob("[0-9a-f]*"):
+            if path.stat().st_nlink > 1:  # a pull was killed when the file had reached its run
+                path.unlink()
         self._uses = Counter(self._name(plan, file) for plan in plans for file in plan.wanted)
         self._fetched, self._texts = {}, {name[:64] for plan in plans for name in plan.texts}
         for plan in plans:
@@ -215,12 +224,17 @@ class _Taker(_Fetcher):
                 if not self._uses[self._name(plan, file)]:
                     (self._home / self._name(plan, file)).unlink(missing_ok=True)
 
-    def clean(self) -> None:
-        "Remove `.pull/` where nothing waits in it for a repetition."
+    def clean(
+        self,
+        is_whole: bool,  # nothing waits for a repetition
+    ) -> None:
+        "Remove from `.pull/` what is needed no more, and let other pulls go on."
         for name in self._texts:
             (self._home / name).unlink(missing_ok=True)
-        if [path.name for path in self._home.iterdir()] == [".gitignore"]:
+        left = {path.name for path in self._home.iterdir()} - {".gitignore", ".lock"}
+        if is_whole or not left:
             shutil.rmtree(self._home)
+        self.lock.release()
 
 
 def _read_umask() -> int:  # what the user takes away from new files
@@ -266,8 +280,10 @@ def pull_records(
     if (free := shutil.disk_usage(experiments).free) < total:
         raise OSError(28, f"{format_bytes(total)} are to be fetched, {format_bytes(free)} are free", str(experiments))
     team = Team(follower)
-    fetcher = _Taker(pull, team, plans)
+    fetcher, is_whole = _Taker(pull, team, plans), False
     try:
-        return team.finish(plans, fetcher.finish)
+        outcomes = team.finish(plans, fetcher.finish)
+        is_whole = runs is None and not any(outcome.state == "failed" for outcome in outcomes)
+        return outcomes
     finally:
-        fetcher.clean()
+        fetcher.clean(is_whole)
