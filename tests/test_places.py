@@ -282,6 +282,54 @@ def test_wrong_bytes_are_named_and_taken_nowhere(server, tmp_path):
     assert read_tree(there / "experiments") == read_tree(here / "experiments")
 
 
+def test_the_own_folder_of_a_server(sshd, tmp_path):
+    there, here = make_runs(tmp_path / "server"), make_runs(tmp_path / "laptop", 0)
+    address = f"sftp://gpu{tmp_path}/server/experiments"
+    assert "3 runs" in ask(sshd, here, "ls", "--records", address).stdout
+    done = ask(sshd, there, "push", address)
+    assert done.returncode == 2 and "a folder of records itself" in said(done)
+    name = names_of(there)[0]
+    assert ask(sshd, here, "pull", address, name[-4:]).returncode == 0 and names_of(here) == [name]
+    assert ask(sshd, here, "pull", address).returncode == 0
+    assert read_tree(here / "experiments") == read_tree(there / "experiments")
+    assert "3 already there" in ask(sshd, here, "pull", address).stdout
+
+
+class Disk:
+    """A folder as a place, which needs no server."""
+
+    def __init__(self, folder: Path):
+        self.environment, self.address = {}, f"file://{folder}/place"
+
+
+def test_studies_and_parts_and_artifacts_that_come_later(tmp_path):
+    disk, here, there = Disk(tmp_path), make_runs(tmp_path / "here"), make_runs(tmp_path / "there", 0)
+    names, records = names_of(here), here / "experiments"
+    for name, changes in ((names[1], {"launched_by": "within", "parents": [names[0]]}), (names[0], {"study": "lr"})):
+        fields = json.loads((records / name / "record.json").read_bytes())
+        (records / name / "record.json").write_text(json.dumps(fields | changes))
+    (records / ".studies/lr/.drivers").mkdir(parents=True)
+    (records / ".studies/lr/study.yaml").write_text("name: lr\n")
+    (records / ".studies/lr/trials.jsonl").write_text("{}\n")
+    dry = ask(disk, here, "push", disk.address, names[0], "--dry-run")
+    assert "would be pushed" in dry.stdout and not (tmp_path / "place").exists()
+    done = json.loads(ask(disk, here, "push", disk.address, names[0], "--no-artifacts", "--json").stdout)
+    assert [outcome["unit"] for outcome in done] == [names[0], names[1], ".studies/lr"]
+    assert ask(disk, there, "pull", disk.address).returncode == 0 and names_of(there) == sorted(names[:2])
+    assert (there / "experiments/.studies/lr/trials.jsonl").read_text() == "{}\n" and not (there / "experiments" / names[0] / "artifacts").exists()
+    assert "3 pushed" in ask(disk, here, "push", disk.address).stdout
+    assert ask(disk, there, "pull", disk.address).returncode == 0
+    assert read_tree(there / "experiments") == read_tree(records)
+    (records / names[2] / "train.ipynb").write_text(NOTEBOOK + " ")
+    (there / "experiments" / names[2] / "train.ipynb").write_text(NOTEBOOK + "\n")
+    assert ask(disk, there, "push", disk.address).returncode == 0
+    done = ask(disk, here, "push", disk.address)
+    assert done.returncode == 1 and "another one on both sides (train.ipynb)" in said(done)
+    assert ask(disk, here, "pull", disk.address).returncode == 1 and (records / names[2] / "train.ipynb").read_text() == NOTEBOOK + " "
+    assert ask(disk, here, "pull", disk.address, "--overwrite").returncode == 0
+    assert read_tree(there / "experiments") == read_tree(records)
+
+
 def test_keys_of_hosts_are_checked(sshd, tmp_path):
     here = make_runs(tmp_path / "here", 1)
     for key, words in ((None, "is not known"), ("other", "is another one than in known_hosts")):
