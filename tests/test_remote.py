@@ -196,7 +196,7 @@ def test_a_bare_machine_gets_its_environment_from_the_lock(tmp_path, repository)
             assert run("ml-repo", "wait", name, cwd=repository, ML_REPO_SSH=server.ssh).returncode == 0
             assert "identical" in checked("ml-repo", "verify", name, cwd=repository)
         record = read_record(repository / "experiments" / made.split()[-1])
-        assert record["packages"]["lock"] and record["packages"]["lock_matches"] is not False
+        assert record["packages"]["lock"] and record["packages"]["matches_lock"]
         assert len(list((server.home / ".cache" / "ml_repo" / "environments").iterdir())) == 1
     finally:
         server.stop()

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import Distribution
 from pathlib import Path
 
-from .wheels import (fetch_wheels, list_installed, list_wheels, lock_pins, pack_library,
+from .wheels import (fetch_wheels, list_installed, list_wheels, lock_pins,
                                    read_lock_options, read_package_source, repack_package, write_wheel_lock)
 from ..core.content_store import read_text
 from ..core.hashing import hash_file
@@ -24,6 +24,7 @@ from ..provenance.repository import normalize_name
 from ..records.reader import Record
 from ..reproduce.checkout import Checkout
 from ..reproduce.environments import locate_python, read_python, read_recorded_packages
+from ..reproduce.library_wheel import pack_library
 from ..reproduce.rerun_process import find_metadata, plan_imports
 
 # %% ../../nbs/bundle/06_packed_packages.ipynb #028ef0a9

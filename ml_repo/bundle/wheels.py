@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['HashedPins', 'read_lock_lines', 'read_lock_options', 'lock_pins', 'fetch_wheels', 'list_wheels', 'write_wheel_lock',
-           'read_package_source', 'list_installed', 'repack_package', 'pack_library']
+           'read_package_source', 'list_installed', 'repack_package']
 
 # %% ../../nbs/bundle/03_wheels.ipynb #84e5ff52
-import base64
 import hashlib
 import json
 import os
@@ -15,13 +14,13 @@ import re
 import subprocess
 import sys
 import time
-import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import NamedTuple
 
 from ..provenance.repository import normalize_name
+from ..reproduce.library_wheel import write_wheel
 from ..scaffold.lock import find_local_indexes, find_uv
 
 # %% ../../nbs/bundle/03_wheels.ipynb #1d4def73
@@ -254,23 +253,6 @@ def list_installed(
     return found
 
 
-def _write_wheel(
-    files: Mapping[str, bytes],  # by name in the wheel
-    about: str,  # folder of the metadata
-    target: Path,  # the file
-) -> Path:  # the file
-    "Write a wheel."
-    rows = []
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in sorted(files.items()):
-            archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
-            digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
-            rows.append(f'"{name}",sha256={digest},{len(data)}' if "," in name else
-                        f"{name},sha256={digest},{len(data)}")
-        archive.writestr(zipfile.ZipInfo(f"{about}/RECORD"), "\n".join([*rows, f"{about}/RECORD,,", ""]))
-    return target
-
-
 def repack_package(
     package: Distribution,  # that is installed, and not editable
     folder: Path,  # for the wheel
@@ -304,27 +286,4 @@ def repack_package(
     tags = re.findall(r"^Tag: *(\S+)", label, re.MULTILINE) or ["py3-none-any"]
     parts = [".".join(sorted({tag.split("-")[number] for tag in tags})) for number in range(3)]
     stem = about.removesuffix(".dist-info")
-    return _write_wheel(files, about, folder / f"{stem}-{'-'.join(parts)}.whl")
-
-
-def pack_library(
-    folder: Path,  # for the wheel
-) -> Path:
-    "Make a wheel of this library as it runs here, also where it is installed editable, or not installed at all."
-    import ml_repo
-
-    library = Path(ml_repo.__file__).resolve().parent
-    files = {file.relative_to(library.parent).as_posix(): file.read_bytes() for file in library.rglob("*")
-             if file.is_file() and "__pycache__" not in file.parts and file.suffix != ".pyc"}
-    package = next(iter(distributions(name="ml_repo")), None)
-    version = getattr(ml_repo, "__version__", "0")
-    texts = {name: package.read_text(name) for name in ("METADATA", "PKG-INFO", "entry_points.txt")} if package else {}
-    about = f"ml_repo-{version}.dist-info"
-    minimal = f"Metadata-Version: 2.1\nName: ml_repo\nVersion: {version}\n"
-    known = texts.get("METADATA") or texts.get("PKG-INFO") or minimal
-    metadata = re.sub(r"^Version: .*$", f"Version: {version}", known, count=1, flags=re.MULTILINE)
-    points = texts.get("entry_points.txt") or "[console_scripts]\nml-repo = ml_repo.cli.app:main\n"
-    files |= {f"{about}/METADATA": metadata.encode(), f"{about}/entry_points.txt": points.encode(),
-              f"{about}/WHEEL": b"Wheel-Version: 1.0\nGenerator: ml_repo\nRoot-Is-Purelib: true\nTag: py3-none-any\n"}
-    folder.mkdir(parents=True, exist_ok=True)
-    return _write_wheel(files, about, folder / f"ml_repo-{version}-py3-none-any.whl")
+    return write_wheel(files, about, folder / f"{stem}-{'-'.join(parts)}.whl")
