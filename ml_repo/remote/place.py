@@ -152,8 +152,8 @@ def open_place(
     be reached, `ModuleNotFoundError` where a package is missing."""
     parts = split_address(address)
     module, _, function = MAKERS.get(parts.scheme, _FSSPEC).partition(":")
-    if not find_spec(module):
-        module, _, function = _FSSPEC.partition(":")
+    if not find_spec(module):  # fsspec's own ssh believes any host
+        raise ValueError(f"This version knows no {parts.scheme}://. Write sftp://{parts.text.partition('://')[2]}")
     return getattr(import_module(module), function)(parts)
 
 
