@@ -174,9 +174,10 @@ class Checkpoints:
     "The checkpoints of one fit of a run."
 
     count = 0  # fits of this process that have begun
-    speed, cost_s = SPEED, 0.0  # of the last checkpoint of this process
+    speed, cost_s, small_s = SPEED, 0.0, 0.0  # of the last checkpoint of this process; cost of the last small one
     saved: float | None = None  # when that was, on the clock of `time.perf_counter`
-    copied_s = 0.0  # of copies of weights since then
+    copied_s, copying = 0.0, COPYING  # time of copies of weights since then; their speed, bytes a second
+    owed_s = 0.0  # what was spent beyond the share
     used: set[Path] = set()  # folders of fits of this process
 
     def __init__(
@@ -217,8 +218,9 @@ class Checkpoints:
         "Say whether the next checkpoint may cost its time now, or somebody has asked for one."
         if (self.record / ASKED).exists():
             return True
-        now, expected_s = time.perf_counter(), (size + self.held_bytes) / self.speed if size else self.cost_s
-        room_s = (now - (self.saved or self.began)) * self.share - self.copied_s
+        now = time.perf_counter()
+        expected_s = max((size + self.held_bytes) / self.speed, self.small_s) if size else self.cost_s
+        room_s = (now - (self.saved or self.began)) * self.share - self.copied_s - self.owed_s
         return now - self.began > FIRST_S and room_s > expected_s
 
     def save(
@@ -247,10 +249,14 @@ class Checkpoints:
             self.report(number, error)
         with suppress(OSError):
             (self.record / ASKED).unlink()
-        kind.saved, kind.copied_s = time.perf_counter(), 0.0
-        kind.cost_s = state.get("capture_s", 0) + kind.saved - begin
+        ended = time.perf_counter()
+        kind.cost_s = state.get("capture_s", 0) + ended - begin
+        spent_s, allowed_s = kind.cost_s + kind.copied_s, (ended - (kind.saved or self.began)) * self.share
+        kind.owed_s, kind.copied_s, kind.saved = max(0.0, kind.owed_s + spent_s - allowed_s), 0.0, ended
         if size > 1e6:  # a small one says nothing of the speed
             kind.speed = size / kind.cost_s
+        else:
+            kind.small_s = kind.cost_s
 
     def _name_best(
         self,
@@ -286,11 +292,13 @@ class Checkpoints:
         "Copy the weights of the best epoch in memory, where that is cheap enough."
         kind, begin = type(self), time.perf_counter()
         room_s = (begin - max(self.began, kind.saved or 0)) * self.share / 3 - kind.copied_s
-        if not must and (begin - self.began < FIRST_S or size / COPYING > room_s):
+        if not must and (begin - self.began < FIRST_S or size / kind.copying > room_s):
             return
         self.best = metric | {"number": number}
         self.held, self.held_bytes = copy() | {"number": number, "best": self.best}, size
-        kind.copied_s += time.perf_counter() - begin
+        spent_s = time.perf_counter() - begin
+        kind.copied_s += spent_s
+        kind.copying = size / spent_s if size > 1e6 else kind.copying
 
     def choose(
         self,

@@ -181,8 +181,10 @@ def make_keeper(
             super().set_model(model)
             callbacks, fit = find_fit()
             if callbacks is not None:  # now, since another callback may change weights when the training begins
+                begin = time.perf_counter()
                 others = [one for one in callbacks.callbacks if not hasattr(one, "is_keeper")]
                 self.beginning = describe_beginning(model, fit, others)
+                Checkpoints.owed_s += time.perf_counter() - begin
 
         def on_train_begin(self, logs=None):
             callbacks, fit = find_fit()
