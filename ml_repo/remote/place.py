@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol, Self
 from urllib.parse import unquote, urlsplit
@@ -138,8 +137,7 @@ class RemotePlace(Protocol):
 # %% ../../nbs/remote/00_place.ipynb #d6cde7f1
 _OBJECTS, _FSSPEC = "ml_repo.remote.object_place:open_object_place", "ml_repo.remote.fsspec_place:open_fsspec_place"
 MAKERS = {
-    **dict.fromkeys(("s3", "gs", "az"), _OBJECTS), "sftp": "ml_repo.remote.fsspec_place:open_sftp_place",
-    "ssh": "ml_repo.remote.ssh_place:open_ssh_place"
+    **dict.fromkeys(("s3", "gs", "az"), _OBJECTS), "sftp": "ml_repo.remote.fsspec_place:open_sftp_place"
 }  # module and function by scheme; the function takes an `Address`
 
 
@@ -151,9 +149,10 @@ def open_place(
     Raises `ValueError` for an address that cannot be read or whose scheme is not known, `PlaceError` where it cannot
     be reached, `ModuleNotFoundError` where a package is missing."""
     parts = split_address(address)
+    if parts.scheme in ("ssh", "scp", "slurm"):
+        raise ValueError(f"Records are copied by SFTP. Write sftp://{parts.text.partition('://')[2]}; {parts.scheme}:// "
+                         "is for `ml-repo run --on`, whose records come home by themselves.")
     module, _, function = MAKERS.get(parts.scheme, _FSSPEC).partition(":")
-    if not find_spec(module):  # fsspec's own ssh believes any host
-        raise ValueError(f"This version knows no {parts.scheme}://. Write sftp://{parts.text.partition('://')[2]}")
     return getattr(import_module(module), function)(parts)
 
 
