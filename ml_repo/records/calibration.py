@@ -18,13 +18,14 @@ from typing import Any, Literal
 from ..core.files import dump_json, write_atomic
 from ..core.student import invert_student
 from ..core.tables import Tabular
-from ..provenance.machine import name_processor
 
 # %% ../../nbs/records/13_calibration.ipynb #5495100a
 def describe_ground(
     fields: Mapping[str, Any],  # of a record
 ) -> dict[str, Any]:  # processor, threads, gpus, python, libraries
     "Describe what a run was computed on and with."
+    from ml_repo.provenance.machine import name_processor  # here, since a list of runs asks no machine
+
     machine = fields.get("machine") or {}
     return {"processor": name_processor(machine), "threads": machine.get("threads"),
             "gpus": [gpu.get("model") for gpu in fields.get("gpus") or []],
