@@ -8,11 +8,13 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from conftest import LIMIT_S, await_true, checked, run
 from servers import Slurm, SshServer
 from test_record import ROOT, commit, make_repository, write_notebook
 from test_resume import END, LOOP, VALUES
+from test_study import postgresql  # noqa: F401, a fixture
 
 from ml_repo.records.reader import read_record
 
@@ -238,3 +240,24 @@ def test_slurm_is_the_queue_of_a_cluster(tmp_path, repository):
     finally:
         server.stop()
         slurm.stop()
+
+
+@pytest.mark.slow
+def test_machines_carry_out_one_study(server, repository, postgresql):  # noqa: F811
+    """Two clones on one server stand for two machines; they share nothing but the database."""
+    words = ["ml-repo", "tune", "nbs/loop.ipynb", "--vary", "seed=0:1000", "-p", "epochs", "3", "--metric", "train_loss:lower", "--trials", "8",
+             "--storage", postgresql, "--python", sys.executable]
+    refused = run(*words[:-4], "--on", ADDRESS, cwd=repository, ML_REPO_SSH=server.ssh)
+    assert refused.returncode == 2 and "--storage postgresql://" in " ".join(refused.stdout.split())
+    said = checked(*words, "--on", "ssh://gpu1/~/first", "--on", "ssh://gpu1/~/second", cwd=repository, ML_REPO_SSH=server.ssh)
+    assert said.count("takes part") == 2
+
+    def ended() -> list[dict]:
+        return [json.loads(file.read_text()) for file in server.home.glob("*/experiments/loop-*/record.json")]
+
+    await_true(lambda: sum(record["state"] == "completed" for record in ended()) == 8, "eight trials have ended", limit_s=4 * LIMIT_S)
+    by_machine = [len(list((server.home / name / "experiments").glob("loop-*"))) for name in ("first", "second")]
+    assert sum(by_machine) == 8 and min(by_machine) >= 1, by_machine
+    assert len({record["parameters"]["seed"]["used"] for record in ended()}) == 8
+    assert not any("postgres" in " ".join(process.info["cmdline"] or []) and "tune" in (process.info["cmdline"] or [])
+                   for process in psutil.process_iter(["cmdline"]))

@@ -15,8 +15,8 @@ import click
 
 from .console import (CommandGroup, apply_options, echo_json, echo_lines, echo_record, echo_table,
                                  fit_columns, records_option, terminal_width)
-from .study_options import (ABOUT_OPTIONS, END_OPTIONS, SEARCH_OPTIONS, WORK_OPTIONS, execute_study,
-                                       read_costs, read_file)
+from .study_options import (ABOUT_OPTIONS, END_OPTIONS, HOST_OPTIONS, SEARCH_OPTIONS, WORK_OPTIONS,
+                                       execute_study, read_costs, read_file, search_elsewhere)
 
 # %% ../../nbs/cli/10_study.ipynb #b442fd19
 @click.command()
@@ -28,8 +28,10 @@ from .study_options import (ABOUT_OPTIONS, END_OPTIONS, SEARCH_OPTIONS, WORK_OPT
 @apply_options(*SEARCH_OPTIONS)
 @apply_options(*END_OPTIONS)
 @apply_options(*WORK_OPTIONS)
-@apply_options(*ABOUT_OPTIONS)
+@apply_options(*ABOUT_OPTIONS, *HOST_OPTIONS)
+@click.pass_context
 def tune(
+    context: click.Context,  # to repeat the command elsewhere
     notebook: Path | None,  # to execute in each trial
     file: Path | None,  # with the study
     vary: tuple[str, ...],  # what varies
@@ -40,6 +42,10 @@ def tune(
     storage: str | None,  # address
     is_cold: bool,  # start each kernel anew
     ray: str | None,  # a cluster
+    addresses: tuple[str, ...],  # of other machines
+    python: str | None,  # path of a Python there
+    send: tuple[Path, ...],  # files to copy
+    variables: tuple[str, ...],  # names of variables that go along
     **options: Any,  # fields of `Study`
 ) -> None:
     """Search the values of a NOTEBOOK that give the best metric.
@@ -53,6 +59,7 @@ def tune(
       ml-repo tune nbs/train.ipynb --vary dropout=0:0.5:0.1 --metric val_loss --sampler grid --seeds 3
       ml-repo tune -f study.yaml --workers 2
       ml-repo tune -f study.yaml --ray auto
+      ml-repo tune -f study.yaml --storage postgresql://db/studies --on ssh://gpu1/~/project --on ssh://gpu2/~/project
     """
     from ml_repo.execution.launch import read_values
     from ml_repo.study.study import define_study, split_pairs
@@ -72,6 +79,9 @@ def tune(
     study, root = define_study(notebook, fields.pop("vary"), fields.pop("metrics", ()),
                                **{name: value
                                   for name, value in fields.items() if name != "notebook"})
+    if addresses:
+        search_elsewhere(context, notebook, storage, addresses, python, send, variables)
+        return
     sys.exit(execute_study(study, root, workers, workers_per_gpu, storage, is_cold, ray))
 
 # %% ../../nbs/cli/10_study.ipynb #e06dc601
