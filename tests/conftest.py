@@ -25,7 +25,7 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
 
 def forget_person() -> None:
     """Keep the settings of whoever runs the tests out of them: variables, Keras' and matplotlib's settings, git's."""
-    of_tests = {"ML_REPO_PICTURES", "ML_REPO_TEST_BASE", "ML_REPO_FORMATS_PYTHON"}
+    of_tests = {"ML_REPO_PICTURES", "ML_REPO_TEST_SEED", "ML_REPO_TEST_KILLS", "ML_REPO_TEST_BASE", "ML_REPO_FORMATS_PYTHON"}
     for name in list(os.environ):
         if name.startswith(("ML_REPO_", "KERAS_", "MLFLOW_", "GIT_AUTHOR_", "GIT_COMMITTER_")) and name not in of_tests:
             del os.environ[name]
