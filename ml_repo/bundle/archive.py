@@ -142,7 +142,7 @@ def write_archive(
             _write_member(archive, Member(LISTING, text), when)
     return listing
 
-# %% ../../nbs/bundle/00_archive.ipynb #e2255570
+# %% ../../nbs/bundle/00_archive.ipynb #f1af2502
 _LISTING_BYTES = 500_000_000  # a list of two million members
 _NUMBER = int(SCHEMA.rpartition("/")[2])
 
@@ -210,6 +210,9 @@ def read_listing(
     "Read the list of a bundle. Raises `ValueError` for a file that is damaged, is none, or is of a newer version."
     file = Path(file)
     with _open(file) as archive:
+        if LISTING not in archive.namelist():  # of a torn bundle, a whole wheel in it may be found
+            raise ValueError(f"{file} has no {LISTING}: it is no bundle of a run, or only the beginning of one. Copy "
+                             "it again, or make it: ml-repo bundle RUN FILE")
         try:
             info = archive.getinfo(LISTING)
             if info.file_size > _LISTING_BYTES:
@@ -218,11 +221,7 @@ def read_listing(
                 listing = json.loads(member.read(_LISTING_BYTES))
             name, _, number = str(listing["schema"]).rpartition("/")
             rows = [(str(row["name"]), int(row["size_bytes"]), str(row["sha256"])) for row in listing["members"]]
-        except KeyError as error:
-            raise ValueError(f"{file} is no bundle of a run: there is no {error} in it. "
-                             "Bundles are made by: ml-repo bundle RUN FILE") from None
-        except (ValueError, TypeError, RecursionError, zipfile.BadZipFile, EOFError, OSError, NotImplementedError,
-                RuntimeError) as error:
+        except (ValueError, TypeError, KeyError, zipfile.BadZipFile, EOFError, OSError, RuntimeError) as error:
             words = " ".join(str(error).split())
             raise ValueError(f"{file} has a damaged {LISTING}: {words}. Copy it again.") from None
     if name != SCHEMA.rpartition("/")[0] or not number.isdigit() or int(number) > _NUMBER:
@@ -247,7 +246,8 @@ def unpack_archive(
         raise ValueError(f"{file} has a list that names a member twice. It was not made by this library.")
     with _open(file) as archive:
         if fault := _check_names(archive, rows):
-            raise ValueError(f"{file} {fault}. It was changed after it was packed, so nothing of it is used.")
+            raise ValueError(f"{file} {fault}. It was changed after it was packed, so nothing of it is used. "
+                             "Copy it again from where it was made.")
         needed = sum(row["size_bytes"] for name, row in rows.items() if not skip(name))
         folder.mkdir(parents=True)
         if (free := shutil.disk_usage(folder).free) < needed:
@@ -259,7 +259,8 @@ def unpack_archive(
         are = "is" if len(changed) == 1 else "are"
         names = f"{', '.join(changed[:3])}{more}"
         raise ValueError(f"{file} was changed after it was packed, or damaged on its way: {names} "
-                         f"{are} not as the list of the bundle says. Nothing of it is used.")
+                         f"{are} not as the list of the bundle says. Nothing of it is used. Copy it again from where "
+                         "it was made.")
     return listing
 
 

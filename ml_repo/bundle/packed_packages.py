@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PackedPackages', 'pack_packages']
 
-# %% ../../nbs/bundle/06_packed_packages.ipynb #e1ccce5a
+# %% ../../nbs/bundle/06_packed_packages.ipynb #334f2f94
 import os
 import platform
 import re
@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import Distribution
 from pathlib import Path
+from urllib.parse import unquote
 
 from .wheels import (fetch_wheels, list_installed, list_wheels, lock_pins,
                                    read_lock_options, read_package_source, repack_package, write_wheel_lock)
@@ -25,7 +26,7 @@ from ..records.reader import Record
 from ..reproduce.checkout import Checkout
 from ..reproduce.environments import locate_python, read_python, read_recorded_packages
 from ..reproduce.library_wheel import pack_library
-from ..reproduce.rerun_process import find_metadata, plan_imports
+from ..reproduce.rerun_process import read_project_names
 
 # %% ../../nbs/bundle/06_packed_packages.ipynb #028ef0a9
 @dataclass
@@ -39,7 +40,7 @@ class PackedPackages:
     wheels: list[Path] = field(default_factory=list)  # files; none where they are left out
     left_out: list[str] = field(default_factory=list)  # sentences
 
-# %% ../../nbs/bundle/06_packed_packages.ipynb #c80e4b58
+# %% ../../nbs/bundle/06_packed_packages.ipynb #db02f407
 def _find_kernel_python(
     record: Record,  # of the run
 ) -> str:  # path of a Python
@@ -60,6 +61,22 @@ def _list_present(
     "List the packages of a run that are still installed."
     installed = list_installed(_find_kernel_python(record))
     return {name: package for name, package in installed.items() if versions.get(name) == package.version}
+
+
+def _find_own(
+    checkout: Checkout,  # of the run
+    present: Mapping[str, Distribution],  # packages of the run that are still installed
+) -> set[str]:  # normal names
+    "Find the packages that are imported from the files of the repository."
+    own = {normalize_name(name) for name in read_project_names(checkout.folder)}
+    for name in present:
+        kind, origin = read_package_source(present[name])
+        is_inside = checkout.clone is not None and Path(unquote(origin)).is_relative_to(checkout.clone)
+        if kind == "index":
+            own.discard(name)  # a release of the project, which was installed like any other package
+        elif kind == "editable" and is_inside:
+            own.add(name)
+    return own
 
 
 def _sort_sources(
@@ -85,7 +102,7 @@ def _sort_sources(
                                    "packed, which can give other bits.")
     return wanted, here
 
-# %% ../../nbs/bundle/06_packed_packages.ipynb #08c26be7
+# %% ../../nbs/bundle/06_packed_packages.ipynb #75522eb4
 def _fetch(
     packed: PackedPackages,  # gets sentences
     versions: Mapping[str, str],  # by normal name
@@ -103,7 +120,8 @@ def _fetch(
     lost = dict(locked.lost)
     if not has_wheels:
         packed.left_out += [f"{name}: {reason}." for name, reason in lost.items()]
-        return "".join(f"{line}\n" for line in [*locked.options, *locked.lines.values()])
+        options = [re.sub(r"(?<=//)[^/@\s]+@", "", option) for option in locked.options]  # a login stays out
+        return "".join(f"{line}\n" for line in [*options, *locked.lines.values()])
     failed = fetch_wheels(locked.lines, folder, locate_python(python), locked.options, tell)
     lost |= {f"{name} {versions[name]}": reason for name, reason in failed.items()}
     for label, reason in lost.items():
@@ -142,11 +160,10 @@ def _pack_run(
 ) -> dict[str, Distribution]:  # packages of the run that are still installed
     "Pack the packages of a run."
     versions = packed.versions
-    own = {normalize_name(re.split(r"-\d", name)[0]) for name in
-           find_metadata(record, checkout, plan_imports(record, checkout)["moves"])}
+    present = _list_present(record, versions)
+    own = _find_own(checkout, present)
     has_library = "ml-repo" in versions and "ml-repo" not in own
     versions = {name: version for name, version in versions.items() if name not in own | {"ml-repo"}}
-    present = _list_present(record, versions)
     if versions and not present:
         packed.left_out.append("The environment of the run is not here any more, so it cannot be told which packages "
                                "came from elsewhere than an index.")
@@ -170,7 +187,7 @@ def _pack_run(
     packed.lock = write_wheel_lock([*found.values(), *library])
     return present
 
-# %% ../../nbs/bundle/06_packed_packages.ipynb #6323e236
+# %% ../../nbs/bundle/06_packed_packages.ipynb #68dfb1f9
 def _list_needed(
     installed: Mapping[str, Distribution],  # of this process, by normal name
 ) -> dict[str, str]:  # version by normal name
@@ -215,7 +232,8 @@ def pack_packages(
     if not has_wheels:
         return packed
     installed = list_installed(sys.executable)
-    needed, library = _list_needed(installed), pack_library(folder)
+    needed = _list_needed(installed)
+    library = next(folder.glob("ml_repo-*.whl"), None) or pack_library(folder)
     minor, own_minor = (version.split(".")[:2] for version in (packed.python or "0.0", platform.python_version()))
     held = list_wheels(folder) if minor == own_minor else {}
     missing = {name: version for name, version in needed.items() if held.get(name, ("", None))[0] != version}

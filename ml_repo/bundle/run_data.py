@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['RunData', 'holds_secret', 'pack_data', 'pack_record', 'restore_data']
 
-# %% ../../nbs/bundle/02_run_data.ipynb #24666e6a
+# %% ../../nbs/bundle/02_run_data.ipynb #a23faf2e
 import json
 import os
 import re
-import subprocess
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -273,7 +273,7 @@ def pack_record(
                     yield Member(f"experiments/.store/{file.name}", file, name)
                     names |= {word.decode() for word in _HASH.findall(file.read_bytes())} if ending == "txt" else set()
 
-# %% ../../nbs/bundle/02_run_data.ipynb #1e52ecda
+# %% ../../nbs/bundle/02_run_data.ipynb #b1af7487
 def restore_data(
     places: list[Mapping[str, str]],  # of `RunData`
     folders: list[str],  # of `RunData`
@@ -306,7 +306,10 @@ def restore_data(
         if target.name.lower() in ("", "..", ".git") or target.is_dir() and not target.is_symlink():
             raise ValueError(f"The file {path} of the bundle cannot be put back: that is a folder.")
         target.unlink(missing_ok=True)
-        os.link(member, target)
+        try:
+            os.link(member, target)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(member, target)
     return variables
 
 

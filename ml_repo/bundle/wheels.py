@@ -23,7 +23,7 @@ from ..provenance.repository import normalize_name
 from ..reproduce.library_wheel import write_wheel
 from ..scaffold.lock import find_local_indexes, find_uv
 
-# %% ../../nbs/bundle/03_wheels.ipynb #1d4def73
+# %% ../../nbs/bundle/03_wheels.ipynb #d295ed73
 class HashedPins(NamedTuple):
     "Packages by exact version and hash."
     lines: dict[str, str]  # requirement with hashes, by normal name
@@ -60,6 +60,8 @@ def read_lock_options(
     "Read where a lock says that packages are."
     options = []
     for name, value in re.findall(r"^(--index-url|--extra-index-url|--find-links)[ =]+(\S+)", text, re.MULTILINE):
+        if "[redacted" in value:
+            continue  # a login, which the index has to be given again
         if name == "--find-links" and "://" not in value:
             value = os.path.normpath(folder / value)
             if not os.path.isdir(value):

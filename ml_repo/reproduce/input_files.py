@@ -123,6 +123,7 @@ def link_inputs(
                          if entry.is_symlink() and entry.is_dir() and name.is_relative_to(entry.resolve())), None)
         if name is None or (project / name).exists():
             continue
+        _replace_link(name, source, project, links)
         file = (project / name).resolve()  # the tree may hold a link to a folder that it does not hold
         if not file.is_relative_to(project) or ".git" in map(str.lower, file.relative_to(project).parts):
             continue
@@ -140,6 +141,22 @@ def link_inputs(
             (project / link).symlink_to((source / link).resolve())
             links.append(link.as_posix())
     return links + _link_listed(record, source, project, outputs)
+
+
+def _replace_link(
+    name: Path,  # of an input, from the project
+    source: Path,  # the project in the repository
+    project: Path,  # in the checkout
+    links: list[str],  # gets the link
+) -> None:
+    "Let a link of the tree lead to the folder that stands in its place, as it does where a run was unpacked."
+    for part in [*reversed(name.parents), name][1:]:
+        if (project / part).is_symlink():
+            if not (source / part).is_symlink() and (source / name).exists():
+                (project / part).unlink()
+                (project / part).symlink_to((source / part).resolve())
+                links.append(part.as_posix())
+            return
 
 
 def _link_listed(
