@@ -119,6 +119,12 @@ def test_a_run_there_outlives_the_laptop_and_is_stopped_from_it(server, reposito
     folder = repository / "experiments" / name
     assert read_record(folder)["state"] == "interrupted" and read_files(folder) == read_files(there)
     assert (folder / "checkpoints").is_dir()
+    steps = len(read_record(there).logged)
+    assert checked("ml-repo", "resume", name, "--there", cwd=repository, ML_REPO_SSH=server.ssh).strip() == name
+    await_true(lambda: read_record(there)["state"] == "running" and len(read_record(there).logged) > 2, "it goes on there")
+    checked("ml-repo", "stop", name, cwd=repository, ML_REPO_SSH=server.ssh)
+    logged = [line["step"] for line in read_record(folder).logged if line.get("step")]
+    assert logged == list(range(1, len(logged) + 1)) and len(logged) >= steps - 1 and len(read_record(folder)["attempts"]) == 1
 
 
 def test_a_server_that_is_gone_leaves_what_was_seen(server, repository):

@@ -19,6 +19,7 @@ from .run import EXIT_CODES
 @click.command()
 @run_argument()
 @click.option("--detach", is_flag=True, help="Leave it to itself in the background, and print its id.")
+@click.option("--there", is_flag=True, help="On the machine where it ran, as named by --on; in the background.")
 @click.option("--anyway", is_flag=True, help="Even where environment or data differ.")
 @click.option("--quiet", is_flag=True, help="Show nothing of what the notebook prints.")
 @click.option("--trust", "is_trusted", is_flag=True, help=TRUST)
@@ -26,6 +27,7 @@ from .run import EXIT_CODES
 def resume(
     run: str,  # its name
     detach: bool,  # do not wait for it
+    there: bool,  # on the other machine where it ran
     anyway: bool,  # whatever differs
     quiet: bool,  # show nothing
     is_trusted: bool,  # run code that comes from elsewhere
@@ -44,11 +46,18 @@ def resume(
     Example:
       ml-repo resume 7k3f
       ml-repo resume latest --detach
+      ml-repo resume latest --there
     """
     from ml_repo.reproduce.resume import resume_run, start_resume
     from ml_repo.results.search import find_run
 
     folder = find_run(run, records)
+    if there:
+        from ml_repo.remote.remote_run import resume_remote
+
+        resume_remote(folder)
+        click.echo(folder.name)
+        return
     ask_for_trust(folder, is_trusted)
     if detach:
         click.echo(start_resume(folder, anyway).name)

@@ -290,7 +290,7 @@ def _find_warm(
         return {"warm": find_warm_process(notebook)}
 
 # %% ../../nbs/cli/02_run.ipynb #a58712b7
-_ONLY_HERE = {"grid": "--grid", "seeds": "--seeds", "is_warm": "--warm"}
+_ONLY_HERE = {"grid": "--grid", "seeds": "--seeds", "is_warm": "--warm", "image": "--image"}
 
 
 def _run_elsewhere(
@@ -312,12 +312,12 @@ def _run_elsewhere(
     from ml_repo.results.search import find_run
 
     if only_here := [word for name, word in _ONLY_HERE.items() if options.get(name)]:
-        raise ValueError(f"{', '.join(only_here)} cannot go with --on. Start single runs there, or the batch on that "
-                         "machine itself.")
+        raise ValueError(f"{', '.join(only_here)} cannot go with --on: there, single runs take the environment of the "
+                         "lock. Give the command on that machine itself.")
     named = ("ML_REPO_PORTABLE", "ML_REPO_AUTOLOG")
     chosen = [name for name, option in zip(named, ("is_portable", "is_followed")) if context.params[option] is not None]
     kept = {name: option for name, option in options.items()
-            if name not in ("grid", "seeds", "is_warm", "workers", "threads", "quiet", "queue")}
+            if name not in (*_ONLY_HERE, "workers", "threads", "quiet", "queue")}
     queue = {name: option for name, option in options["queue"].items() if option is not None} | {"words": words or ""}
     queue["after"] = [find_run(name).name for name in queue["after"]]
     with Doing() as doing:
@@ -367,7 +367,7 @@ def run(
     for variable, choice in (("ML_REPO_PORTABLE", is_portable), ("ML_REPO_AUTOLOG", is_followed)):
         if choice is not None:
             os.environ[variable] = str(int(choice))
-    if image:
+    if image and not options["address"]:
         sys.exit(_run_inside(context, "" if image == "default" else image, notebook, file, has_gpu))
     from ml_repo.execution.launch import find_cell, read_values, run_notebook
 
@@ -382,7 +382,7 @@ def run(
                          "--detach; a run that you wait for goes on with: ml-repo resume latest")
     elsewhere = [options.pop(name) for name in ("address", "python", "send", "variables", "sbatch")]
     if elsewhere[0]:
-        _run_elsewhere(context, notebook, values, options | again | {"cell": cell}, *elsewhere)
+        _run_elsewhere(context, notebook, values, options | again | {"cell": cell, "image": image}, *elsewhere)
         return
     if any(elsewhere):
         raise ValueError("--python, --send, --env and --sbatch are for another machine. Add --on ssh://user@host/path")

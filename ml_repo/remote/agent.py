@@ -36,6 +36,7 @@ from ..records.reader import read_record
 from ..records.record import REMOTE
 from .file_stream import FileReceiver, FileSender, read_frame, write_frame
 from ..reproduce.checkout import Checkout, hide_beside, remove_checkout
+from ..reproduce.resume import start_resume
 
 # %% ../../nbs/remote/14_agent.ipynb #a2a1b15b
 _NO_DATA = {".git", ".venv", "venv", "node_modules", "__pycache__", ".ipynb_checkpoints", "mlruns"}
@@ -308,7 +309,20 @@ def _stop(
     return {"state": record["state"], "text": (record["cause"] or {}).get("text", "")}
 
 
-ANSWERS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"submit": submit, "search": search, "stop": _stop}
+def _resume(
+    request: dict[str, Any],  # `run`
+) -> dict[str, Any]:
+    "Let a run go on in the background."
+    if job := read_job(request["run"]):
+        raise ValueError(f"It was the job {job} of SLURM, and would go on outside of its queue. Start it again, with "
+                         "--on-kill resume, and SLURM begins it anew by itself.")
+    start_resume(Path(request["run"]))
+    return {}
+
+
+ANSWERS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "submit": submit, "search": search, "stop": _stop, "resume": _resume
+}
 
 
 def main() -> None:

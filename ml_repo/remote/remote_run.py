@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RemoteRun', 'note_remote', 'list_remote', 'drop_remote', 'start_agent', 'take_answer', 'ask_host', 'end_agent',
-           'fetch_records', 'Refresher', 'refresh_copies', 'stop_remote']
+           'fetch_records', 'Refresher', 'resume_remote', 'refresh_copies', 'stop_remote']
 
 # %% ../../nbs/remote/15_remote_run.ipynb #0b9137b4
 import json
@@ -148,11 +148,16 @@ def _list_here(
     return sorted(paths)
 
 
+_RAN = ".remote.json"  # in the folder of a record that came home: where it ran
+
+
 def _settle(
     records: Path,  # the folder of all records
     run: RemoteRun,  # that has come home
 ) -> None:
-    "Close the copy of a record that is whole: it is a record of its own from now on."
+    "Close the copy of a record that is whole: it is a record of its own from now on, which knows where it ran."
+    with suppress(OSError):
+        os.replace(records / REMOTE / f"{run.id}.json", records / run.id / _RAN)
     drop_remote(records, run)
     with suppress(OSError):
         fold_edits(records / run.id)
@@ -282,6 +287,20 @@ class Refresher:
         has_copy = (records / run.id / "record.json").exists()
         self._tell(f"{run.address} has no run {run.id} any more; the copy here is as it was last seen." if has_copy else
                    f"{run.id} did not begin on {run.address}, since the connection was cut before. Start it again.")
+
+# %% ../../nbs/remote/15_remote_run.ipynb #ffcd6c1b
+def resume_remote(
+    folder: Path,  # of a record that came home from another machine
+) -> None:
+    "Let a run go on where it ran; its record is a copy again. Raises `ValueError` for one that ran here."
+    try:
+        run = RemoteRun(**json.loads((folder / _RAN).read_bytes()))
+    except FileNotFoundError:
+        raise ValueError(f"{folder.name} did not run on another machine. Resume it here: ml-repo resume "
+                         f"{folder.name}") from None
+    ask_host(Connection(parse_address(run.address)), run.python, ask="resume", run=run.folder)
+    note_remote(folder.parent, run)
+    fetch_records(folder.parent, [run])
 
 # %% ../../nbs/remote/15_remote_run.ipynb #dba6eae6
 def refresh_copies(
