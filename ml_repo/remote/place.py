@@ -150,8 +150,8 @@ def open_place(
     be reached, `ModuleNotFoundError` where a package is missing."""
     parts = split_address(address)
     if parts.scheme in ("ssh", "scp", "slurm"):
-        raise ValueError(f"Records are copied by SFTP. Write sftp://{parts.text.partition('://')[2]}; {parts.scheme}:// "
-                         "is for `ml-repo run --on`, whose records come home by themselves.")
+        raise ValueError(f"Records are copied by SFTP. Write sftp://{parts.text.partition('://')[2]} instead; "
+                         f"{parts.scheme}:// is for `ml-repo run --on`, whose records come home by themselves.")
     module, _, function = MAKERS.get(parts.scheme, _FSSPEC).partition(":")
     return getattr(import_module(module), function)(parts)
 
