@@ -1,6 +1,7 @@
 """Notebooks that run on another machine over plain ssh: a real sshd with a bare home, in a network of its own."""
 import json
 import os
+import pwd
 import random
 import signal
 import subprocess
@@ -12,11 +13,14 @@ import psutil
 import pytest
 from conftest import LIMIT_S, await_true, checked, run
 from servers import Slurm, SshServer
-from test_record import ROOT, commit, make_repository, write_notebook
+from test_record import ROOT, commit, git, make_repository, write_notebook
 from test_resume import END, LOOP, VALUES
 from test_study import postgresql  # noqa: F401, a fixture
 
 from ml_repo.records.reader import read_record
+from ml_repo.remote.address import parse_address
+from ml_repo.remote.connection import Connection
+from ml_repo.remote.host_setup import read_host_facts, send_commit
 
 ADDRESS = "ssh://gpu1/~/project"
 
@@ -148,6 +152,25 @@ def test_host_keys_are_checked_as_ssh_does(server, repository):
     (server.folder / "known_hosts").write_text(f"gpu1 {' '.join((server.folder / 'host.pub').read_text().split()[:2])}\n")
     refused = run("ml-repo", "run", "--on", ADDRESS, "--python", sys.executable, "nbs/loop.ipynb", cwd=repository, ML_REPO_SSH=server.ssh)
     assert refused.returncode == 2 and "ssh-copy-id" in refused.stdout
+
+
+def test_a_commit_reaches_a_clone_that_a_shallow_one_was_pushed_to(server, repository, tmp_path, monkeypatch):
+    monkeypatch.setenv("ML_REPO_SSH", server.ssh)
+    older = git(repository, "rev-parse", "HEAD")
+    commit(repository)
+    git(tmp_path, "clone", "--quiet", "--depth", "1", f"file://{repository}", "shallow")
+    connection = Connection(parse_address("ssh://gpu1/~/100%25 of it"))
+    folder = read_host_facts(connection).folder
+    assert send_commit(connection, folder, tmp_path / "shallow", git(repository, "rev-parse", "HEAD"))
+    assert send_commit(connection, folder, repository, older) and not send_commit(connection, folder, repository, older)
+    assert "pause_s" in git(Path(folder), "show", f"{older}:nbs/loop.ipynb")
+
+
+@pytest.mark.skipif(Path(pwd.getpwuid(os.getuid()).pw_shell).name != "bash", reason="only bash reads ~/.bashrc for a command of ssh")
+def test_a_login_that_prints_is_named(server, repository):
+    (server.home / ".bashrc").write_text("echo all is present, loading complete\n")
+    refused = run("ml-repo", "run", "--on", ADDRESS, "--python", sys.executable, "nbs/loop.ipynb", cwd=repository, ML_REPO_SSH=server.ssh)
+    assert refused.returncode == 2 and "prints 'all is present" in refused.stdout and not list((server.home).glob("project"))
 
 
 READING = "import churn\nprint(churn.FACTOR, open('../data/x.csv').read())"

@@ -155,6 +155,7 @@ def await_turn(
             if is_ready and (devices := choose_devices(known, mine, list_devices())):
                 mine.taken = devices
                 mine.write(folder)
+                mine.path(folder).with_suffix(".task").unlink(missing_ok=True)  # it has values and variables
                 break
         if place != len(ahead):
             place = len(ahead)
@@ -248,7 +249,10 @@ def revive_queue() -> list[Path]:  # folders of records
                 continue
             about = pickle.loads(kept.read_bytes())
             before = os.getcwd()
-            os.chdir(about["folder"])
+            try:
+                os.chdir(about["folder"])
+            except OSError:  # its working tree is gone: it ends without a notebook, and says so in its record
+                os.chdir(folder)
             try:
                 process = hand_over(lock, lambda descriptor: spawn_supervisor(run, descriptor, about["environment"]))
             finally:

@@ -62,7 +62,8 @@ def make_tree(
     tree.parent.mkdir(parents=True, exist_ok=True)
     ready = tree.with_suffix(".ready")
     with hold_folder(tree.parent):
-        if ready.exists():
+        if ready.exists() and (tree / ".git").exists():
+            ready.touch()  # it is in use
             return tree, ready.read_text().strip()
         remove_checkout(tree)
         try:
@@ -102,6 +103,9 @@ def link_data(
     return links
 
 # %% ../../nbs/remote/14_agent.ipynb #f89d50df
+_GRACE_S = 600  # in which a run that needs a working tree writes its record
+
+
 def _clear_trees(
     folder: Path,  # of the working trees of a clone
     keep: int = 3,  # the newest that stay
@@ -110,7 +114,9 @@ def _clear_trees(
     marks = sorted(folder.glob("*.ready"), key=lambda mark: mark.stat().st_mtime, reverse=True)
     for mark in marks[keep:]:
         runs = [Path(line["run"]) for line in read_lines(mark.with_suffix(".runs")) if "run" in line]
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError), hold_folder(folder):
+            if time.time() - mark.stat().st_mtime < _GRACE_S:
+                continue
             lines = read_lines(mark.with_suffix(".runs"))
             searches = [line["search"] for line in lines if "search" in line]
             if not any(run.exists() and read_record(run)["state"] == "running" for run in runs) \

@@ -16,9 +16,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
+from functools import partial
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 from ..reproduce.library_wheel import pack_library
 from .connection import Connection, HostError, Unreachable, explain_ssh
@@ -50,6 +52,10 @@ def read_host_facts(
 ) -> HostFacts:
     "Ask a machine what it has. Raises `Unreachable`, and `HostError` for one that is no Unix or has no git."
     said = connection.run(_PROBE, connection.address.path)
+    if not said.startswith("folder=") and "\nfolder=" in said:
+        raise HostError(f"The login of {connection.address.host} prints {said.partition(chr(10))[0][:80]!r}, in which "
+                        "neither git nor this library finds its answers. Let it print where somebody sees it only: put "
+                        "`case $- in *i*) ;; *) return ;; esac` at the top of ~/.bashrc there.")
     facts = dict(line.partition("=")[::2] for line in said.splitlines() if re.match(r"[a-z]+=", line))
     if missing := [name for name in HostFacts._fields if name not in facts]:
         raise HostError(f"{connection.address.host} gave no answer that can be read ({', '.join(missing)} is missing): "
@@ -62,12 +68,35 @@ def read_host_facts(
 _CLONE = r"""set -eu
 mkdir -p -- "$1"; cd -- "$1"
 [ -e .git ] || git init --quiet
-git config receive.shallowUpdate true
+[ "$(git config receive.shallowUpdate || true)" = true ] || git config receive.shallowUpdate true
 if git cat-file -e "$2^{commit}" 2>/dev/null; then echo present; fi
 """
 _CHECKOUT = r"""cd -- "$1"
 git rev-parse --quiet --verify HEAD >/dev/null || git checkout --quiet --detach "$2" 2>/dev/null || true
 """
+
+
+_UNPACK = r"""set -eu
+cd -- "$1"
+git index-pack --stdin >/dev/null
+git update-ref "refs/ml_repo/$2" "$2"
+"""
+_GENERAL = re.compile("Could not read from remote|correct access rights|the repository exists")  # said with any error
+
+
+def _send_all(
+    connection: Connection,  # to a machine
+    folder: str,  # of the clone there, absolute
+    clone: Path,  # here
+    commit: str,  # its full name
+) -> None:
+    "Send a commit with all before it, to a clone that a shallow one was pushed to, so git takes it for whole."
+    command = ["git", "-C", str(clone), "pack-objects", "--revs", "--stdout", "--quiet"]
+    with tempfile.TemporaryFile() as asked:
+        asked.write(f"{commit}\n".encode())
+        asked.seek(0)
+        with subprocess.Popen(command, stdin=asked, stdout=subprocess.PIPE) as packing:
+            connection.run(_UNPACK, folder, commit, given=iter(partial(packing.stdout.read, 1 << 20), b""))
 
 
 def send_commit(
@@ -77,18 +106,21 @@ def send_commit(
     commit: str,  # its full name
 ) -> bool:  # False where it was there already
     "Make sure that a machine has a commit. Raises `Unreachable` or `HostError`."
-    if "present" in connection.run(_CLONE, folder, commit):
+    if connection.run(_CLONE, folder, commit).endswith("present\n"):
         return False
     words = shlex.join(connection.list_options())
     address = connection.address
-    url = type(address)("ssh", address.host, folder, address.user, address.port).git_url
+    url = type(address)("ssh", address.host, quote(folder), address.user, address.port).git_url
     command = ["git", "-C", str(clone), "push", "--quiet", "--no-verify", url, f"{commit}:refs/ml_repo/{commit}"]
     done = subprocess.run(command, env={**os.environ, "GIT_SSH_COMMAND": words, "GIT_SSH_VARIANT": "ssh"},
                           stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
-    if done.returncode:
+    if done.returncode and "missing necessary objects" in done.stderr:
+        _send_all(connection, folder, clone, commit)
+    elif done.returncode:
         is_cut = re.search(r"Could not read from remote|hung up|Connection (closed|reset)|Broken pipe", done.stderr)
         if is_cut and "denied to" not in done.stderr:
-            raise Unreachable(explain_ssh(address, done.stderr))
+            lines = [line for line in done.stderr.splitlines() if not _GENERAL.search(line)]
+            raise Unreachable(explain_ssh(address, "\n".join(lines) or done.stderr))
         raise HostError(f"{address.host} refuses the commit {commit[:12]}. Git says: {done.stderr.strip()[-800:]}")
     connection.run(_CHECKOUT, folder, commit)
     return True
@@ -169,7 +201,7 @@ def make_environment(
         library = wheel.read_bytes()
     key = hashlib.sha256(b"\0".join([version.encode(), library, *texts])).hexdigest()[:32]
     folder = f"{facts.cache}/environments/{key}"
-    if "complete" not in connection.run(_BEGIN, folder):
+    if not connection.run(_BEGIN, folder).endswith("complete\n"):
         say(f"Making the environment of the lock on {connection.address.host}, once; this can take some minutes ...")
         uv = facts.uv or _send_uv(connection, facts)
         for name, data in {f"lock-{number}.txt": text for number, text in enumerate(texts)}.items():

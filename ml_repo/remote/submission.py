@@ -115,6 +115,14 @@ def _list_locks(
     return [lock, *([gpu] if facts.gpus and gpu.is_file() else [])]
 
 
+def _list_modules(
+    clone: Path,  # the whole working tree
+) -> list[str]:  # paths from it
+    "List the submodules, whose files no commit of the clone has."
+    listed = os.fsdecode(ask_git(clone, "ls-files", "-z", "--stage")).split("\0")
+    return [line.partition("\t")[2] for line in listed if line.startswith("160000 ")]
+
+
 @dataclass
 class Ground:
     "What is ready on another machine for a notebook of this repository."
@@ -152,6 +160,8 @@ def prepare_host(
     for file in patch.left_out:
         say(f"Not sent with the uncommitted changes: {file['path']} ({file['reason']}).")
     connection, records = Connection(address), find_records_folders(project)[0]
+    for name in _list_modules(clone):
+        say(f"Not sent: the files of {name}, which is a submodule: its folder is empty there.")
     say(f"Connecting to {address.host} ...")
     facts = read_host_facts(connection)
     if address.scheme == "slurm" and not facts.sbatch:
@@ -215,8 +225,11 @@ def submit_run(
     except Unreachable as error:
         raise Unreachable(f"{error} Whether {run} has begun is not known; `ml-repo ls` says it when the machine can be "
                           "reached again.") from None
-    except BaseException:
+    except Exception:
         drop_remote(ground.records, remote)
+        raise
+    except KeyboardInterrupt:  # it may have begun: the note stays, and `ml-repo ls` asks
+        say(f"Whether {run} has begun is not known yet; `ml-repo ls` says it, and `ml-repo stop {run}` stops it.")
         raise
     _tell_missing(answer["missing"], address.host, say)
     fetch_records(ground.records, [remote])
