@@ -18,6 +18,7 @@ from test_resume import END, LOOP, VALUES
 from test_study import postgresql  # noqa: F401, a fixture
 
 from ml_repo.records.reader import read_record
+from ml_repo.records.signature import is_made_here
 from ml_repo.remote.address import parse_address
 from ml_repo.remote.connection import Connection
 from ml_repo.remote.host_setup import read_host_facts, send_commit
@@ -74,6 +75,9 @@ def test_a_run_there_is_followed_and_comes_home(server, repository):
     texts = [path.read_bytes() for path in server.home.rglob("*") if path.is_file() and not path.is_symlink()]
     assert not any(b"do-not-send-this-1" in text for text in texts)
     assert run("ml-repo", "wait", name, cwd=repository).returncode == 0  # the server is not asked any more
+    assert is_made_here(record)  # its code is what this clone has sent
+    (folder / "code.patch").write_text("another patch\n")
+    assert not is_made_here(read_record(folder))
 
 
 @pytest.mark.parametrize("limit, epochs", [(2, 8), pytest.param(11, 40, marks=pytest.mark.slow)])

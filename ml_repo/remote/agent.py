@@ -135,6 +135,9 @@ def _start(
 ) -> None:
     "Start a run: in the queue of this machine, in that of its cluster, or at once where it takes no share of a GPU."
     after = [resolve_inside(records, name, "The run before") for name in queue["after"]]
+    if missing := [run.name for run in after if not (run / "record.json").exists()]:
+        raise ValueError(f"{missing[0]}, which it is to follow, is not on this machine. --after takes runs that were "
+                         "started there, too.")
     if queue["by"] == "slurm":
         submit_job(notebook, values, queue["gpus"] or 0, after, queue["words"], **options)
     elif queue["share"] == 0:

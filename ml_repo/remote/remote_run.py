@@ -22,6 +22,7 @@ from ..core.files import dump_json, write_atomic
 from ..records.edit_log import fold_edits
 from ..records.reader import Record, read_record
 from ..records.record import REMOTE, make_records_folder
+from ..records.signature import vouch_for
 from .address import parse_address
 from .connection import Connection, Unreachable
 from .file_stream import CutStream, FileReceiver, read_frame, write_frame
@@ -35,6 +36,7 @@ class RemoteRun:
     address: str  # of the clone there, such as "ssh://gpu1/~/churn"
     python: str  # path of the Python there that has this library
     folder: str  # of its record there, absolute
+    sent: list | None = None  # what it executes, from `list_sent`
 
     @property
     def agent(self) -> tuple[str, str]:
@@ -159,8 +161,10 @@ def _settle(
     with suppress(OSError):
         os.replace(records / REMOTE / f"{run.id}.json", records / run.id / _RAN)
     drop_remote(records, run)
-    with suppress(OSError):
+    with suppress(OSError, ValueError):
         fold_edits(records / run.id)
+        if run.sent:
+            vouch_for(read_record(records / run.id), run.sent)
 
 
 def fetch_records(
@@ -200,6 +204,9 @@ def fetch_records(
     return unknown
 
 # %% ../../nbs/remote/15_remote_run.ipynb #467cc3fe
+_GRACE_S = 60  # after which a run that its machine does not know will not begin any more
+
+
 class Refresher:
     "Keeps the copies of runs up to date that go on elsewhere, in threads of its own, one a machine."
 
@@ -282,7 +289,11 @@ class Refresher:
         records: Path,  # a folder of records
         run: RemoteRun,  # that its machine does not know
     ) -> None:
-        "Say that a run is not there."
+        "Say that a run is not there. One that was asked for just now may still begin."
+        with suppress(OSError):
+            if time.time() - (records / REMOTE / f"{run.id}.json").stat().st_mtime < _GRACE_S:
+                self._tell(f"{run.id} has not begun yet on {run.address}.")
+                return
         drop_remote(records, run)
         has_copy = (records / run.id / "record.json").exists()
         self._tell(f"{run.address} has no run {run.id} any more; the copy here is as it was last seen." if has_copy else

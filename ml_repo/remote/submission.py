@@ -16,6 +16,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from ..core.hashing import hash_file, hash_notebook
 from ..execution.preflight import check_notebook, place_record
 from ..formats.notebook_files import load_notebook
 from ..notebook.missing_files import list_paths
@@ -24,6 +25,7 @@ from ..provenance.patch import make_patch
 from ..provenance.repository import find_records_folders
 from ..records.edit_log import check_tag
 from ..records.record import make_run_id
+from ..records.signature import list_sent
 from .address import HostAddress
 from .connection import Connection, Unreachable
 from .file_stream import FileSender, write_frame
@@ -132,6 +134,7 @@ class Ground:
     records: Path  # the folder of all records here
     inside: str  # the folder of all records there, absolute
     request: dict[str, Any]  # for the agent: files, values and places
+    sent: list[Any]  # what it will execute, from `list_sent`
 
 
 def prepare_host(
@@ -170,6 +173,10 @@ def prepare_host(
     python = python or make_environment(connection, facts, _list_locks(project, facts), say=say)
     if count := send_files(connection, python, facts.folder, clone, map(Path, send)) if send else 0:
         say(f"Sent {count} file{'s' * (count > 1)}.")
+    lock = project / "docker" / "requirements.txt"
+    sent = list_sent({"notebook": path.relative_to(project).as_posix(), "source_sha256": hash_notebook(path),
+                      "code": {"commit": patch.base, "tree": patch.tree},
+                      "packages": {"lock": hash_file(lock) if lock.is_file() else None}})
     place, working = project.relative_to(clone).as_posix(), folder.resolve()
     inside = records.relative_to(clone).as_posix() if records.is_relative_to(clone) else str(records)
     return Ground(connection, python, records, str(Path(facts.folder, inside)), {
@@ -180,7 +187,7 @@ def prepare_host(
         "project": place, "notebook": path.relative_to(project).as_posix(),
         "folder": working.relative_to(clone).as_posix() if working.is_relative_to(clone) else place,
         "data": list_loose_data(path, clone, records), "own": list_own_folders(clone),
-        "environment": {name: os.environ[name] for name in variables}})
+        "environment": {name: os.environ[name] for name in variables}}, sent)
 
 
 def _tell_missing(
@@ -214,7 +221,7 @@ def submit_run(
     folder = Path(options.pop("folder", None) or Path.cwd())
     ground = prepare_host(Path(notebook), address, python, send, variables, folder, say)
     run = make_run_id(Path(notebook))
-    remote = RemoteRun(run, str(address), ground.python, f"{ground.inside}/{run}")
+    remote = RemoteRun(run, str(address), ground.python, f"{ground.inside}/{run}", ground.sent)
     note_remote(ground.records, remote)
     say(f"Starting {run} ...")
     queue = {"by": "slurm" if address.scheme == "slurm" else "ml_repo", "share": 1.0, "gpus": None, "after": [],

@@ -239,6 +239,7 @@ def summarize_folder(
         if fields["state"] == "running":
             fields = fields | {"metrics": summarize_metrics(read_lines(folder / "metrics.jsonl"))}
     has_ended = fields["state"] in ("completed", "failed") and fields.get("launched_by") not in ("import", "within")
+    has_ended = has_ended and (fields["cause"] or {}).get("kind") != "not started"  # which has executed nothing
     if has_ended and not any(name.endswith(".ipynb") for name in os.listdir(folder)):
         raise ValueError("the executed notebook is missing")
     return dataclasses.replace(summarize_record(folder, fields), verified=read_verdict(folder).get("verdict", ""))
