@@ -80,7 +80,7 @@ def test_a_run_there_is_followed_and_comes_home(server, repository):
     assert not is_made_here(read_record(folder))
 
 
-@pytest.mark.parametrize("limit, epochs", [(2, 8), pytest.param(11, 40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("limit, epochs", [pytest.param(2, 8, marks=pytest.mark.slow), pytest.param(11, 40, marks=pytest.mark.slow)])
 def test_a_connection_that_is_cut_loses_nothing_and_starts_nothing_twice(server, repository, limit, epochs):
     generator, cuts = random.Random(7), 0
     words = ["ml-repo", "run", "--on", ADDRESS, "--python", sys.executable, "nbs/loop.ipynb", "-p", "epochs", str(epochs), "-p", "pause_s", "0.5"]
@@ -135,6 +135,7 @@ def test_a_run_there_outlives_the_laptop_and_is_stopped_from_it(server, reposito
     assert logged == list(range(1, len(logged) + 1)) and len(logged) >= steps - 1 and len(read_record(folder)["attempts"]) == 1
 
 
+@pytest.mark.slow
 def test_a_server_that_is_gone_leaves_what_was_seen(server, repository):
     name = submit(server, repository, "nbs/loop.ipynb", "-p", "epochs", "500")
     server.cut()
@@ -180,6 +181,7 @@ def test_a_login_that_prints_is_named(server, repository):
 READING = "import churn\nprint(churn.FACTOR, open('../data/x.csv').read())"
 
 
+@pytest.mark.slow
 def test_data_and_own_packages_go_along_when_asked(server, repository):
     (repository / "src" / "churn").mkdir(parents=True)
     (repository / "src" / "churn" / "__init__.py").write_text("FACTOR = 21\n")
@@ -237,6 +239,7 @@ def test_a_bare_machine_gets_its_environment_from_the_lock(tmp_path, repository)
         server.stop()
 
 
+@pytest.mark.slow
 def test_runs_there_take_turns_and_follow_each_other(server, repository):
     first = submit(server, repository, "nbs/loop.ipynb", "-p", "epochs", "12")
     second = submit(server, repository, "nbs/loop.ipynb", "-p", "epochs", "2", "--after", first)
