@@ -10,6 +10,7 @@ import errno
 import os
 import posixpath
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -161,6 +162,9 @@ class FsspecPlace:
                 self._made.add(folder)
             try:
                 self._send(temporary, content, on_bytes)
+                while replaces and self._describe(self._files.info(temporary)).mark == replaces:
+                    time.sleep(0.2)  # SFTP counts in seconds: another file of the same size would not be noticed
+                    self._send(temporary, content, lambda count: None)
                 self._check(path, target, replaces)
                 self._files.mv(temporary, target)
                 return self._describe(self._files.info(target)).mark
