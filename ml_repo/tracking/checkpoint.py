@@ -312,7 +312,8 @@ class Checkpoints:
             if before == beginning:
                 self.folder, other = folder, {}
                 break
-            other = before if folder == own else other
+            is_known = all(before.values())  # else a power cut has torn all of them, and the fit begins anew
+            other = before if folder == own and is_known else other
         else:
             if own in kind.used:
                 numbers = [int(path.name.partition("-")[2]) for path in own.parent.glob("fit-[0-9]*")]
