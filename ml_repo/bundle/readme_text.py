@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .archive import name_member
 from ..provenance.code_state import list_whole
 from ..records.reader import Record
 from ..reproduce.checkout import find_folder

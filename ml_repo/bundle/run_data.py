@@ -16,13 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from .archive import Member, name_member
-from ..core.content_store import read_text
 from ..core.files import resolve_inside
 from ..core.hashing import hash_file
 from ..core.redaction import Redactor
 from ..provenance.git import ask_git
-from ..provenance.library_files import is_library_name, locate_file
-from ..records.disk_usage import format_bytes
+from ..provenance.library_files import is_library_name
 from ..records.output_files import explain_lost, find_output
 from ..records.reader import Record
 from ..reproduce.checkout import Checkout, list_modules

@@ -49,9 +49,9 @@ def _following(
     folders: list[Path],  # of records
 ) -> Iterator[None]:
     "Keep the copies of runs that go on elsewhere up to date, until the end of a command."
-    from ml_repo.records.record import REMOTE
+    from ml_repo.records.record import name_note
 
-    copies = [folder for folder in folders if (folder.parent / REMOTE / f"{folder.name}.json").exists()]
+    copies = [folder for folder in folders if name_note(folder).exists()]
     if not copies:
         yield
         return
@@ -282,12 +282,12 @@ def stop(
 
     from ml_repo.execution.job_control import stop_run
     from ml_repo.execution.slurm import read_job, stop_job
-    from ml_repo.records.record import REMOTE
+    from ml_repo.records.record import name_note
     from ml_repo.results.search import find_run
 
     def end(folder: Path) -> tuple[bool, str]:
         try:
-            if (folder.parent / REMOTE / f"{folder.name}.json").exists():
+            if name_note(folder).exists():
                 from ml_repo.remote.remote_run import stop_remote
 
                 record = stop_remote(folder, kill, timeout_s)

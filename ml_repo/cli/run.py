@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from .console import apply_options, echo_json, echo_record, echo_table
+from .console import apply_options, echo_record, echo_table
 
 # %% ../../nbs/cli/02_run.ipynb #c72232da
 @click.command()

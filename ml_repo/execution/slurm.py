@@ -6,7 +6,6 @@
 __all__ = ['read_job', 'find_job_state', 'list_job_options', 'submit_job', 'main', 'check_job', 'stop_job']
 
 # %% ../../nbs/execution/13_slurm.ipynb #29cb4ac0
-import json
 import os
 import shlex
 import shutil
@@ -19,10 +18,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from ..core.files import Lock, dump_json, write_atomic
+from ..core.files import Lock, write_atomic
 from ..core.programs import command_for
 from .detach import RESUME, WORDS, run_detached, supervise
-from .job_control import wait_run
 from ..records.reader import Record, close_record, read_record
 
 # %% ../../nbs/execution/13_slurm.ipynb #2fb025ca

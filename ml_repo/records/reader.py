@@ -21,7 +21,7 @@ from ..core.files import dump_json, is_held, read_lines, write_atomic
 from ..core.metrics import summarize_metrics
 from ..core.tables import Tabular
 from .edit_log import EDITS, fold_edits, take_edits
-from .record import (REMOTE, SCHEMA, format_time, join_attempts, read_host, read_noted_facts,
+from .record import (SCHEMA, format_time, join_attempts, name_note, read_host, read_noted_facts,
                                     utc_now)
 from .schema import find_fault
 
@@ -156,7 +156,7 @@ def _look_after(
     "Check whether a run in state `running` is alive, and repair its record where it is not."
     if fields.get("queued"):  # it keeps its place in the queue, also where a reboot has taken its process
         return fields | {"seen": _last_seen(folder), "elsewhere": not is_from_here(fields)}
-    is_copy = (folder.parent / REMOTE / f"{folder.name}.json").exists()  # perhaps of a run on this very machine
+    is_copy = name_note(folder).exists()  # perhaps of a run on this very machine
     if (is_here := is_from_here(fields) and not is_copy) and is_held(folder / ".lock") is False:
         try:
             close_record(folder)

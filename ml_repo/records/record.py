@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SCHEMA', 'STATES', 'VALUE_LIMIT', 'RESERVE', 'REMOTE', 'format_time', 'utc_now', 'make_run_id', 'read_host',
-           'name_folder', 'OpenRecord', 'make_records_folder', 'Claim', 'claim_record', 'open_record', 'claim_again',
-           'join_attempts', 'read_noted_facts']
+           'name_folder', 'OpenRecord', 'name_note', 'make_records_folder', 'Claim', 'claim_record', 'open_record',
+           'claim_again', 'join_attempts', 'read_noted_facts']
 
 # %% ../../nbs/records/01_record.ipynb #88be9977
 import errno
@@ -187,6 +187,13 @@ _GITIGNORE = """\
 /.remote/
 """
 REMOTE = ".remote"  # in the folder of all records: a file for each run that goes on elsewhere, whose copy is here
+
+
+def name_note(
+    folder: Path,  # of a record, or of its copy
+) -> Path:  # exists while the run goes on elsewhere, and what is here is a copy
+    "Name the file that says where the run of a copy goes on."
+    return folder.parent / REMOTE / f"{folder.name}.json"
 
 
 def make_records_folder(

@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -113,14 +112,14 @@ def _clear_trees(
     "Remove working trees whose runs have ended."
     marks = sorted(folder.glob("*.ready"), key=lambda mark: mark.stat().st_mtime, reverse=True)
     for mark in marks[keep:]:
-        runs = [Path(line["run"]) for line in read_lines(mark.with_suffix(".runs")) if "run" in line]
         with suppress(OSError, ValueError), hold_folder(folder):
             if time.time() - mark.stat().st_mtime < _GRACE_S:
                 continue
             lines = read_lines(mark.with_suffix(".runs"))
-            searches = [line["search"] for line in lines if "search" in line]
-            if not any(run.exists() and read_record(run)["state"] == "running" for run in runs) \
-                    and not any(is_held(search) for search in searches):
+            runs = [Path(line["run"]) for line in lines if "run" in line]
+            uses = [run for run in runs if run.exists() and read_record(run)["state"] == "running"]
+            uses += [line["search"] for line in lines if "search" in line and is_held(line["search"])]
+            if not uses:
                 mark.unlink()
                 remove_checkout(mark.with_suffix(""))
                 mark.with_suffix(".runs").unlink(missing_ok=True)

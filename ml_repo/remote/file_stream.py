@@ -9,7 +9,6 @@ __all__ = ['PIECE', 'LINE_LIMIT', 'CutStream', 'write_frame', 'read_frame', 'Fil
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path

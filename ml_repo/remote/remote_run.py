@@ -21,7 +21,7 @@ from typing import Any
 from ..core.files import dump_json, write_atomic
 from ..records.edit_log import fold_edits
 from ..records.reader import Record, read_record
-from ..records.record import REMOTE, make_records_folder
+from ..records.record import REMOTE, make_records_folder, name_note
 from ..records.signature import vouch_for
 from .address import parse_address
 from .connection import Connection, Unreachable
@@ -51,7 +51,7 @@ def note_remote(
     "Keep where a run goes on. Writes `.remote/<id>.json`."
     make_records_folder(records)
     (records / REMOTE).mkdir(exist_ok=True)
-    write_atomic(records / REMOTE / f"{run.id}.json", dump_json(asdict(run), indent=1) + "\n")
+    write_atomic(name_note(records / run.id), dump_json(asdict(run), indent=1) + "\n")
 
 
 def list_remote(
@@ -71,7 +71,7 @@ def drop_remote(
     run: RemoteRun,  # that has come home, or never started
 ) -> None:
     "Forget that a run is elsewhere."
-    (records / REMOTE / f"{run.id}.json").unlink(missing_ok=True)
+    name_note(records / run.id).unlink(missing_ok=True)
 
 # %% ../../nbs/remote/15_remote_run.ipynb #c4ff0135
 _AGENT = """exec "$1" -P -c "from ml_repo.remote.agent import main; main()" """
@@ -159,7 +159,7 @@ def _settle(
 ) -> None:
     "Close the copy of a record that is whole: it is a record of its own from now on, which knows where it ran."
     with suppress(OSError):
-        os.replace(records / REMOTE / f"{run.id}.json", records / run.id / _RAN)
+        os.replace(name_note(records / run.id), records / run.id / _RAN)
     drop_remote(records, run)
     with suppress(OSError, ValueError):
         fold_edits(records / run.id)
@@ -291,7 +291,7 @@ class Refresher:
     ) -> None:
         "Say that a run is not there. One that was asked for just now may still begin."
         with suppress(OSError):
-            if time.time() - (records / REMOTE / f"{run.id}.json").stat().st_mtime < _GRACE_S:
+            if time.time() - name_note(records / run.id).stat().st_mtime < _GRACE_S:
                 self._tell(f"{run.id} has not begun yet on {run.address}.")
                 return
         drop_remote(records, run)
