@@ -15,7 +15,7 @@ from ml_repo.notebook.parameters import read_parameters
 
 LIBRARY = sorted((ROOT / "nbs").glob("*/[0-9]*.ipynb"))
 PACKAGES = ["core", "formats", "provenance", "notebook", "records", "tracking", "autolog", "execution", "warm", "results", "reproduce",
-            "verify", "remote", "integrations", "study", "site", "live", "docs", "scaffold", "bundle", "cli", *["project"] * HAS_EXAMPLE]  # each imports only from those before it
+            "verify", "integrations", "study", "site", "live", "docs", "scaffold", "bundle", "remote", "cli", *["project"] * HAS_EXAMPLE]  # each imports only from those before it
 EXAMPLE_NEEDS = {"core", "provenance", "tracking", "project"}  # all that an adopter's own code builds on
 TAGGED = "train.ipynb" if HAS_EXAMPLE else "results.ipynb"  # a notebook with parameters
 

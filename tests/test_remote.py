@@ -6,17 +6,23 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
+from importlib.metadata import distribution
+from importlib.metadata import version as version_of
 from pathlib import Path
 
 import psutil
 import pytest
 from conftest import LIMIT_S, await_true, checked, run
+from packaging.requirements import Requirement
 from servers import Slurm, SshServer
 from test_record import ROOT, commit, git, make_repository, write_notebook
 from test_resume import END, LOOP, VALUES
 from test_study import postgresql  # noqa: F401, a fixture
 
+from ml_repo.bundle.wheels import read_lock_lines
+from ml_repo.provenance.repository import normalize_name
 from ml_repo.records.reader import read_record
 from ml_repo.records.signature import is_made_here
 from ml_repo.remote.address import parse_address
@@ -235,6 +241,45 @@ def test_a_bare_machine_gets_its_environment_from_the_lock(tmp_path, repository)
         record = read_record(repository / "experiments" / made.split()[-1])
         assert record["packages"]["lock"] and record["packages"]["matches_lock"]
         assert len(list((server.home / ".cache" / "ml_repo" / "environments").iterdir())) == 1
+    finally:
+        server.stop()
+
+
+@pytest.mark.slow
+def test_a_machine_without_an_index_gets_wheels_from_here(tmp_path, repository):
+    """Neither an index nor a cache of uv is there: the wheels are fetched here by hash, and a copy that is cut goes on."""
+    versions, left = {"numpy": version_of("numpy")}, ["ml_repo"]
+    while left:  # what this library needs, without the large packages of the example
+        for need in map(Requirement, distribution(left.pop()).requires or ()):
+            name = normalize_name(need.name)
+            if name not in {*versions, "tensorflow", "mlflow", "jupyterlab", "nbdev", "keras-tuner"} and (
+                    need.marker is None or need.marker.evaluate({"extra": ""})):
+                versions[name] = version_of(name)
+                left.append(name)
+    lines = read_lock_lines((ROOT / "docker" / "requirements.txt").read_text(), versions)
+    (repository / "docker").mkdir()
+    (repository / "docker" / "requirements.txt").write_text("".join(f"{line}\n" for line in lines.values()))
+    commit(repository)
+    server = SshServer(tmp_path / "server", UV_CACHE_DIR=str(tmp_path / "empty"))
+    words = ["ml-repo", "run", "--on", ADDRESS, "nbs/loop.ipynb"]
+    if not server.is_separate:
+        pytest.skip("NOT TESTED: the server cannot have a network of its own here, so it reaches the index.")
+    try:
+        started = subprocess.Popen(words, cwd=repository, env={**os.environ, "ML_REPO_SSH": server.ssh}, stdout=subprocess.PIPE,
+                                   stderr=subprocess.STDOUT, text=True)
+        await_true(lambda: len(list(server.home.glob(".cache/ml_repo/environments/*/wheels/*.whl"))) > 4 or started.poll() is not None,
+                   "some wheels are there", limit_s=5 * LIMIT_S)
+        while started.poll() is None:
+            server.cut()
+            time.sleep(0.01)
+        said = started.communicate()[0]
+        assert started.returncode == 2 and "cannot be reached" in said and not list((repository / "experiments").glob("loop-*")), said
+        said = checked(*words, cwd=repository, ML_REPO_SSH=server.ssh)
+        name = said.split()[-1]
+        assert run("ml-repo", "wait", name, cwd=repository, ML_REPO_SSH=server.ssh).returncode == 0
+        record = read_record(repository / "experiments" / name)
+        assert record["packages"]["matches_lock"] and not list(server.home.glob(".cache/ml_repo/environments/*/wheels"))
+        assert "identical" in checked("ml-repo", "verify", name, cwd=repository)
     finally:
         server.stop()
 
