@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,10 +21,12 @@ from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 import pytest
-from conftest import BIN, LIMIT_S, ROOT, checked, run
+from conftest import BIN, LIMIT_S, ROOT, await_true, checked, run
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from test_record import git, write_notebook
+from servers import SshServer
+from test_record import git, make_repository, write_notebook
+from test_resume import END, LOOP, VALUES
 
 from ml_repo.records.reader import Record, find_records, read_record
 
@@ -573,6 +576,53 @@ def test_the_image_opens_jupyterlab(image, project):
         start = time.monotonic()
         docker("stop", name)
         assert time.monotonic() - start < 8
+
+
+def test_a_run_in_the_background_is_stopped_and_killed(image, project):
+    known = records(project)
+    name = as_owner(project, BIN / "ml-repo", "run", "nbs/train.ipynb", "-p", "lr", "0.5", "--detach", "--image").stdout.split()[-1]
+    assert as_owner(project, BIN / "ml-repo", "wait", name).returncode == 0
+    record = only_new(project, known)
+    assert record["image"]["image_digest"] == digest_of(image) and record["state"] == "completed"
+    for words, state in ((["stop"], "interrupted"), (["stop", "--kill"], "killed")):
+        known = records(project)
+        name = as_owner(project, BIN / "ml-repo", "run", "nbs/train.ipynb", "-p", "wait_s", "600", "--detach", "--image").stdout.split()[-1]
+        folder = project / "experiments" / name
+        await_true(lambda: (folder / "log.txt").exists() and "data 1,2" in (folder / "log.txt").read_text(), "it works")
+        assert containers(image)
+        assert as_owner(project, BIN / "ml-repo", *words, name).returncode == 0
+        assert only_new(project, known)["state"] == state
+        await_true(lambda: containers(image) == [], "its container is gone")
+    assert strangers(project) == []
+
+
+def test_another_machine_uses_the_image_and_its_queue(image, tmp_path):
+    (tmp_path / "repository" / "nbs").mkdir(parents=True)
+    write_notebook(tmp_path / "repository" / "nbs" / "loop.ipynb", VALUES, LOOP, END)
+    repository = make_repository(tmp_path / "repository")
+    server = SshServer(tmp_path / "server")
+    words = ["ml-repo", "run", "--on", "ssh://gpu1/~/project", "nbs/loop.ipynb", "--image", image]
+    try:
+        refused = run(*words[:-1], "no_such_image", "--python", sys.executable, cwd=repository, ML_REPO_SSH=server.ssh)
+        assert refused.returncode == 2 and "ml-repo image build" in refused.stdout and not list((repository / "experiments").glob("loop-*/record.json"))
+        first = checked(*words, "-p", "epochs", "4", "--env", "OWN_WORD", cwd=repository, ML_REPO_SSH=server.ssh, OWN_WORD="7").split()[-1]
+        assert run("ml-repo", "wait", first, cwd=repository, ML_REPO_SSH=server.ssh).returncode == 0
+        record = read_record(repository / "experiments" / first)
+        assert "identical" in checked("ml-repo", "verify", first, "--image", cwd=repository)
+        assert record["image"]["image_digest"] == digest_of(image) and len([line for line in record.logged if line.get("step")]) == 4
+        second = checked(*words, "-p", "epochs", "500", cwd=repository, ML_REPO_SSH=server.ssh).split()[-1]
+        there = server.home / "project" / "experiments" / second
+        await_true(lambda: len(read_record(there).logged) > 3, "it goes on")
+        assert "interrupted" in checked("ml-repo", "stop", second, cwd=repository, ML_REPO_SSH=server.ssh)
+        checked("ml-repo", "resume", second, "--there", cwd=repository, ML_REPO_SSH=server.ssh)
+        await_true(lambda: read_record(there)["state"] == "running" and len(read_record(there).logged) > 2, "it goes on there")
+        checked("ml-repo", "stop", second, cwd=repository, ML_REPO_SSH=server.ssh)
+        record = read_record(repository / "experiments" / second)
+        steps = [line["step"] for line in record.logged if line.get("step")]
+        assert steps == list(range(1, len(steps) + 1)) and record["image"]["image_digest"] == digest_of(image)
+        await_true(lambda: containers(image) == [], "its container is gone")
+    finally:
+        server.stop()
 
 
 @pytest.fixture(scope="session")

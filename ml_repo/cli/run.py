@@ -86,14 +86,9 @@ def _run_inside(
     has_gpu: bool | None,  # hand GPUs on
 ) -> int:  # exit code
     "Run this command in a container."
-    from ml_repo.execution.image import run_in_container
+    from ml_repo.execution.container import run_in_container
     from ml_repo.execution.preflight import place_record
 
-    if context.params["detach"]:
-        raise ValueError(
-            "A container is not left to itself by --detach. Start it by hand: "
-            "docker run --detach -v ${PWD}:/workspace IMAGE ml-repo run …"
-        )
     words = ["ml-repo", *repeat_command(context, "image", "has_gpu")]
     return run_in_container(words,
                             place_record(notebook), reference,
@@ -247,7 +242,8 @@ _WHERE = (
                  is_flag=False,
                  flag_value="default",
                  metavar="[REF]",
-                 help="Run in a container: of this repository's image, or REF. Put it after NOTEBOOK."),
+                 help="Run in a container: of this repository's image, or REF; also with --detach and --on. "
+                      "Put it after NOTEBOOK."),
     click.option("--gpu/--no-gpu",
                  "has_gpu",
                  default=None,
@@ -290,7 +286,7 @@ def _find_warm(
         return {"warm": find_warm_process(notebook)}
 
 # %% ../../nbs/cli/02_run.ipynb #a58712b7
-_ONLY_HERE = {"grid": "--grid", "seeds": "--seeds", "is_warm": "--warm", "image": "--image"}
+_ONLY_HERE = {"grid": "--grid", "seeds": "--seeds", "is_warm": "--warm"}
 
 
 def _run_elsewhere(
@@ -312,8 +308,8 @@ def _run_elsewhere(
     from ml_repo.results.search import find_run
 
     if only_here := [word for name, word in _ONLY_HERE.items() if options.get(name)]:
-        raise ValueError(f"{', '.join(only_here)} cannot go with --on: there, single runs take the environment of the "
-                         "lock. Give the command on that machine itself.")
+        raise ValueError(f"{', '.join(only_here)} cannot go with --on, which starts single runs. Give the command on "
+                         "that machine itself.")
     named = ("ML_REPO_PORTABLE", "ML_REPO_AUTOLOG")
     chosen = [name for name, option in zip(named, ("is_portable", "is_followed")) if context.params[option] is not None]
     kept = {name: option for name, option in options.items()
@@ -367,14 +363,16 @@ def run(
     for variable, choice in (("ML_REPO_PORTABLE", is_portable), ("ML_REPO_AUTOLOG", is_followed)):
         if choice is not None:
             os.environ[variable] = str(int(choice))
-    if image and not options["address"]:
-        sys.exit(_run_inside(context, "" if image == "default" else image, notebook, file, has_gpu))
+    reference = "" if image == "default" else image
+    if image and not options["address"] and not detach:
+        sys.exit(_run_inside(context, reference, notebook, file, has_gpu))
     from ml_repo.execution.launch import find_cell, read_values, run_notebook
 
     cell = find_cell(notebook)
     values = read_values(notebook, pairs, file, cell) | dict(raw)
     options["folder"] = options["folder"] and str(options["folder"].resolve())
-    again = {name: options.pop(name) for name in ("retries", "on_kill")}
+    again: dict[str, Any] = {name: options.pop(name) for name in ("retries", "on_kill")}
+    again["image"] = {"reference": reference, "has_gpu": has_gpu} if image else None
     again["queue"] = {name: options.pop(name) for name in ("share", "gpus", "after")}
     if not (detach or options["address"]) and (any(again["queue"].values()) or again["retries"]
                                                or again["on_kill"] == "resume"):
@@ -382,7 +380,7 @@ def run(
                          "--detach; a run that you wait for goes on with: ml-repo resume latest")
     elsewhere = [options.pop(name) for name in ("address", "python", "send", "variables", "sbatch")]
     if elsewhere[0]:
-        _run_elsewhere(context, notebook, values, options | again | {"cell": cell, "image": image}, *elsewhere)
+        _run_elsewhere(context, notebook, values, options | again | {"cell": cell}, *elsewhere)
         return
     if any(elsewhere):
         raise ValueError("--python, --send, --env and --sbatch are for another machine. Add --on ssh://user@host/path")

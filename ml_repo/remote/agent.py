@@ -25,7 +25,9 @@ from ..core.content_store import hold_folder
 from ..core.files import LineFile, Lock, hand_over, is_held, read_lines, resolve_inside, write_atomic
 from ..core.programs import command_for
 from ..execution.detach import run_detached
+from ..execution.image import find_engine, find_image, name_image
 from ..execution.job_control import stop_run
+from ..execution.preflight import place_record
 from ..execution.queue import queue_run, revive_queue
 from ..execution.slurm import check_job, read_job, stop_job, submit_job
 from ..provenance.git import ask_git
@@ -148,7 +150,7 @@ def _start(
 
 def _enter(
     request: dict[str, Any],  # of `submission`
-) -> tuple[Path, Path, dict[str, Any]]:  # notebook, folder of all records, the answer: `missing` data
+) -> tuple[Path, Path, dict[str, Any]]:  # notebook, folder of all records, what else is known: `missing` data, …
     "Write the files of a request, and let this process work in them."
     root = Path(request["root"])
     tree, digest = make_tree(root, request)
@@ -156,7 +158,8 @@ def _enter(
     records = find_records_folders(project)[0]
     records = root / records.relative_to(tree) if records.is_relative_to(tree) else records
     notebook = resolve_inside(project, request["notebook"], "The notebook")
-    checkout = Checkout(tree, project, notebook, digest, beside=link_data(root, tree, records), clone=root)
+    links = link_data(root, tree, records)
+    checkout = Checkout(tree, project, notebook, digest, beside=list(links), clone=root)
     if request["source"] is not None:
         notebook.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(notebook, base64.b64decode(request["source"]))
@@ -166,12 +169,14 @@ def _enter(
     working = resolve_inside(tree, request["folder"], "The working folder")
     working.mkdir(parents=True, exist_ok=True)
     path = [str(tree / name) for name in request["own"]]
-    os.environ |= hide_beside(checkout) | request["environment"] | {"ML_REPO_RECORDS": str(records)}
+    variables = hide_beside(checkout) | request["environment"]
+    os.environ |= variables | {"ML_REPO_RECORDS": str(records)}
     if path:
         os.environ["PYTHONPATH"] = os.pathsep.join([*path, *filter(None, [os.environ.get("PYTHONPATH")])])
     os.chdir(working)
     sys.argv = request["argv"]
-    return notebook, records, {"missing": missing, "uses": str(tree.with_suffix(".runs"))}
+    return notebook, records, {"missing": missing, "uses": str(tree.with_suffix(".runs")), "variables": variables,
+                               "links": [str((tree / name).resolve()) for name in links]}
 
 
 def submit(
@@ -181,8 +186,13 @@ def submit(
     notebook, records, answer = _enter(request)
     folder = records / request["run"]
     if not folder.exists():
+        options = {"run": request["run"], **request["options"]}
+        if image := options.get("image"):
+            reference = image["reference"] or name_image(place_record(notebook))
+            find_image(find_engine(reference), reference)  # before it is promised
+            options["image"] = image | {"files": answer["links"], "variables": list(answer["variables"])}
         LineFile(answer["uses"]).append({"run": str(folder)})
-        _start(notebook, request["values"], records, request["queue"], {"run": request["run"], **request["options"]})
+        _start(notebook, request["values"], records, request["queue"], options)
         _clear_trees(Path(answer["uses"]).parent)
     return {"run": str(folder), "missing": answer["missing"]}
 

@@ -29,7 +29,7 @@ from ..records.signature import list_sent
 from .address import HostAddress
 from .connection import Connection, Unreachable
 from .file_stream import FileSender, write_frame
-from .host_environment import make_environment
+from .host_environment import lock_library, make_environment
 from .host_setup import HostFacts, list_own_folders, read_host_facts, send_commit
 from .remote_run import (RemoteRun, ask_host, drop_remote, end_agent, fetch_records, note_remote,
                                        take_answer, start_agent)
@@ -145,6 +145,7 @@ def prepare_host(
     send: Iterable[str | PathLike],  # files and folders that git does not have, to be copied into the clone there
     variables: Iterable[str],  # names of variables of this environment that go along
     folder: Path,  # working folder of the notebook
+    has_image: bool,  # its packages are those of a container
     say: Callable[[str], None],  # shows what is done
 ) -> Ground:
     """Send the code of a notebook to another machine, and make its environment there.
@@ -171,10 +172,12 @@ def prepare_host(
     if address.scheme == "slurm" and not facts.sbatch:
         raise ValueError(f"{address.host} has no sbatch, so it is no part of a SLURM cluster. Use ssh:// instead.")
     send_commit(connection, facts.folder, clone, patch.base)
-    python = python or make_environment(connection, facts, _list_locks(project, facts), say=say)
+    lock = project / "docker" / "requirements.txt"
+    if not python:
+        locks = [lock_library(lock)] if has_image else _list_locks(project, facts)
+        python = make_environment(connection, facts, locks, say=say)
     if count := send_files(connection, python, facts.folder, clone, map(Path, send)) if send else 0:
         say(f"Sent {count} file{'s' * (count > 1)}.")
-    lock = project / "docker" / "requirements.txt"
     sent = list_sent({"notebook": path.relative_to(project).as_posix(), "source_sha256": hash_notebook(path),
                       "code": {"commit": patch.base, "tree": patch.tree},
                       "packages": {"lock": hash_file(lock) if lock.is_file() else None}})
@@ -220,7 +223,7 @@ def submit_run(
     check_notebook(notebook, parameters, options.pop("cell", None))
     options["tags"] = [check_tag(tag) for tag in options.get("tags", ())]
     folder = Path(options.pop("folder", None) or Path.cwd())
-    ground = prepare_host(Path(notebook), address, python, send, variables, folder, say)
+    ground = prepare_host(Path(notebook), address, python, send, variables, folder, bool(options.get("image")), say)
     run = make_run_id(Path(notebook))
     remote = RemoteRun(run, str(address), ground.python, f"{ground.inside}/{run}", ground.sent)
     note_remote(ground.records, remote)
@@ -255,7 +258,7 @@ def submit_search(
     say: Callable[[str], None] = lambda text: None,  # shows what is done
 ) -> str:  # path of the file there that it prints into
     "Let another machine take part in a study, in the background. Raises what `prepare_host` raises."
-    ground = prepare_host(Path(notebook), address, python, send, variables, Path.cwd(), say)
+    ground = prepare_host(Path(notebook), address, python, send, variables, Path.cwd(), False, say)
     ground.request["environment"]["ML_REPO_STORAGE"] = storage
     answer = _submit(ground, "search", run=make_run_id(f"search-{Path(notebook).name}"), argv=["ml-repo", *words])
     _tell_missing(answer["missing"], address.host, say)

@@ -18,7 +18,7 @@ from typing import Any
 
 from ..core.content_store import read_text
 from ..core.files import Lock, resolve_inside
-from ..execution.image import container_command, find_owner
+from ..execution.container import container_command, find_owner, mount_library
 from ..provenance.git import ask_git
 from ..provenance.repository import find_repository
 from ..records.edit_log import check_tag
@@ -122,7 +122,7 @@ def wrap_command(
             if can_write and folder != record.folder.resolve().parent:
                 _hand_over(folder, owner)
     return container_command(environment.engine, environment.image, ["python", *command[1:]], mounts, owner,
-                             bool(record.get("gpus")))
+                             bool(record.get("gpus")), mount_library(checkout.project))
 
 # %% ../../nbs/reproduce/07_rerun.ipynb #041d703a
 def check_ground(

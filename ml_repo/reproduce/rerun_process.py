@@ -25,8 +25,9 @@ from ..autolog.autolog import AUTOLOG
 from ..core.files import Lock, read_lines, resolve_inside
 from ..core.hashing import hash_file
 from ..core.programs import command_for
+from ..execution.container import mount_library
 from ..provenance.code_origin import guess_own_packages, write_redirection
-from ..provenance.machine import is_harmless, read_environment, read_own_variables
+from ..provenance.machine import MOUNTED_LIBRARY, is_harmless, read_environment, read_own_variables
 from ..provenance.repository import find_repository, normalize_name
 from ..records.reader import Record
 from ..records.record import Claim
@@ -124,6 +125,8 @@ def make_task(
         else:
             left_out.append(f"The folder {entry} was on the PYTHONPATH of the run. It lies outside of the repository, "
                             "so it is not taken from the record. Set PYTHONPATH yourself if the run needs it.")
+    if environment.image and mount_library(checkout.project):
+        path.append(Path(MOUNTED_LIBRARY))
     hide = hide_beside(checkout)
     return {
         "notebook": str(checkout.notebook),

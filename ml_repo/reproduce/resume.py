@@ -19,6 +19,7 @@ from pathlib import Path
 from ..core.hashing import hash_file, hash_notebook
 from ..core.programs import command_for
 from ..execution.detach import RESUME, WORDS
+from ..provenance.machine import read_image
 from ..provenance.repository import find_repository
 from ..records.reader import Record, as_record, read_record
 from ..records.record import Claim, claim_again
@@ -97,7 +98,9 @@ def resume_run(
     given = read_given(record, {})
     with open_scratch_folder() as (scratch, lock):
         checkout = _find_unchanged(record) or checkout_run(record, scratch / "files")
-        environment, doubts = check_ground(_without_own(record), checkout, False, None, anyway)
+        digest = (record.get("image") or {}).get("image_digest")
+        image = bool(digest) and digest != read_image()["image_digest"] and not anyway
+        environment, doubts = check_ground(_without_own(record), checkout, False, image, anyway)
         facts = {name: record[name] for name in _KEPT if record.get(name)}
         claim, attempts = claim_again(record.folder, record)
         descriptor = None if environment.image else claim.lock._descriptor
