@@ -212,6 +212,36 @@ def test_data_and_own_packages_go_along_when_asked(server, repository):
     assert "ignored by git 0.1" in (repository / "experiments" / third / "log.txt").read_text()
 
 
+@pytest.mark.slow
+def test_submodules_and_those_in_them_go_along(server, tmp_path):
+    """Also where they are a part of the commit only, and a second time with a later commit of the inner one."""
+    allowed = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "protocol.file.allow", "GIT_CONFIG_VALUE_0": "always"}
+    for name, inner in (("inner", None), ("outer", "inner"), ("repository", "outer")):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / f"{name}_value.py").write_text("VALUE = 1\n")
+        (folder / ".gitattributes").write_text("inner_value.py export-ignore\n")
+        write_notebook(folder / "read.ipynb", "lr: float = 0.1", "import sys\nsys.path += ['outer', 'outer/inner']\nimport inner_value, outer_value\n"
+                                                                 "print('values', outer_value.VALUE, inner_value.VALUE)")
+        make_repository(folder)
+        if inner:
+            checked("git", "submodule", "--quiet", "add", tmp_path / inner, inner, cwd=folder, **allowed)
+            checked("git", "submodule", "--quiet", "update", "--init", "--recursive", cwd=folder, **allowed)
+            commit(folder)
+    repository = tmp_path / "repository"
+    name = submit(server, repository, "read.ipynb")
+    checked("ml-repo", "wait", name, cwd=repository, ML_REPO_SSH=server.ssh)
+    assert "values 1 1" in (repository / "experiments" / name / "log.txt").read_text()
+    assert "identical" in checked("ml-repo", "verify", name, cwd=repository)
+    (repository / "outer" / "outer_value.py").write_text("VALUE = 2\n")
+    git(repository / "outer", "-c", "user.name=a", "-c", "user.email=a@localhost", "commit", "--quiet", "--all", "--message", "Double it")
+    git(repository, "add", "outer")  # not committed
+    name = submit(server, repository, "read.ipynb")
+    checked("ml-repo", "wait", name, cwd=repository, ML_REPO_SSH=server.ssh)
+    assert "values 2 1" in (repository / "experiments" / name / "log.txt").read_text()
+    assert "identical" in checked("ml-repo", "verify", name, cwd=repository)
+
+
 def test_wrong_calls_say_what_to_do(server, repository):
     for words, said in ({"--on gpu1:x nbs/loop.ipynb": "Write it as ssh://", "nbs/loop.ipynb --send nbs": "Add --on",
                          f"--on {ADDRESS} nbs/loop.ipynb --grid seed=1,2": "--grid cannot go with --on",

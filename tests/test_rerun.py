@@ -194,7 +194,8 @@ def test_line_ends_and_a_submodule_are_those_of_the_run(tmp_path):
     again = rerun_run(record.folder)
     assert printed(again) == printed(record) and again["rerun"]["is_exact"] and again["code"]["tree"] == record["code"]["tree"]
     shutil.rmtree(folder / "library")
-    assert "git submodule update" in rerun_run(record.folder)["warnings"][0]
+    with pytest.raises(ValueError, match="git submodule update"):
+        rerun_run(record.folder)
 
 
 @pytest.mark.slow

@@ -14,7 +14,8 @@ from typing import Any
 
 from .archive import Member, name_member
 from ..core.files import resolve_inside
-from ..provenance.git import ask_git, find_clone_root
+from ..provenance.git import ask_git
+from ..reproduce.checkout import find_submodule
 
 # %% ../../nbs/bundle/01_commit_files.ipynb #1aa20ddd
 _BATCH_BYTES = 2**26  # of contents that are read at once
@@ -41,22 +42,6 @@ def _write_blobs(
             begin = start + len(f"{blob} blob {blobs[blob]}\n")
             start = begin + blobs[blob] + 1
             (folder / blob).write_bytes(answer[begin:start - 1])
-
-
-def _find_submodule(
-    clone: Path,  # a working tree
-    path: str,  # of a submodule in it
-    commit: str,  # that it has to have
-) -> Path | None:  # None where it is not here
-    "Find the clone of a submodule."
-    folder = clone / path
-    try:
-        if (find_clone_root(folder) or clone) == clone:
-            return None
-        ask_git(folder, "cat-file", "-e", f"{commit}^{{commit}}")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return folder
 
 
 def pack_commit(
@@ -86,7 +71,7 @@ def pack_commit(
     members.append(Member(f"commits/{commit}.txt", text))
     yield {"path": path, "commit": commit, "entries": entries}, members
     for inner, name in submodules:
-        if source := _find_submodule(clone, inner, name):
+        if source := find_submodule(clone, inner, name):
             yield from pack_commit(source, name, folder, "/".join(filter(None, [path, inner])))
 
 # %% ../../nbs/bundle/01_commit_files.ipynb #7dd1a689

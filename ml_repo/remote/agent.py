@@ -36,7 +36,8 @@ from ..provenance.repository import find_records_folders
 from ..records.reader import read_record
 from ..records.record import REMOTE
 from .file_stream import FileReceiver, FileSender, read_frame, write_frame
-from ..reproduce.checkout import Checkout, hide_beside, remove_checkout
+from ..reproduce.checkout import (Checkout, hide_beside, list_submodules, remove_checkout,
+                                        write_submodules)
 from ..reproduce.resume import start_resume
 
 # %% ../../nbs/remote/14_agent.ipynb #a2a1b15b
@@ -77,6 +78,7 @@ def make_tree(
                 whole.append((mode, blob, path))
             digest = apply_patch(ask, request["commit"], base64.b64decode(request["patch"]), whole)
             ask("checkout-index", "--all", "--force", "-u")
+            write_submodules(root, tree, list_submodules(tree))
         except subprocess.CalledProcessError as error:
             remove_checkout(tree)
             said = (error.stderr or b"").decode(errors="replace").strip()[:500]

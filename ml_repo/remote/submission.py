@@ -26,6 +26,7 @@ from ..provenance.repository import find_records_folders
 from ..records.edit_log import check_tag
 from ..records.record import make_run_id
 from ..records.signature import list_sent
+from ..reproduce.checkout import find_submodule, list_submodules
 from .address import HostAddress
 from .connection import Connection, Unreachable
 from .file_stream import FileSender, write_frame
@@ -69,7 +70,8 @@ def send_files(
         if not path.is_relative_to(clone) or not path.exists():
             why = f"it lies outside of the repository {clone}" if path.exists() else "it does not exist"
             raise ValueError(f"{path} cannot be sent: {why}.")
-        files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+        files = [path] if path.is_file() else sorted(
+            file for file in path.rglob("*") if file.is_file() and ".git" not in file.relative_to(path).parts)
         names += [file.relative_to(clone).as_posix() for file in files]
     process = start_agent(connection, python, ask="receive", root=folder, files=names)
     try:
@@ -118,12 +120,21 @@ def _list_locks(
     return [lock, *([gpu] if facts.gpus and gpu.is_file() else [])]
 
 
-def _list_modules(
-    clone: Path,  # the whole working tree
-) -> list[str]:  # paths from it
-    "List the submodules, whose files no commit of the clone has."
-    listed = os.fsdecode(ask_git(clone, "ls-files", "-z", "--stage")).split("\0")
-    return [line.partition("\t")[2] for line in listed if line.startswith("160000 ")]
+def _send_submodules(
+    connection: Connection,  # to a machine
+    folder: str,  # of the clone there, absolute
+    clone: Path,  # here
+    commits: Mapping[str, str],  # of the submodules, by path
+    say: Callable[[str], None],  # shows what is done
+) -> None:
+    "Send the commits of submodules, and of those in them, into clones at the same paths."
+    for path, commit in commits.items():
+        if (module := find_submodule(clone, path, commit)) is None:
+            say(f"Not sent: the submodule {path}, which is not here with the commit {commit[:12]}. Its folder is empty "
+                "there. Fetch it first: git submodule update --init --recursive")
+            continue
+        send_commit(connection, f"{folder}/{path}", module, commit)
+        _send_submodules(connection, f"{folder}/{path}", module, list_submodules(module, commit), say)
 
 
 @dataclass
@@ -165,13 +176,16 @@ def prepare_host(
     for file in patch.left_out:
         say(f"Not sent with the uncommitted changes: {file['path']} ({file['reason']}).")
     connection, records = Connection(address), find_records_folders(project)[0]
-    for name in _list_modules(clone):
-        say(f"Not sent: the files of {name}, which is a submodule: its folder is empty there.")
     say(f"Connecting to {address.host} ...")
     facts = read_host_facts(connection)
     if address.scheme == "slurm" and not facts.sbatch:
         raise ValueError(f"{address.host} has no sbatch, so it is no part of a SLURM cluster. Use ssh:// instead.")
     send_commit(connection, facts.folder, clone, patch.base)
+    _send_submodules(connection, facts.folder, clone, list_submodules(clone), say)
+    kept = ask_git(clone, "ls-files", "-z", ":(top,attr:filter=lfs)").split(b"\0")[:-1]
+    if kept:
+        say(f"Not sent: what git-lfs keeps of {len(kept)} file{'s' * (len(kept) > 1)}, such as {os.fsdecode(kept[0])}. "
+            f"The runs there find pointers, unless git-lfs has the files in {facts.folder}.")
     lock = project / "docker" / "requirements.txt"
     if not python:
         locks = [lock_library(lock)] if has_image else _list_locks(project, facts)

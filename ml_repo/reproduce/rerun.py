@@ -135,9 +135,11 @@ def check_ground(
 ) -> tuple[Environment, list[str]]:  # where it runs; sentences for the record on what is not as it was
     "Check code, data and environment of a run that is to be executed again. Raises `ValueError` where they differ."
     if checkout.lost and not anyway:
+        absent = [doubt for doubt in checkout.doubts if doubt.startswith("The submodule ")]
         raise ValueError(
             f"The code is not that of {record['id']}. Git does not hold {', '.join(checkout.lost[:5])}, "
-            "and it is not here as the run loaded it. Build or bring it back, or go on with --anyway.")
+            f"and it is not here as the run loaded it. {' '.join(absent) or 'Build or bring it back.'} Or go on with "
+            "--anyway.")
     doubts = checkout.doubts + _refuse_other_data(record, checkout.project, anyway)
     gpu_lock = checkout.project / "docker" / "requirements-cuda.txt"
     others = [gpu_lock] if record.get("gpus") and gpu_lock.is_file() else []
