@@ -157,7 +157,7 @@ def _pack_run(
     has_wheels: bool,  # whether wheels are fetched
     indexes: Sequence[str],  # addresses of further indexes
     tell: Callable[[str], None],  # shows how far it is
-) -> dict[str, Distribution]:  # packages of the run that are still installed
+) -> None:
     "Pack the packages of a run."
     versions = packed.versions
     present = _list_present(record, versions)
@@ -176,7 +176,7 @@ def _pack_run(
     packed.left_out += _name_edited(record)
     if not has_wheels:
         packed.lock = text
-        return present
+        return
     for package in here:
         try:
             repack_package(package, folder)
@@ -185,7 +185,6 @@ def _pack_run(
     library = [pack_library(folder)] if has_library else []
     found = {name: file for name, (_, file) in list_wheels(folder).items() if name in versions}
     packed.lock = write_wheel_lock([*found.values(), *library])
-    return present
 
 # %% ../../nbs/bundle/06_packed_packages.ipynb #68dfb1f9
 def list_library_needs(
@@ -221,14 +220,13 @@ def pack_packages(
     packed = PackedPackages(read_python(record) or "", read_recorded_packages(record))
     language = (record.get("kernel") or {}).get("language") or "python"
     folder.mkdir(parents=True)
-    present: dict[str, Distribution] = {}
     if language != "python":
         packed.left_out.append(f"The kernel of the run speaks {language}; its packages are not in the record, and the "
                                "kernel has to be installed where the run is verified.")
     elif not packed.versions:
         packed.left_out.append("The record has no list of packages, so none is packed.")
     else:
-        present = _pack_run(packed, record, checkout, folder, has_wheels, indexes, tell)
+        _pack_run(packed, record, checkout, folder, has_wheels, indexes, tell)
     if not has_wheels:
         return packed
     installed = list_installed(sys.executable)

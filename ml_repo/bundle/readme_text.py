@@ -11,7 +11,6 @@ import os
 import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ..provenance.code_state import list_whole

@@ -6,7 +6,6 @@
 __all__ = ['RunData', 'holds_secret', 'pack_data', 'pack_record', 'restore_data']
 
 # %% ../../nbs/bundle/02_run_data.ipynb #a23faf2e
-import json
 import os
 import re
 import shutil

@@ -6,7 +6,6 @@
 __all__ = ['compare', 'diff']
 
 # %% ../../nbs/cli/04_compare.ipynb #06a2750b
-import sys
 from pathlib import Path
 from typing import Any
 

@@ -9,11 +9,10 @@ __all__ = ['ask_engine', 'find_engine', 'Image', 'split_reference', 'read_local_
 # %% ../../nbs/execution/10_image.ipynb #7c1c989e
 import hashlib
 import json
-import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from os import PathLike

@@ -10,9 +10,7 @@ __all__ = ['WARM', 'JOIN_LIMIT', 'ARRIVAL_LIMIT_S', 'KernelError', 'read_languag
 import asyncio
 import json
 import os
-import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress

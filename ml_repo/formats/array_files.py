@@ -9,7 +9,6 @@ __all__ = ['read_npy', 'read_hdf5', 'read_matlab', 'read_safetensors', 'read_par
 import json
 import re
 from collections.abc import Iterator
-from io import BytesIO
 from typing import IO, Any
 
 from .parts import Part, Parts, array_part, bytes_part, describe, text_part

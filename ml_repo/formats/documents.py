@@ -15,11 +15,10 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import closing
-from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
-from .parts import Part, Parts, array_part, bytes_part, describe, number_names, text_part
+from .parts import Part, Parts, bytes_part, describe, number_names, text_part
 
 # %% ../../nbs/formats/06_documents.ipynb #9c0e44ab
 _EXIF_DATES = {306, 36867, 36868, 36880, 36881, 36882, 37520, 37521, 37522}  # tags of EXIF

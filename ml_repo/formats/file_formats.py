@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import IO
 
-from .archives import Inner, read_compressed, read_tar, read_zip
+from .archives import read_compressed, read_tar, read_zip
 from .array_files import (read_arrow, read_hdf5, read_matlab, read_npy, read_orc, read_parquet,
                                          read_safetensors)
 from .documents import (read_avro, read_catboost, read_drawing, read_duckdb, read_picture, read_mp4,

@@ -10,7 +10,6 @@ __all__ = ['Fields', 'read_fields', 'get_all', 'read_records', 'read_event_file'
 import re
 import struct
 from collections.abc import Iterable, Iterator
-from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 

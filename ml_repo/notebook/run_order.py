@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from .cell_diff import Cell
 from .code_names import parse_source
-from .known_values import (
-    NUMBER, NUMBERS, UNKNOWN, UNORDERED, Early, KnownValue, MadeCall, OwnDefinition, join_values)
+from .known_values import (NUMBER, NUMBERS, UNKNOWN, UNORDERED, Early, KnownValue, OwnDefinition,
+                                           join_values)
 from .library_calls import CallReader
 
 # %% ../../nbs/notebook/17_run_order.ipynb #c3496ad2

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from .cell_diff import Cell
-from .clocks import TIMES, find_clock, list_printed
+from .clocks import find_clock, list_printed
 from .code_names import find_library, full_name, list_aliases, parse_source
 from .templates import ClockUse, Hole, Template, split_lines
 

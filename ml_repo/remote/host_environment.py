@@ -24,7 +24,7 @@ from ..core.hashing import hash_file
 from .connection import Connection, HostError
 from .host_setup import HostFacts
 from ..reproduce.library_wheel import pack_library
-from ..scaffold.lock import find_uv, read_pins
+from ..scaffold.lock import read_pins
 
 # %% ../../nbs/remote/16_host_environment.ipynb #fed6b803
 _UV = r"""set -eu

@@ -10,7 +10,6 @@ __all__ = ['hook_numpy', 'hook_pandas', 'hook_sklearn_data', 'hook_sklearn', 'ho
 
 # %% ../../nbs/reproduce/05_library_hooks.ipynb #37eec81b
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

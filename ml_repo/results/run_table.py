@@ -217,11 +217,19 @@ class Runs(Tabular, list[RunSummary]):
         self,
         runs: Iterable[RunSummary] = (),
         order: str = "",  # in words, such as "best val_accuracy first"
-        total: int | None = None,  # how many there are when these are the first of them
+        total: int | Callable[[], int] | None = None,  # how many there are when these are the first of them
         damaged: Iterable[tuple[Path, str]] = (),  # records that could not be read, and why
     ):
         super().__init__(runs)
-        self.order, self.total, self.damaged = order, len(self) if total is None else total, list(damaged)
+        self.order, self.damaged = order, list(damaged)
+        self._total = len(self) if total is None else total
+
+    @property
+    def total(self) -> int:  # at least as many as these
+        "How many runs there are when these are the first of them. Counted when it is asked for."
+        if not isinstance(self._total, int):
+            self._total = max(self._total(), len(self))
+        return self._total
 
     def __getitem__(
         self,
@@ -229,7 +237,7 @@ class Runs(Tabular, list[RunSummary]):
     ) -> "RunSummary | Runs":
         "Take one run, or several as `Runs`."
         selected = super().__getitem__(position)
-        return Runs(selected, self.order, self.total, self.damaged) if isinstance(position, slice) else selected
+        return Runs(selected, self.order, self._total, self.damaged) if isinstance(position, slice) else selected
 
     def header(
         self,

@@ -11,7 +11,6 @@ import os
 import sys
 import time
 import warnings
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 

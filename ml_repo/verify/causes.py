@@ -7,7 +7,6 @@ __all__ = ['find_given', 'find_data', 'find_packages', 'find_surroundings', 'fin
 
 # %% ../../nbs/verify/12_causes.ipynb #c17e9cec
 import re
-from collections.abc import Iterable
 
 from ..notebook.chance import read_chances
 from ..provenance.repository import normalize_name

@@ -18,7 +18,7 @@ from ..notebook.cell_diff import Cell, align_cells
 from ..notebook.code_names import list_aliases, parse_source
 from ..notebook.value_flow import read_clock_use
 from ..records.reader import Record
-from ..records.verdict import Verdict, find_worst
+from ..records.verdict import find_worst
 from ..results.module_sources import read_module_sources
 from ..results.record_diff import read_notebooks
 from .circumstances import pair_facts, tells_circumstances

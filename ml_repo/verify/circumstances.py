@@ -9,9 +9,8 @@ __all__ = ['read_facts', 'Fact', 'pair_facts', 'tells_circumstances', 'describe_
 import ast
 import builtins
 import re
-from collections.abc import Iterator, Mapping
-from functools import cached_property
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from ..notebook.code_names import full_name, list_aliases, parse_source
 from ..provenance.machine import read_environment, read_own_variables

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from ..provenance.machine import read_environment
 from ..records.reader import Record
-from ..records.verdict import find_worst
 from .cause_ranking import CAUSE_KINDS, Cause
 from .metric_check import Item
 from .observations import Judged, Observer, weigh_metrics, weigh_parts
