@@ -1,5 +1,7 @@
-"""Records elsewhere, with real servers on the loopback address: SeaweedFS speaks S3, OpenSSH speaks SFTP; both are killed in the middle."""
+"""Records elsewhere, with real servers on the loopback address: SeaweedFS speaks S3, Azurite is Azure, OpenSSH speaks SFTP; the first and the last are killed in the middle."""
+import base64
 import hashlib
+import hmac
 import json
 import os
 import random
@@ -11,7 +13,11 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from email.utils import formatdate
 from pathlib import Path
+from unittest import mock
+from urllib.error import URLError
+from urllib.request import Request, urlopen
 
 import pytest
 from conftest import BIN, ROOT, run
@@ -117,6 +123,39 @@ class Bucket(Server):
         obstore.put(store, path, data)
 
 
+AZURITE = "azurite@3.35.0"  # Microsoft's own server that stands in for Azure, as a package of npm
+AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="  # known to everybody, from its manual
+
+
+class Container(Server):
+    """Azurite with a container."""
+
+    def __init__(self, folder: Path, program: Path):
+        super().__init__(folder)
+        self.program, self.port = program, free_port()
+        self.environment = {"AZURE_STORAGE_USE_EMULATOR": "true", "AZURITE_BLOB_STORAGE_URL": f"http://127.0.0.1:{self.port}"}
+
+    def command(self) -> list:
+        return [self.program, "--silent", "--location", "data", "--blobPort", str(self.port), "--skipApiVersionCheck", "--disableTelemetry"]
+
+    def answers(self) -> bool:
+        """Make the container, as the manual of its protocol says."""
+        date, path = formatdate(usegmt=True), "devstoreaccount1/lab"
+        text = f"PUT{chr(10) * 12}x-ms-date:{date}\nx-ms-version:2020-10-02\n/devstoreaccount1/{path}\nrestype:container"
+        signature = base64.b64encode(hmac.digest(base64.b64decode(AZURITE_KEY), text.encode(), "sha256")).decode()
+        headers = {"x-ms-date": date, "x-ms-version": "2020-10-02", "Authorization": f"SharedKey devstoreaccount1:{signature}"}
+        with suppress(URLError):
+            return urlopen(Request(f"http://127.0.0.1:{self.port}/{path}?restype=container", method="PUT", headers=headers), timeout=5).status == 201
+        return False
+
+    def damage(self, path: str, data: bytes) -> None:
+        from obstore.store import from_url
+        import obstore
+
+        with mock.patch.dict(os.environ, self.environment):
+            obstore.put(from_url(self.address), path, data)
+
+
 class Sshd(Server):
     """OpenSSH with keys of its own, and a home that knows its key."""
 
@@ -180,6 +219,20 @@ def bucket(running, tmp_path):
 
 
 @pytest.fixture
+def container(tmp_path_factory, tmp_path):
+    """Azurite with an empty container."""
+    folder = tmp_path_factory.mktemp("azurite")
+    done = run("npm", "install", "--prefix", folder, AZURITE) if shutil.which("npm") else None
+    if done is None or done.returncode:
+        pytest.skip(f"NOT TESTED: records in Azure. {AZURITE} could not be installed: {done.stdout.strip()[-200:] if done else 'there is no npm'}")
+    server = Container(folder, folder / "node_modules" / ".bin" / "azurite-blob")
+    server.start()
+    server.address = "az://lab/some/runs"
+    yield server
+    server.kill()
+
+
+@pytest.fixture
 def sshd(tmp_path):
     if not shutil.which("ssh-keygen") or not os.path.exists("/usr/sbin/sshd"):
         pytest.skip("NOT TESTED: records behind SFTP. Install sshd and ssh: apt-get install openssh-server openssh-client")
@@ -198,6 +251,7 @@ def server(request):
 
 
 BOTH = pytest.mark.parametrize("server", ["bucket", "sshd"], indirect=True)
+ALL = pytest.mark.parametrize("server", ["bucket", "sshd", pytest.param("container", marks=pytest.mark.slow)], indirect=True)
 
 
 def make_runs(home: Path, count: int = 3, size: int = 300_000, seed: int = 0) -> Path:
@@ -241,7 +295,7 @@ def names_of(home: Path) -> list[str]:
     return sorted(path.name for path in (home / "experiments").glob("[!.]*"))
 
 
-@BOTH
+@ALL
 def test_push_pull_and_lists(server, tmp_path):
     here, there = make_runs(tmp_path / "here"), tmp_path / "there"
     there.mkdir()
@@ -266,7 +320,7 @@ def test_push_pull_and_lists(server, tmp_path):
     assert fields["note"] == "from there" and sorted(fields["tags"]) == ["good", "mine"]
 
 
-@BOTH
+@ALL
 def test_wrong_bytes_are_named_and_taken_nowhere(server, tmp_path):
     here, there = make_runs(tmp_path / "here"), make_runs(tmp_path / "there", 0)
     assert ask(server, here, "push", server.address).returncode == 0
@@ -356,6 +410,21 @@ def test_rights_and_names_of_buckets(bucket, tmp_path):
         bucket.environment = before
         assert done.returncode == 2 and words in said(done), said(done)
         assert "not-a-secret" not in said(done) and "Traceback" not in said(done)
+
+
+@pytest.mark.slow
+def test_rights_and_names_of_containers(container, tmp_path):
+    here, endpoint = make_runs(tmp_path / "here", 1), container.environment["AZURITE_BLOB_STORAGE_URL"]
+    wrong = {"AZURE_STORAGE_ACCOUNT_NAME": "devstoreaccount1", "AZURE_STORAGE_ACCOUNT_KEY": "bm90LWEtc2VjcmV0", "AZURE_ENDPOINT": f"{endpoint}/devstoreaccount1",
+             "AZURE_ALLOW_HTTP": "true", "AZURE_STORAGE_USE_EMULATOR": "false"}
+    for address, variables, words in (("az://other/runs", {}, "There is no bucket other at az://other/runs. Make it first, or look at the address"),
+                                      (container.address, wrong, "Look at AZURE_STORAGE_ACCOUNT_NAME"),
+                                      (container.address, {"AZURITE_BLOB_STORAGE_URL": f"http://127.0.0.1:{free_port()}"}, "cannot be reached")):
+        before, container.environment = container.environment, container.environment | variables
+        done = ask(container, here, "push", address)
+        container.environment = before
+        assert done.returncode == 2 and words in said(done), said(done)
+        assert "AWS" not in said(done) and "bm90" not in said(done) and "Traceback" not in said(done)
 
 
 def start(server: Server, home: Path, word: str) -> subprocess.Popen:

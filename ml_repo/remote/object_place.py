@@ -8,7 +8,7 @@ __all__ = ['read_profile', 'ObjectPlace', 'open_object_place']
 # %% ../../nbs/remote/01_object_place.ipynb #48b0db91
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from configparser import ConfigParser
 from configparser import Error as ConfigError
 from contextlib import contextmanager
@@ -67,20 +67,23 @@ def _find_keys() -> dict[str, Any]:  # arguments of a store
 
 # %% ../../nbs/remote/01_object_place.ipynb #c08eee5d
 _REASONS = (
-    (r"NoSuchBucket|bucket does not exist|specified bucket", "There is no bucket {host} at {where}. Make it first, or "
-     "look at the address and at AWS_ENDPOINT_URL"),
-    (r"InvalidAccessKeyId|SignatureDoesNotMatch|InvalidToken|ExpiredToken|AuthFailure|401 Unauthorized",
-     "{where} does not accept the keys that it was given ({code}). Look at AWS_ACCESS_KEY_ID and "
-     "AWS_SECRET_ACCESS_KEY, or at ~/.aws/credentials"),
+    (r"NoSuchBucket|ContainerNotFound|bucket does not exist|specified bucket", "There is no bucket {host} at {where}. "
+     "Make it first, or look at the address{endpoint}"),
+    (r"InvalidAccessKeyId|SignatureDoesNotMatch|InvalidToken|ExpiredToken|AuthFailure|AuthorizationFailure|"
+     r"AuthenticationFailed|401 Unauthorized",
+     "{where} does not accept the keys that it was given ({code}). Look at {keys}"),
     (r"AccessDenied|403 Forbidden|lacked the necessary privileges", "The keys give no right to this at {address}. Its "
      "owner gives rights to list, read and write there"),
     (r"169\.254\.169\.254|metadata\.google|NoCredentials|no credentials", "No keys for {address} were found. Set "
-     "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or write them into ~/.aws/credentials (aws configure)"),
+     "{keys}"),
     (r"301 Moved|PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraint",
      "The bucket {host} lies in another region. Set AWS_REGION"),
     (r"URL scheme is not allowed|allow_http", "The endpoint is no address with http:// or https://"),
     (r"SlowDown|503 Service|TooManyRequests", "{where} has too much to do. Repeat it later"),
 )  # what the message of the library holds, and what is said instead
+_KEYS = {"s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or write them into ~/.aws/credentials (aws configure)",
+         "gs": "GOOGLE_APPLICATION_CREDENTIALS to a file of keys, or log in: gcloud auth application-default login",
+         "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or AZURE_STORAGE_SAS_TOKEN"}
 
 
 def _explain(
@@ -94,8 +97,10 @@ def _explain(
     code = re.search(r"<Code>(\w+)</Code>", text)
     for pattern, sentence in _REASONS:
         if re.search(pattern, text):
-            return PlaceError(sentence.format(host=address.host, where=where, address=address.text,
-                                              code=code[1] if code else "401"))
+            return PlaceError(sentence.format(
+                host=address.host, where=where, address=address.text, code=code[1] if code else "401",
+                keys=_KEYS.get(address.scheme, "its keys"),
+                endpoint=" and at AWS_ENDPOINT_URL" if address.scheme == "s3" else ""))
     known = ("dns error", "ConnectionRefused", "ConnectionReset", "TimedOut", "BrokenPipe", "NetworkUnreachable")
     words = [word for word in known if word in text]
     said = code[1] if code else ", ".join(words) or text.partition("\n")[0][:200]
@@ -120,6 +125,13 @@ def _read_pieces(
             on_bytes(len(piece))
 
 
+def _read_mark(
+    facts: Mapping[str, Any],  # of an object, from obstore
+) -> str:  # empty where it has none
+    "Read what changes with an object. Azure's lists give it without the quotes that it has everywhere else."
+    return (facts["e_tag"] or "").removeprefix('"').removesuffix('"')
+
+
 class ObjectPlace:
     "A place in a bucket."
 
@@ -131,7 +143,9 @@ class ObjectPlace:
 
         self.address, self._parts = address.text, address
         keys = _find_keys() if address.scheme == "s3" else {}
-        options = _SECONDS | ({"allow_http": True} if str(keys.get("endpoint", "")).startswith("http://") else {})
+        azure = os.environ.get("AZURE_STORAGE_ENDPOINT") or os.environ.get("AZURE_ENDPOINT") or ""
+        endpoint = azure if address.scheme == "az" else str(keys.get("endpoint", ""))
+        options = _SECONDS | ({"allow_http": True} if endpoint.startswith("http://") else {})
         with self._explained():
             self._store = from_url(address.text, client_options=options, retry_config=_RETRIES, **keys)
 
@@ -155,7 +169,7 @@ class ObjectPlace:
         except (AlreadyExistsError, PreconditionError):
             raise ChangedError(f"{self.address}/{path} was written by somebody else meanwhile. Repeat it") from None
         except (NotFoundError, FileNotFoundError) as error:
-            if "NoSuchBucket" in str(error):
+            if re.search("NoSuchBucket|ContainerNotFound", str(error)):
                 raise _explain(error, self._parts) from None
             raise FileNotFoundError(2, "There is no such file", f"{self.address}/{path}") from None
         except (BaseError, PermissionError, ValueError, TimeoutError) as error:
@@ -171,7 +185,7 @@ class ObjectPlace:
         prefix = f"{folder}/" if folder else ""
         with self._explained(folder):
             found = obstore.list_with_delimiter(self._store, folder or None)
-        files = {item["path"].removeprefix(prefix): Entry(item["size"], item["e_tag"] or str(item["last_modified"]),
+        files = {item["path"].removeprefix(prefix): Entry(item["size"], _read_mark(item) or str(item["last_modified"]),
                                                           item["last_modified"].timestamp())
                  for item in found["objects"]}
         return files, [path.rstrip("/").removeprefix(prefix) for path in found["common_prefixes"]]
@@ -211,13 +225,13 @@ class ObjectPlace:
         "Write an object in one step."
         import obstore
 
-        mode: Any = {None: "overwrite", "": "create"}.get(replaces, {"e_tag": replaces})
+        mode: Any = {None: "overwrite", "": "create"}.get(replaces, {"e_tag": f'"{replaces}"'})
         with self._explained(path):
             if isinstance(content, Path) and (size := content.stat().st_size) > _PART:
                 part = max(_PART, size // 9_000 + 1)  # S3 takes 10,000 parts
                 written = obstore.put(self._store, path, _read_pieces(content, on_bytes), chunk_size=part,
                                       max_concurrency=4, use_multipart=True)
-                return written["e_tag"] or ""
+                return _read_mark(written)
             data = content if isinstance(content, bytes) else content.read_bytes()
             try:
                 written = obstore.put(self._store, path, data, mode=mode, use_multipart=False)
@@ -226,7 +240,7 @@ class ObjectPlace:
                     raise
                 written = obstore.put(self._store, path, data, use_multipart=False)
             on_bytes(len(data))
-            return written["e_tag"] or ""
+            return _read_mark(written)
 
     def remove_file(
         self,
