@@ -92,7 +92,8 @@ class Index(IndexFile):
         no_value = "" if name == "started" else f"{column} IS NULL, "  # which each run has
         numbers = f"SELECT runs.number FROM runs {where} ORDER BY {no_value}{column} {way}, {tie} LIMIT {most}"
         if limit is not None and (ranked := self._rank(name)):
-            first = (f"SELECT runs.number FROM cells JOIN runs USING (number) {where or 'WHERE TRUE'} AND {ranked} "
+            first = (f"SELECT runs.number FROM cells INDEXED BY {ranked} CROSS JOIN runs USING (number) "
+                     f"{where or 'WHERE TRUE'} AND cells.column = {self.columns()[name][0]} AND cells.value IS NOT NULL "
                      f"ORDER BY cells.value {way}, {tie} LIMIT {most}")
             numbers = first if len(self._ask(first, values)) == limit else numbers
         query = f"SELECT text FROM ({numbers}) JOIN summaries USING (number)"
@@ -106,15 +107,18 @@ class Index(IndexFile):
     def _rank(
         self,
         name: str,  # of a column
-    ) -> str:  # SQL of a condition; empty for a column that has no such index
+    ) -> str:  # name of an index of SQLite; empty for a column that has none
         "Sort the values of a column, for good, so that the first of them are found without the others."
         if not (number := self.columns().get(name, (0, ""))[0]):
             return ""
-        test = f"cells.column = {number} AND cells.value IS NOT NULL"
-        with suppress(sqlite3.Error):  # read-only or locked: it is sorted each time
-            self._base.execute(f"CREATE INDEX IF NOT EXISTS rank_{number} ON cells (value) "
-                               f"WHERE {test.replace('cells.', '')}")
-        return test
+        index = f"rank_{number}"
+        if not self._ask("SELECT 1 FROM sqlite_master WHERE name = ?", [index]):
+            try:
+                self._base.execute(f"CREATE INDEX {index} ON cells (value) "
+                                   f"WHERE column = {number} AND value IS NOT NULL")
+            except sqlite3.Error:  # read-only or locked: it is sorted each time
+                return ""
+        return index
 
     def has_runs(self) -> bool:
         "Say whether there is any run, also an archived one or a repetition."
