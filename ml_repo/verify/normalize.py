@@ -304,8 +304,8 @@ def _mask_date(
     match: re.Match,  # of one of `STAMPS`
 ) -> str:
     "Mask a date that is the moment of printing."
-    answer = is_now(match, masked.origin)
     zones = find_zones(match, masked.origin)
+    answer = is_now(match, masked.origin, zones)
     return match[0] if answer == "no" else masked.mark("dates", match, match[0], answer == "yes", zones)
 
 

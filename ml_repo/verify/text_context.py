@@ -39,12 +39,13 @@ class Origin:
         if not self.started or not self.ended:
             return frozenset()
         start, end = (time.astimezone(timezone.utc).replace(tzinfo=None) for time in (self.started, self.ended))
-        second, zones = timedelta(seconds=1), range(-12 * 60, 14 * 60 + 1, 15)
         if is_day:
-            return frozenset(zone for zone in zones if (start + timedelta(minutes=zone)).date() <= moment.date()
+            return frozenset(zone for zone in range(-12 * 60, 14 * 60 + 1, 15)
+                             if (start + timedelta(minutes=zone)).date() <= moment.date()
                              <= (end + timedelta(minutes=zone)).date())
-        return frozenset(zone for zone in zones
-                         if start - second <= moment - timedelta(minutes=zone) <= end + second)
+        second, step = timedelta(seconds=1), timedelta(minutes=15)
+        least, most = -((end + second - moment) // step), (moment - start + second) // step  # of a quarter of an hour
+        return frozenset(15 * quarter for quarter in range(max(least, -12 * 4), min(most, 14 * 4) + 1))
 
     def judge(
         self,
@@ -108,10 +109,18 @@ _STAMPS = (
     # 09:47:01
     rf"{_CLOCK}(?![\w:])")
 STAMPS = [re.compile(rf"(?<![^\W_])(?<![.-])(?:{pattern})", re.IGNORECASE) for pattern in _STAMPS]
-_LOGGED = re.compile(r"(?:^|\n)[\[( ]*$")  # precedes the time of a log line
+_LOGGED = re.compile(r"[\[( ]*")  # precedes the time of a log line
 
 # %% ../../nbs/verify/00_text_context.ipynb #7b7091e2
 _ANY_ZONE = frozenset({0})
+
+
+def _opens_line(
+    found: re.Match,  # of one of `STAMPS`
+) -> bool:
+    "Say whether a moment stands at the head of its line."
+    begin = found.string.rfind("\n", 0, found.start()) + 1
+    return bool(_LOGGED.fullmatch(found.string, begin, found.start()))
 
 
 def find_zones(
@@ -126,7 +135,7 @@ def find_zones(
             origin.started.timestamp() - 1 <= float(found[0]) <= origin.ended.timestamp() + 1)
         return _ANY_ZONE if is_inside else frozenset()
     if not origin.started or not origin.ended:
-        opens_line = bool(_LOGGED.search(found.string[:found.start()]))
+        opens_line = _opens_line(found)
         is_log = has_second and bool(parts.get("year") or parts.get("part")) and opens_line
         return _ANY_ZONE if is_log else frozenset()
     month = parts.get("month") or (_MONTHS.index(parts["name"][:3].lower()) + 1 if parts.get("name") else 0)
@@ -149,13 +158,14 @@ def find_zones(
 def is_now(
     found: re.Match,  # of one of `STAMPS`
     origin: Origin,  # of the text
+    zones: frozenset[int] | None = None,  # from `find_zones`, where they are known
 ) -> str:  # "yes", "perhaps", or "no"
     "Judge whether a printed moment is the moment of printing, by when the run took place and by the code."
-    if not find_zones(found, origin):
+    if not (find_zones(found, origin) if zones is None else zones):
         return "no"
     parts, evidence = found.groupdict(), origin.judge(found.string, *found.span(), "dates")
     if evidence == "library":  # it logs the time of day at the head of a line, and a whole date anywhere
-        opens_line = bool(_LOGGED.search(found.string[:found.start()]))
+        opens_line = _opens_line(found)
         is_moment = bool(parts.get("epoch") or parts.get("second") and (parts.get("year") or opens_line))
         return "yes" if is_moment else "perhaps"
     return {"measured": "yes", "unknown": "perhaps", "result": "no"}[evidence]
