@@ -92,9 +92,9 @@ class Index(IndexFile):
         no_value = "" if name == "started" else f"{column} IS NULL, "  # which each run has
         numbers = f"SELECT runs.number FROM runs {where} ORDER BY {no_value}{column} {way}, {tie} LIMIT {most}"
         if limit is not None and (ranked := self._rank(name)):
+            column = self.columns()[name][0]
             first = (f"SELECT runs.number FROM cells INDEXED BY {ranked} CROSS JOIN runs USING (number) "
-                     f"{where or 'WHERE TRUE'} AND cells.column = {self.columns()[name][0]} AND cells.value IS NOT NULL "
-                     f"ORDER BY cells.value {way}, {tie} LIMIT {most}")
+                     f"{where or 'WHERE TRUE'} AND cells.column = {column} AND cells.value IS NOT NULL ORDER BY cells.value {way}, {tie} LIMIT {most}")
             numbers = first if len(self._ask(first, values)) == limit else numbers
         query = f"SELECT text FROM ({numbers}) JOIN summaries USING (number)"
         try:
