@@ -94,7 +94,8 @@ class Index(IndexFile):
         if limit is not None and (ranked := self._rank(name)):
             column = self.columns()[name][0]
             first = (f"SELECT runs.number FROM cells INDEXED BY {ranked} CROSS JOIN runs USING (number) "
-                     f"{where or 'WHERE TRUE'} AND cells.column = {column} AND cells.value IS NOT NULL ORDER BY cells.value {way}, {tie} LIMIT {most}")
+                     f"{where or 'WHERE TRUE'} AND cells.column = {column} AND cells.value IS NOT NULL "
+                     f"ORDER BY cells.value {way}, {tie} LIMIT {most}")
             numbers = first if len(self._ask(first, values)) == limit else numbers
         query = f"SELECT text FROM ({numbers}) JOIN summaries USING (number)"
         try:
