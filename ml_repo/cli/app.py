@@ -6,8 +6,6 @@
 __all__ = ['main', 'completion']
 
 # %% ../../nbs/cli/20_app.ipynb #f37b861e
-import sys
-
 import click
 
 from .bundle import bundle
@@ -28,6 +26,7 @@ from .study import STUDY_COMMANDS
 from .ui import ui
 from .upkeep import UPKEEP_COMMANDS, schema
 from .views import VIEW_COMMANDS
+from ..core.programs import spare_imports
 
 # %% ../../nbs/cli/20_app.ipynb #a54b0d66
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -42,7 +41,7 @@ def main() -> None:
       ml-repo show latest
       ml-repo verify best:val_accuracy
     """
-    sys.modules.setdefault("rfc3987_syntax", None)  # a grammar of internet addresses
+    spare_imports()
 
 
 main.add_section("Run", run, params, check)

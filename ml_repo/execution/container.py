@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 
+from ..core.signals import catch_signals
 from .image import Image, ask_engine, find_engine, find_image, name_image
 from ..provenance.git import ask_git
 from ..provenance.machine import MOUNTED_LIBRARY, read_environment, read_gpus
@@ -152,8 +153,6 @@ def run_in_container(
     lock: int | None = None,  # descriptor of a lock that is held as long as the container
 ) -> int:  # exit code of the command
     "Run a command in a container, in this folder and as this user. Raises `ValueError` when it cannot be started."
-    from ml_repo.execution.supervisor import catch_signals  # imported here, since a rerun does not need it
-
     root = Path(root).resolve()
     reference = reference or name_image(root)
     engine = find_engine(reference)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.files import Lock, write_atomic
-from ..core.programs import command_for
+from ..core.programs import command_for, spare_imports
 from .container import run_in_container
 from .image import find_engine, name_image
 from .job_control import CONTAINER
@@ -44,7 +44,7 @@ def main() -> None:
     folder, task = Path(sys.argv[1]), pickle.loads(sys.stdin.buffer.read())
     with open(os.devnull) as nothing:
         os.dup2(nothing.fileno(), 0)
-    sys.modules.setdefault("rfc3987_syntax", None)  # a grammar of internet addresses that slows nbformat down
+    spare_imports()
     sys.argv = task["argv"]
     from ml_repo.execution.launch import run_notebook
 

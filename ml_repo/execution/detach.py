@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.files import Lock, hand_over
-from ..core.programs import command_for
+from ..core.programs import command_for, spare_imports
 from ..core.redaction import Redactor
 from .preflight import check_notebook, place_record
 from ..provenance.repository import find_records_folders
@@ -158,7 +158,7 @@ def supervise(
     data: bytes,  # the task, as `run_detached` packs it
 ) -> None:
     "Execute a run in this process, to its end."
-    sys.modules.setdefault("rfc3987_syntax", None)  # a grammar of internet addresses that slows nbformat down
+    spare_imports()
     task = pickle.loads(data)
     claim, sys.argv = Claim(folder, task["name"], lock, task["started"]), task["argv"]
     asked: list[int] = []

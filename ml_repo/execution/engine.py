@@ -28,12 +28,13 @@ from ..autolog.autolog import is_followed
 from ..core.hashing import hash_source
 from ..core.private_folder import remove_abandoned
 from ..core.redaction import Redactor
+from ..core.signals import catch_signals
 from .kernel import KernelClient, KernelError, check_kernel, read_language
 from .mlflow_process import start_sync
 from .output_writer import Log, Transcript, UnkeptRecord, keep_whole
 from .preflight import (RefusedRun, RunRequest, check_contract, check_output, check_value_files,
                                          list_unchecked, requires_types, settle_values)
-from .supervisor import Outcome, Supervisor, catch_signals
+from .supervisor import Outcome, Supervisor
 from ..formats.notebook_files import doubt_pair
 from ..notebook.forms import answer_widgets, list_texts
 from ..notebook.missing_files import explain_missing_path

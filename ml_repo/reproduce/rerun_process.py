@@ -24,7 +24,8 @@ import ml_repo
 from ..autolog.autolog import AUTOLOG
 from ..core.files import Lock, read_lines, resolve_inside
 from ..core.hashing import hash_file
-from ..core.programs import command_for
+from ..core.programs import command_for, spare_imports
+from ..core.signals import catch_signals
 from ..execution.container import mount_library
 from ..provenance.code_origin import guess_own_packages, write_redirection
 from ..provenance.machine import MOUNTED_LIBRARY, is_harmless, read_environment, read_own_variables
@@ -310,7 +311,7 @@ def supervise_task() -> None:
     """Run the task from standard input, and answer on standard output; the main function of a process of its own.
 
     Each answer is a line of JSON: `record` when the run has begun, then `stopped` or `problem` if it ended early."""
-    sys.modules.setdefault("rfc3987_syntax", None)  # a grammar of internet addresses that slows nbformat down
+    spare_imports()
     task = json.load(sys.stdin)
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: end in order when the parent is killed
@@ -360,7 +361,6 @@ def run_task(
     on_start: Callable[[Path], None] | None = None,  # called with the folder of the record; it shows the progress
 ) -> tuple[dict[str, Any], int | None]:  # its answers, with `exit` and `words`; the signal that ended it
     "Run a task in a process of its own, with the library of this process, and pass on signals that ask for an end."
-    from ml_repo.execution.supervisor import catch_signals
     from ml_repo.reproduce.rerun_process import supervise_task  # of the module, where this is a notebook
 
     command = command_for(supervise_task, folder=LIBRARY.parent)

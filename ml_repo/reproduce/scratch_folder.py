@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..core.files import Lock
+from ..core.signals import catch_signals
 from .checkout import remove_checkout
 
 # %% ../../nbs/reproduce/04_scratch_folder.ipynb #a27ff006
@@ -53,8 +54,6 @@ def open_scratch_folder() -> Iterator[tuple[Path, Lock]]:  # the folder, and its
     """Make a temporary folder that may hold a checkout in `files`, and remove both at the end.
 
     A signal that asks this process to end takes effect after the removal."""
-    from ml_repo.execution.supervisor import catch_signals
-
     caught: list[int] = []
     is_open = False
 

@@ -18,7 +18,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from ..execution.supervisor import catch_signals
+from ..core.signals import catch_signals
 from ..provenance.portability import limited
 from .pruners import NO_METRIC
 from .samplers import LEARNING, count_grid, draw_values, select_past

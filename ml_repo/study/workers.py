@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.bounds import ParameterError
-from ..core.programs import command_for
+from ..core.programs import command_for, spare_imports
 from ..provenance.machine import read_gpus
 from ..provenance.portability import THREAD_VARIABLES
 from .trial_log import Trial
@@ -133,7 +133,7 @@ def _work(
 # %% ../../nbs/study/08_workers.ipynb #dce6a764
 def main() -> None:
     "Run a worker; the argument of the process is the file descriptor of the pipe to the driver."
-    sys.modules.setdefault("rfc3987_syntax", None)  # a grammar of internet addresses that slows nbformat down
+    spare_imports()
     connection = Connection(int(sys.argv[1]))
     try:
         setup = connection.recv()
