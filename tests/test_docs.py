@@ -100,7 +100,7 @@ def test_guides_are_executed_and_small(guide):
 
 
 def test_a_chapter_has_the_table_of_a_function_and_no_hidden_cell():
-    text = "\n".join(cell["source"] for cell in read_chapter(ROOT / "nbs" / "verify" / "16_verify.ipynb")["cells"])
+    text = "\n".join(cell["source"] for cell in read_chapter(ROOT / "nbs" / "verify" / "17_verify.ipynb")["cells"])
     assert "### `verify_run`" in text and '| <code class="literal">run</code> | `Record \\| str \\| PathLike` |' in text and "<summary>Source of" in text
     assert "nbdev_export" not in text and "#|" not in text
 
