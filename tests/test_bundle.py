@@ -344,6 +344,20 @@ def test_the_repository_s_own_package_comes_with_its_files(small, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_bundle_without_wheels_needs_an_index_and_this_library(small, tmp_path):
+    """The run uses ml_repo, which no index has. Of one that was made by hand, nobody knows all files that it has read."""
+    for name, words in (("run", ("ml-repo", "run", "train.ipynb", "--quiet")), ("hand", ("jupyter", "execute", "train.ipynb"))):
+        project = make_project(tmp_path / name)
+        done = ask(small, *words, cwd=project)
+        assert done.returncode == 0, done.stdout
+        done = ask(small, "ml-repo", "bundle", "latest", tmp_path / f"{name}.zip", "--no-wheels", cwd=project)
+        assert done.returncode == 0 and ("made by hand" in done.stdout) == (name == "hand"), done.stdout
+        shutil.rmtree(project)
+        done = ask(small, "ml-repo", "verify", tmp_path / f"{name}.zip", "--trust", cwd=tmp_path, HOME=str(tmp_path))
+        assert (": identical" if name == "run" else "for want of a file: data/prices.csv") in done.stdout, done.stdout
+
+
+@pytest.mark.slow
 @needs_namespace
 def test_an_older_commit_with_a_submodule(small, tmp_path):
     """What came later has no part in it, and the repository of the submodule is not needed."""

@@ -24,7 +24,7 @@ import pytest
 from conftest import BIN, LIMIT_S, ROOT, await_true, checked, run
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from servers import SshServer
+from servers import SshServer, can_separate
 from test_record import git, make_repository, write_notebook
 from test_resume import END, LOOP, VALUES
 
@@ -594,6 +594,24 @@ def test_a_run_in_the_background_is_stopped_and_killed(image, project):
         assert only_new(project, known)["state"] == state
         await_true(lambda: containers(image) == [], "its container is gone")
     assert strangers(project) == []
+
+
+def test_a_bundle_brings_the_image_to_an_engine_that_has_lost_it(image, tmp_path):
+    """The repository holds no ml_repo, neither does the image, and the machine has no network."""
+    (tmp_path / "repository" / "nbs").mkdir(parents=True)
+    write_notebook(tmp_path / "repository" / "nbs" / "draw.ipynb", "lr: float = 0.1", "import numpy, ml_repo\nrun = ml_repo.start_run()\n"
+                                                                                  "run.log(result=float(numpy.random.default_rng(0).normal()) * lr)")
+    repository, file, identity = make_repository(tmp_path / "repository"), tmp_path / "run.zip", digest_of(image)
+    checked("ml-repo", "run", "nbs/draw.ipynb", "--image", image, "--quiet", cwd=repository)
+    assert "image" in checked("ml-repo", "bundle", "latest", file, "--image", "--no-wheels", cwd=repository)
+    shutil.rmtree(repository)
+    docker("rmi", "--force", identity)
+    try:
+        alone = ["unshare", "--net"] if can_separate() else []
+        said = checked(*alone, "ml-repo", "verify", file, "--image", "--trust", cwd=tmp_path, HOME=str(tmp_path))
+        assert ": identical" in said and digest_of(identity) == identity
+    finally:
+        docker("tag", identity, image)  # as it was
 
 
 def test_another_machine_uses_the_image_and_its_queue(image, tmp_path):

@@ -114,6 +114,9 @@ def _name_ground(
     if image.get("image_digest") and not has_image:
         sentences.append(f"The container image {image.get('image') or ''} {image['image_digest'][:19]} with its system "
                          "libraries; --image packs it.".replace("  ", " "))
+    if record.get("launched_by") == "interactive":
+        sentences.append("The run was made by hand, so files that it read without Python's help, or before it began to "
+                         "record, are not known. Look whether its data is in the bundle.")
     gaps = (record.get("watched") or {}).get("gaps", [])
     return sentences + [f"Files of the run could not all be watched: {gap}" for gap in gaps]
 
@@ -323,7 +326,7 @@ def _write(
     def show(count: int, size_bytes: int) -> None:
         if (tenths := 10 * size_bytes // total) > shown[-1]:
             shown.append(tenths)
-            tell(f"  writing {file.name}: {10 * tenths} % of {format_bytes(total)} ...")
+            tell(f"  writing {file.name}: {min(10 * tenths, 100)} % of {format_bytes(total)} ...")
 
     entities = (entity["@id"] for entity in json.loads(crate)["@graph"])
     folders = sorted(name for name in entities if name.endswith("/") and name != "./" and "://" not in name)

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import packages_distributions
+from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -223,7 +224,7 @@ def _hold_venv(
 ) -> Path:  # its Python
     "Find an environment by its locks, and make it where there is none."
     cache = Path(cache or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ml_repo" / "venvs")
-    key = hashlib.sha256("\0".join([*texts, python, version]).encode()).hexdigest()
+    key = hashlib.sha256("\0".join([*texts, python, version, "with this library"]).encode()).hexdigest()
     folder = cache / key[:32]
     folder.mkdir(parents=True, exist_ok=True)
     with hold_folder(folder):
@@ -248,7 +249,20 @@ def _install(
     problem = f"The {'packed wheels' if wheels else 'recorded lock'} cannot be installed."
     ask_uv(problem, "pip", "sync", "--quiet", "--require-hashes", *packed, "--python",
            str(folder / "venv" / "bin" / "python"), *map(str, files))
+    _add_library(folder)
     write_atomic(folder / "complete", "\n")
+
+
+def _add_library(
+    folder: Path,  # of one environment
+) -> None:
+    "Let the environment import this library where none is installed there: no index may have it."
+    (folder / "library").mkdir(exist_ok=True)
+    link = folder / "library" / "ml_repo"
+    link.unlink(missing_ok=True)
+    link.symlink_to(Path(find_spec("ml_repo").origin).resolve().parent)
+    for packages in (folder / "venv" / "lib").glob("python*/site-packages"):
+        (packages / "zz_ml_repo.pth").write_text(f"{folder / 'library'}\n", encoding="utf-8")
 
 # %% ../../nbs/reproduce/03_environments.ipynb #dfef25a0
 @dataclass(frozen=True)
