@@ -383,16 +383,15 @@ def execute_recorded(
         job = _open(nb, root, name, contract, output, request, kernel_name, is_python, options)
         job.notebook, job.base, job.widgets = path, Path(base).resolve(), widgets
         request.on_start(job.record.folder)
-        options |= {"log_output": log_output}
         if engine:
-            options |= {"input_path": input_path, "progress_bar": progress_bar}
-            watch = _make_watch(job)
-            watch.start()
+            options |= {"input_path": input_path, "progress_bar": progress_bar, "log_output": log_output}
+            (watch := _make_watch(job)).start()
             outcome = _run_other(job, engine, kernel_name, options, watch)
             outcome.watched = watch.stop()
         else:
             manager.notebook_start()
-            outcome = _run_here(job, manager, is_python, {"kernel_name": kernel_name, **options}, stopped, require_gpu)
+            options |= {"kernel_name": kernel_name, "log_output": log_output}
+            outcome = _run_here(job, manager, is_python, options, stopped, require_gpu)
         _end(job, manager, outcome, stopped)
     if outcome.signal is not None:
         _end_by_signal(outcome.signal)
