@@ -26,7 +26,8 @@ from datetime import datetime
 from pathlib import Path
 
 import psutil
-from many_runs import MLFLOW, TRACKIO, describe_run, make_environment, make_mlflow, make_records, make_trackio, mlflow_environment, trackio_environment
+from many_runs import MLFLOW, TRACKIO, describe_run, make_mlflow, make_records, make_trackio, mlflow_environment, trackio_environment
+from peers import make_environment
 
 from ml_repo.integrations.servers import find_port
 from ml_repo.integrations.mlflow_mapping import shorten_id
@@ -69,7 +70,7 @@ def measure(browser, link: str, is_there: str, rounds: int) -> float | str:
 def serve_trackio(keep: Path, runs: int, port: int) -> Iterator[str]:
     """Its dashboard, freshly started; gives its address."""
     show = f"import trackio; trackio.show('train', open_browser=False, server_port={port}, block_thread=True)"
-    process = subprocess.Popen([str(make_environment(keep, TRACKIO) / "python"), "-c", show], env=trackio_environment(keep, runs), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([str(make_environment("trackio", keep) / "python"), "-c", show], env=trackio_environment(keep, runs), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         await_answer(f"http://127.0.0.1:{port}/")
         yield f"http://127.0.0.1:{port}"
@@ -102,7 +103,7 @@ def main() -> None:
     make_trackio(given.keep, given.runs)
     ports = find_port(8790), find_port(5790)
     ours = subprocess.Popen([sys.executable, "-P", "-c", "from ml_repo.live.live_server import main; main()", str(ports[0]), str(records)], env=os.environ | {"ML_REPO_TOKEN": ""})
-    theirs = subprocess.Popen([str(make_environment(given.keep) / "mlflow"), "ui", "--port", str(ports[1]), "--workers", "1", "--backend-store-uri", mlflow_environment(given.keep, given.runs)["MLFLOW_TRACKING_URI"]], cwd=given.keep, env=mlflow_environment(given.keep, given.runs),
+    theirs = subprocess.Popen([str(make_environment("mlflow", given.keep) / "mlflow"), "ui", "--port", str(ports[1]), "--workers", "1", "--backend-store-uri", mlflow_environment(given.keep, given.runs)["MLFLOW_TRACKING_URI"]], cwd=given.keep, env=mlflow_environment(given.keep, given.runs),
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     page, other = f"http://127.0.0.1:{ports[0]}/", f"http://127.0.0.1:{ports[1]}/"
     browser = Browser(1300)

@@ -32,10 +32,11 @@ from typing import Any
 
 import jsonschema
 import nbformat
+from peers import PINNED, make_environment
 
 from ml_repo.records.schema import RECORD_SCHEMA
 
-MLFLOW, TRACKIO = "mlflow==3.17.2", "trackio==0.43.0"
+MLFLOW, TRACKIO = PINNED["mlflow"], PINNED["trackio"]
 STEPS = 50
 CONTRACT = """lr: float = 0.003  # step size, above 0
 batch_size: int = 32  # images a step, at least 1
@@ -204,20 +205,6 @@ def mlflow_environment(keep: Path, count: int) -> dict[str, str]:
     return os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{store}", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 
 
-def make_environment(keep: Path, package: str = MLFLOW) -> Path:
-    "Install a package into a virtual environment of its own, where there is none yet; returns the folder of its programs."
-    name = package.split("==")[0]
-    folder = keep / f"{name}-venv"
-    if not (folder / "bin" / name).exists():
-        print(f"installing {package}", file=sys.stderr)
-        uv = Path(sys.executable).with_name("uv")
-        subprocess.run([sys.executable, "-m", "venv", *(["--without-pip"] if uv.exists() else []), str(folder)], check=True)
-        python = str(folder / "bin" / "python")
-        install = [str(uv), "pip", "install", "--quiet", "--compile-bytecode", "--python", python] if uv.exists() else [python, "-m", "pip", "install", "--quiet"]
-        subprocess.run([*install, package], check=True)
-    return folder / "bin"
-
-
 def list_params(run: SyntheticRun, defaults: dict[str, Any]) -> dict[str, str]:
     "All parameters as MLflow keeps them: texts."
     return {name: str(value) for name, value in (defaults | run.given).items()}
@@ -275,7 +262,7 @@ def make_mlflow(keep: Path, count: int) -> Path:
         return store
     store.parent.mkdir(parents=True, exist_ok=True)
     store.unlink(missing_ok=True)
-    template, python = make_template(keep), make_environment(keep) / "python"
+    template, python = make_template(keep), make_environment("mlflow", keep) / "python"
     defaults = {name: about["default"] for name, about in json.loads((template / "record.json").read_text())["parameters"].items()}
     ask = partial(subprocess.run, text=True, check=True, cwd=keep / "template", env=mlflow_environment(keep, count), stderr=subprocess.DEVNULL)
     run = describe_run(0)
@@ -368,7 +355,7 @@ def make_trackio(keep: Path, count: int) -> Path:
     if done.exists():
         return store
     shutil.rmtree(store.parent, ignore_errors=True)
-    template, python = make_template(keep), make_environment(keep, TRACKIO) / "python"
+    template, python = make_template(keep), make_environment("trackio", keep) / "python"
     defaults = {name: about["default"] for name, about in json.loads((template / "record.json").read_text())["parameters"].items()}
     ask = partial(subprocess.run, text=True, check=True, cwd=keep / "template", env=trackio_environment(keep, count), stdout=subprocess.DEVNULL)
     first = describe_run(0)

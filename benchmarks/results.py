@@ -33,7 +33,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from many_runs import MLFLOW, SyntheticRun, describe_run, list_runs, make_environment, make_mlflow, make_records, make_writer, mlflow_environment
+from many_runs import MLFLOW, SyntheticRun, describe_run, list_runs, make_mlflow, make_records, make_writer, mlflow_environment
+from peers import make_environment
 
 OURS = str(Path(sys.executable).with_name("ml-repo"))
 FILTER = "lr < 0.01 and val_accuracy > 0.97 and state = completed"
@@ -264,7 +265,7 @@ def main() -> None:
     report = {"mlflow": MLFLOW, "python": platform.python_version(), "processors": os.cpu_count(), "rounds": options.rounds, "runs": {}}
     with tempfile.TemporaryDirectory() as folder:
         keep = (options.keep or Path(folder)).resolve()
-        programs = keep / "mlflow-venv" / "bin" if options.only == "ml_repo" else make_environment(keep)
+        programs = Path(sys.executable).parent if options.only == "ml_repo" else make_environment("mlflow", keep)
         for count in options.runs:
             report["runs"][count] = measure(keep, count, programs, options)
         report["start"] = ask(list_starts(programs), keep, mlflow_environment(keep, options.runs[0]), options)

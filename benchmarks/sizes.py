@@ -21,8 +21,6 @@ import many_runs
 from many_runs import COLUMNS, STATES, describe_run, make_mlflow, make_records, make_rows, make_template, tell
 
 HERE = Path(__file__).parent
-many_runs.make_environment = lambda keep: Path(sys.executable).parent  # MLflow is in the lock by now
-assert many_runs.MLFLOW == f"mlflow=={__import__('importlib.metadata').metadata.version('mlflow')}"
 
 
 def measure(folder: Path) -> int:
