@@ -12,6 +12,8 @@ import re
 from functools import cache, lru_cache
 from typing import NamedTuple
 
+from .programs import without_requests
+
 # %% ../../nbs/core/04_secret_patterns.ipynb #4e31d3d7
 _ALWAYS = {
     "password", "passwords", "passwd", "passwort", "passphrase", "passcode", "pwd", "secret", "secrets", "credential",
@@ -116,7 +118,8 @@ _HINTS = {
 @cache
 def load_library_patterns() -> list[SecretPattern]:  # in the order of the library
     "Load the patterns of detect-secrets; its import takes 0.1 s, so this happens at the first text."
-    from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
+    with without_requests():  # it asks a service whether a secret is valid, which we never do
+        from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
 
     return [SecretPattern(kind, pattern, _HINTS.get(detector.__name__, ()), int(detector.__name__ in _GROUP_IS_SECRET))
             for kind, detector in get_mapping_from_secret_type_to_class().items() if detector.__name__ not in _SKIPPED

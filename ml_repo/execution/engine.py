@@ -29,7 +29,7 @@ from ..core.hashing import hash_source
 from ..core.private_folder import remove_abandoned
 from ..core.redaction import Redactor
 from ..core.signals import catch_signals
-from .kernel import KernelClient, KernelError, check_kernel, read_language
+from .kernel import KernelClient
 from .mlflow_process import start_sync
 from .output_writer import Log, Transcript, UnkeptRecord, keep_whole
 from .preflight import (RefusedRun, RunRequest, check_contract, check_output, check_value_files,
@@ -37,6 +37,7 @@ from .preflight import (RefusedRun, RunRequest, check_contract, check_output, ch
 from .supervisor import Outcome, Supervisor
 from ..formats.notebook_files import doubt_pair
 from ..notebook.forms import answer_widgets, list_texts
+from ..notebook.kernel_choice import KernelError, check_kernel, read_language
 from ..notebook.missing_files import explain_missing_path
 from ..notebook.parameters import ParametersCell
 from ..notebook.platforms import explain_platform
@@ -308,7 +309,7 @@ def _run_here(
     client_options = {key: value for key, value in options.items() if key not in unused}
     warm = job.request.warm if is_python else None
     client = KernelClient(manager, is_python, on_output, job.transcript.reopen, warm, job.request.processors,
-                          **timeouts, **client_options)
+                          job.request.early, **timeouts, **client_options)
     supervisor = Supervisor(client, job.transcript, log, job.record.folder, job.names if is_python else [], job.gather,
                             require_gpu, _make_watch(job))
     supervisor.is_followed = is_followed(job.root)
@@ -325,8 +326,7 @@ def _end(
     stopped: list[int],  # signals that came outside of the execution
 ) -> None:
     "Close the record and the progress bar."
-    number = outcome.signal or next(iter(stopped), None)
-    if number == signal.SIGHUP:  # the terminal is gone, and writing to it would fail
+    if (outcome.signal or next(iter(stopped), None)) == signal.SIGHUP:  # no terminal, and writing would fail
         sys.stdout = sys.stderr = open(os.devnull, "w")
         manager.pbar = None
     manager.cleanup_pbar()

@@ -11,16 +11,20 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, TextIO
 
 from ..core.bounds import ParameterError
+from ..core.early_kernel import EarlyKernel
+from ..core.programs import load_papermill
 from ..core.library_messages import MessageSieve, is_news
-from .preflight import RunRequest, reading_all
+from .preflight import RunRequest, find_recording_repository, reading_all
 from ..notebook.parameters import ParametersCell
 from ..notebook.forms import read_contract
 from ..notebook.value_file import read_value_file
+from ..provenance.portability import limited
 from ..records.edit_log import check_tag
 from ..records.reader import Record, read_record
 from ..records.record import Claim
@@ -107,11 +111,12 @@ def _execute(
 ) -> None:
     "Execute by papermill; a failure is in the record, so it raises nothing."
     import click
-    import papermill
+
+    papermill = load_papermill()
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from nbformat import ValidationError
 
-    from ml_repo.execution.kernel import KernelError, check_kernel, choose_kernel
+    from ml_repo.notebook.kernel_choice import KernelError, check_kernel, choose_kernel
 
     warnings.filterwarnings("ignore", "The specified file .* does not end in one of")  # a text notebook
     language = None  # of the kernel, for a notebook that names none
@@ -133,6 +138,15 @@ def _execute(
         pass
 
 # %% ../../nbs/execution/07_launch.ipynb #93e94672
+def _start_early(
+    notebook: str | PathLike,  # to execute
+) -> EarlyKernel | None:  # None where the engine will refuse the repository's settings
+    "Start the process of the kernel, with the environment that the kernel will have."
+    with suppress(ValueError), limited(find_recording_repository(notebook)):
+        return EarlyKernel()
+    return None
+
+
 _BAR = {"bar_format": "{desc} {n_fmt} of {total_fmt} cells |{bar}| {elapsed}"}  # no time left: cells are unequal
 
 
@@ -179,14 +193,18 @@ def run_notebook(
         fields=facts, engine=None if engine == "ml_repo" else engine, require_gpu=require_gpu, warm=warm,
         processors=processors, judge=judge, claim=claim, cell=cell, on_start=announce)
     sifted = None if quiet or is_hidden else _Sifted(sys.stderr)
+    can_begin = kernel in (None, "python3") and not (warm or processors or request.engine)
+    early = _start_early(notebook) if can_begin else None
     try:
         _execute(notebook, kernel, (sifted and sys.stdout, sifted), parameters=dict(parameters or {}),
                  progress_bar=_BAR if quiet and not is_hidden else False, execution_timeout=timeout_s,
-                 cwd=None if folder is None else str(folder), request=request)
+                 cwd=None if folder is None else str(folder), request=replace(request, early=early))
     except RuntimeError:  # a kernel that did not start
         if not folders:
             raise
     finally:
+        if early:
+            early.end()
         if sifted and folders:
             sifted.end(folders[0].name)
     return read_record(folders[0])

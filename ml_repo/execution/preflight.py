@@ -23,6 +23,7 @@ from typing import Any
 import click
 
 from ..core.bounds import ParameterError
+from ..core.early_kernel import EarlyKernel
 from ..formats.notebook_files import load_notebook
 from ..formats.text_notebooks import NotebookError
 from ..notebook.forms import list_declared, list_texts, list_widgets, needs_widgets, place_values
@@ -277,6 +278,7 @@ class RunRequest:
     engine: str | None = None  # another engine of papermill, by name; the recording engine without
     require_gpu: bool = False  # begin only where the library in use sees a GPU
     warm: str | None = None  # address of a warm process that forks the kernel; a new process without one
+    early: EarlyKernel | None = None  # a process that can become the kernel; a new process without one
     processors: Sequence[int] = ()  # numbers of those that the kernel may use; those of this process without
     judge: Any = None  # `look(folder)` gives a cause to end the run, or None; `conclude(folder, facts)` further fields
     claim: Claim | None = None  # folder and lock of a record that exists already
