@@ -7,6 +7,8 @@ import pty
 import random
 import select
 import shutil
+import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -188,6 +190,40 @@ def test_a_killed_reader_leaves_an_index_that_works(home):
         process.kill()
         process.wait()
         assert names(home) == on_disk(home)
+
+
+FIND = "from ml_repo import find_runs; runs = find_runs(wait={}); print(len(runs), runs.unread)"
+
+
+def numbers(home: Path) -> dict[str, int]:
+    """The runs in the index, by their number: a record that was read twice has a later one."""
+    base = sqlite3.connect(home / ".index.sqlite")
+    try:
+        return dict(base.execute("SELECT run, number FROM runs"))
+    except sqlite3.OperationalError:  # not made yet
+        return {}
+    finally:
+        base.close()
+
+
+def test_a_first_index_goes_on_where_it_was_and_others_get_what_is_there(home):
+    for number in range(10, 9000):
+        make_record(home, number)
+    first = subprocess.Popen([sys.executable, "-c", FIND.format(False)], cwd=home.parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    await_true(lambda: len(numbers(home)) >= 2000, "two thousand records are read")
+    first.send_signal(signal.SIGSTOP)
+    known = numbers(home)
+    assert 2000 <= len(known) < 9000
+    text = checked("ml-repo", "ls", cwd=home.parent)
+    assert f"{9000 - len(known):,} more records are not read yet, and another process is reading them" in " ".join(text.split()), text
+    assert checked(sys.executable, "-c", FIND.format(False), cwd=home.parent).split() == [str(len(known)), str(9000 - len(known))]
+    assert numbers(home) == known
+    others = [subprocess.Popen([sys.executable, "-c", FIND.format(True)], cwd=home.parent, text=True, stdout=subprocess.PIPE) for _ in range(2)]
+    time.sleep(1)
+    assert [one.poll() for one in others] == [None, None], "they wait for the one that reads"
+    first.kill()
+    assert [one.communicate()[0].split() for one in others] == [["9000", "0"]] * 2
+    assert numbers(home).items() >= known.items() and sorted(numbers(home).values()) == list(range(1, 9001)), "each record was read once"
 
 
 def test_a_run_whose_process_is_gone_is_listed_as_killed(home):

@@ -198,7 +198,7 @@ def _choose_runs(
 
     claims: list[Record | Path] = [Path(name) if is_bundle(name) else find_run(name, records) for name in runs]
     if condition is not None:
-        matches = [run.read() for run in find_runs(condition, records=records)[::-1]]
+        matches = [run.read() for run in find_runs(condition, records=records, wait=True)[::-1]]
         claims += [record for record in matches if record.get("launched_by") != "within"]
     if not claims:
         raise ValueError("No run is named, and none matches. Name one, or take --all: ml-repo verify latest")

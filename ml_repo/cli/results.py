@@ -83,7 +83,8 @@ def _echo_runs(
         mixture = describe_mixture(runs)
         echo_table(header, rows, "\n" + runs.caption(columns) + more + (f"\n{mixture}" if mixture else ""))
     else:
-        echo_lines("No run matches." if condition or runs.damaged else explain_none())
+        reading = f"{runs.unread:,} records are not read yet, and another process is reading them."
+        echo_lines(reading if runs.unread else "No run matches." if condition or runs.damaged else explain_none())
 
 # %% ../../nbs/cli/03_results.ipynb #3e778e2b
 def _echo_damaged(
@@ -204,7 +205,7 @@ def ls(
     from ml_repo.results.search import find_runs
 
     most = None if seeds else limit if limit is not None else None if form else LIMIT
-    runs = find_runs(condition, sort, most or None, records, archived, direction or "", repetitions)
+    runs = find_runs(condition, sort, most or None, records, archived, direction or "", repetitions, wait=bool(form))
     if seeds and (runs or form):
         _echo_groups(runs, sort, limit, wanted, form)
     else:
@@ -384,7 +385,7 @@ def export(
     """
     from ml_repo.results.search import find_runs
 
-    runs = find_runs(condition, records=records, archived=archived, repetitions=repetitions)
+    runs = find_runs(condition, records=records, archived=archived, repetitions=repetitions, wait=True)
     runs.save(file)
     click.echo(f"Wrote {len(runs)} runs to {file}.")
     _echo_damaged(runs.damaged)

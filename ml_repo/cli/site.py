@@ -46,7 +46,7 @@ def _write_report(
     from ml_repo.site.single_file import make_report
     from ml_repo.results.search import find_runs
 
-    text = make_report(folders, find_runs(records=records), public)
+    text = make_report(folders, find_runs(records=records, wait=True), public)
     names = [folders[0].name, *(folder.name.rpartition("-")[2] for folder in folders[1:])]
     file = out or Path("-".join(names) + ".html")
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -124,7 +124,7 @@ def site(
         raise ValueError(f"{folders[0].name} is a run. Pages are made of all runs that match a condition; "
                          f"for some runs: ml-repo site {' '.join(words)} --single-file")
     else:
-        runs = find_runs(condition, records=records, archived=archived, repetitions=repetitions)
+        runs = find_runs(condition, records=records, archived=archived, repetitions=repetitions, wait=True)
         page = _build_pages(runs, out or Path("_site"), public, condition)
     if is_opened:
         click.launch(page.resolve().as_uri())

@@ -69,7 +69,7 @@ def sync_mlflow(
     done = SyncResult(hide_login(uri))
     for home in find_record_folders(records):
         if condition:
-            folders = [run.folder for run in find_runs(condition, records=[home], archived=True)]
+            folders = [run.folder for run in find_runs(condition, records=[home], archived=True, wait=True)]
         else:
             folders = [folder for folder in find_records(home) if not _is_repetition(folder)]  # damaged ones, too
         folders.sort(key=lambda folder: folder.name[-21:])  # by time

@@ -81,7 +81,8 @@ class Choice:
 
     def folders(self) -> list[Path]:
         "Find the records of the selected runs. Raises `ValueError` for an invalid condition."
-        return [run.folder for run in find_runs(self.condition, records=self.homes)] if self.homes else []
+        runs = find_runs(self.condition, records=self.homes, wait=True) if self.homes else []
+        return [run.folder for run in runs]
 
 # %% ../../nbs/integrations/12_servers.ipynb #224c2728
 def _tensorboard(

@@ -86,7 +86,7 @@ class LivePages:
 
     def _render_overview(self) -> str:
         "Render what was tried and what was best, and which records cannot be read."
-        runs = find_runs(records=self.table.homes)
+        runs = find_runs(records=self.table.homes, wait=True)
         damaged = [(folder.name, why) for folder, why in runs.damaged]
         self.table.doubted = set(dict(damaged)) ^ set(self.table.damaged)  # it looks at them next
         experiments = sum_up(runs)

@@ -73,7 +73,7 @@ class LiveTable:
     def load(self) -> None:
         "Read all runs."
         self.stamps, self.dates = _scan(self.homes), self._read_dates()
-        runs = find_runs(records=self.homes) if self.stamps else []
+        runs = find_runs(records=self.homes, wait=True) if self.stamps else []
         table = list_rows(runs)
         self.columns, self.about = table["columns"], {key: table[key] for key in ("shown", "metric", "student")}
         self.rows = {run.run: write_value(row) for run, row in zip(runs, table["rows"])}

@@ -12,6 +12,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,34 @@ from .query import Filter, name_column
 from .run_summary import ATTRIBUTES, RunSummary, load_summary
 
 # %% ../../nbs/results/04_index.ipynb #c073328b
+def _mended(
+    question: Callable[..., Any],  # a method of an index
+) -> Callable[..., Any]:
+    "Ask once more, with a new file or in memory, where the file of an index turns out to be damaged or locked."
+
+    @wraps(question)
+    def ask(index: "Index", *arguments: Any, **named: Any) -> Any:
+        try:
+            return question(index, *arguments, **named)
+        except sqlite3.DatabaseError as error:
+            index._recover(error)
+            index.refresh()
+            return question(index, *arguments, **named)
+
+    return ask
+
+
 class Index(IndexFile):
     "The index of the records in one folder, brought up to date when it is opened."
 
+    @_mended
     def columns(self) -> dict[str, tuple[int, str]]:  # number and direction by name: attributes have the number 0
         "List the columns of a filter."
         if self._columns is None:
-            rows = self._ask("SELECT name, number, direction FROM columns", [])
+            rows = self._ask("SELECT name, number, direction, is_filled FROM columns", [])
             self._columns = {name: (0, "") for name in ATTRIBUTES if name != "folder"}
-            self._columns |= {name: (number, direction) for name, number, direction in rows}
+            self._columns |= {name: (number, direction) for name, number, direction, _ in rows}
+            self._unfilled = {name for name, _, _, is_filled in rows if not is_filled}
         return self._columns
 
     def _place(
@@ -37,6 +57,8 @@ class Index(IndexFile):
     ) -> str:  # SQL
         "Write the SQL for a column. One that this index does not have is NULL for all runs."
         number = self.columns().get(column, (-1, ""))[0]
+        if column in self._unfilled:
+            self._fill(column)
         if number == 0:
             return f'runs."{column}"'
         return f"(SELECT value FROM cells WHERE cells.column = {number} AND cells.number = runs.number)"
@@ -46,7 +68,7 @@ class Index(IndexFile):
         query: str,  # SQL
         values: list[Any],  # for its placeholders
     ) -> list[tuple]:  # rows
-        "Run a query; where the file turns out to be damaged, once more on a new one."
+        "Run a query. Raises `sqlite3.DatabaseError` where the file turns out to be damaged."
         try:
             return self._base.execute(query, values).fetchall()
         except OverflowError:
@@ -55,9 +77,7 @@ class Index(IndexFile):
         except sqlite3.DatabaseError as error:
             if "too large" in str(error) or "too many" in str(error):
                 raise ValueError("The filter is too long.") from None
-            self._recover(error)
-            self.refresh()
-            return self._base.execute(query, values).fetchall()
+            raise
 
     def _where(
         self,
@@ -73,6 +93,7 @@ class Index(IndexFile):
         tests += [] if repetitions else ["runs.verifies = ''"]
         return f"WHERE {' AND '.join(tests)}" if tests else "", query.values
 
+    @_mended
     def select(
         self,
         condition: str = "",  # a filter
@@ -98,12 +119,11 @@ class Index(IndexFile):
                      f"ORDER BY cells.value {way}, {tie} LIMIT {most}")
             numbers = first if len(self._ask(first, values)) == limit else numbers
         query = f"SELECT text FROM ({numbers}) JOIN summaries USING (number)"
+        rows = self._ask(query, values)
         try:
-            return [load_summary(text, self.records) for text, in self._ask(query, values)]
-        except (ValueError, TypeError, KeyError):  # a damaged page
-            self._recover(sqlite3.DatabaseError("damaged"))
-            self.refresh()
-            return [load_summary(text, self.records) for text, in self._ask(query, values)]
+            return [load_summary(text, self.records) for text, in rows]
+        except (ValueError, TypeError, KeyError):
+            raise sqlite3.DatabaseError("a damaged page") from None
 
     def _rank(
         self,
@@ -121,10 +141,12 @@ class Index(IndexFile):
                 return ""
         return index
 
+    @_mended
     def has_runs(self) -> bool:
         "Say whether there is any run, also an archived one or a repetition."
         return bool(self._ask("SELECT 1 FROM runs LIMIT 1", []))
 
+    @_mended
     def count(
         self,
         condition: str = "",  # a filter
@@ -136,6 +158,7 @@ class Index(IndexFile):
         where, values = self._where(condition, archived, repetitions, {*self.columns(), *known})
         return self._ask(f"SELECT count(*) FROM runs {where}", values)[0][0]
 
+    @_mended
     def damaged(self) -> list[tuple[Path, str]]:  # the folder of each record that could not be read, and why
         "List the records that could not be read."
         return [(self.records / run, problem)
@@ -167,6 +190,7 @@ def _close_all() -> None:
 def open_index(
     records: Path,  # the folder of all records
     progress: Callable[[Iterable[str], int], Iterable[str]] | None = None,  # wraps the names, for a progress bar
+    wait: bool = False,  # for records that another process is reading
 ) -> Iterator[Index]:
     "Open the index of a folder, or take the one that this process has open, and bring it up to date."
     with _GUARD:
@@ -175,12 +199,12 @@ def open_index(
         if records in _KEPT:
             index = _KEPT.pop(records)[1]
             try:
-                index.catch_up(progress)
+                index.catch_up(progress, wait)
             except sqlite3.Error:
                 index.__exit__()
-                index = Index(records, progress)
+                index = Index(records, progress, wait)
         else:
-            index = Index(records, progress)
+            index = Index(records, progress, wait)
         _KEPT[records] = os.getpid(), index
         for other in list(_KEPT)[:-_MOST_KEPT]:
             _close_kept(other)

@@ -4,26 +4,27 @@
 
 # %% auto #0
 __all__ = ['ATTRIBUTES', 'SEED', 'name_state', 'RunSummary', 'used_value', 'summarize_record', 'summarize_folder', 'dump_summary',
-           'load_summary']
+           'load_summary', 'make_value_reader']
 
 # %% ../../nbs/results/00_run_summary.ipynb #102b044a
 import dataclasses
 import json
+import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from ..core.content_store import read_text
 from ..core.files import read_lines
 from ..core.hashing import hash_bytes
 from ..core.metrics import find_direction, metric_key, summarize_metrics
 from ..core.tables import Tabular
-from ..records.reader import Record, parse_record, read_record
-from ..records.verdict import find_verified, read_verdict
+from ..records.reader import Record, parse_fields, read_record
+from ..records.verdict import FILE as VERDICT_FILE, find_verified, read_verdict
 
 # %% ../../nbs/results/00_run_summary.ipynb #d7e15592
 def name_state(
@@ -103,9 +104,14 @@ def used_value(
     parameter: Mapping[str, Any],  # of a record: used, given, default
 ) -> Any:  # None where the record has none of them
     "Read the value of a parameter. The record of a run that was killed may have only the given value, or the default."
-    return next((parameter[key] for key in ("used", "given", "default") if key in parameter), None)
+    if "used" in parameter:  # nearly always
+        return parameter["used"]
+    return parameter["given"] if "given" in parameter else parameter.get("default")
 
 # %% ../../nbs/results/00_run_summary.ipynb #db084816
+_find_direction = lru_cache(maxsize=10_000)(find_direction)  # thousands of runs have the same names
+
+
 def _read_metrics(
     metrics: list[dict[str, Any]],  # of a record
 ) -> tuple[dict[str, float], dict[str, str]]:  # value by key, direction by key
@@ -114,12 +120,37 @@ def _read_metrics(
     for metric in metrics:
         key = metric_key(metric.get("split", ""), metric["name"])
         values[key] = float(metric["value"])
-        if direction := metric.get("direction") or find_direction(metric["name"]):
+        if direction := metric.get("direction") or _find_direction(metric["name"]):
             directions[key] = direction
     return values, directions
 
 # %% ../../nbs/results/00_run_summary.ipynb #50b9efbd
 SEED = "seed"  # the parameter that makes repetitions
+
+
+@cache
+def _make_encoder(
+    order: Literal["sorted"] | None,  # of the fields of objects
+) -> Callable[[Any], bytes]:
+    "Make a function that writes JSON in a fifth of the time of Python's own."
+    from msgspec.json import Encoder
+
+    return Encoder(order=order).encode
+
+
+def _write_json(
+    content: Any,  # of a summary
+    values: Iterable[Any],  # those in it that may be no JSON: nan and infinity
+    order: Literal["sorted"] | None = None,  # of the fields of objects
+) -> bytes:
+    "Write JSON in UTF-8, as Python does it."
+    try:
+        if all(value is None or value.__class__ is str or math.isfinite(value) for value in values):
+            return _make_encoder(order)(content)
+    except (TypeError, ValueError, OverflowError):  # a list, half of a pair of surrogates, a number beyond 64 bits
+        pass
+    text = json.dumps(content, ensure_ascii=False, sort_keys=bool(order), separators=(",", ":"))
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _name_repetition(
@@ -134,7 +165,7 @@ def _name_repetition(
     }
     facts = (fields["experiment"], fields["notebook"], fields.get("source_sha256"),
              (code.get("modules") or {}).get("sha256") or code.get("tree"), fields.get("data"), others)
-    return hash_bytes(json.dumps(facts, sort_keys=True, default=str).encode("utf-8", "surrogatepass"))[:16]
+    return hash_bytes(_write_json(facts, others.values(), "sorted"))[:16]
 
 # %% ../../nbs/results/00_run_summary.ipynb #b9fbd9d5
 _NO_DATA = re.compile(
@@ -227,30 +258,45 @@ def summarize_record(
                       code=_read_code(fields))
 
 # %% ../../nbs/results/00_run_summary.ipynb #8492e226
+def _has_notebook(
+    folder: str,  # of a record
+    notebook: str,  # the one that ran, a path
+) -> bool:
+    "Say whether a folder holds a notebook; the one with the name of the record is found without a look at all files."
+    name = notebook.rpartition("/")[2]
+    return name.endswith(".ipynb") and os.access(f"{folder}/{name}", os.F_OK) or any(
+        name.endswith(".ipynb") for name in os.listdir(folder))
+
+
 def summarize_folder(
     folder: Path,  # of a record
 ) -> RunSummary:
     "Read a record and summarize it. Raises `ValueError` or `OSError` for a damaged one."
-    if folder.is_symlink() or (folder / "record.json").is_symlink():
+    place = os.fspath(folder)
+    if os.path.islink(place) or os.path.islink(f"{place}/record.json"):
         raise ValueError("it is a link; records are real folders. List another folder of records with --records")
-    fields = parse_record(folder / "record.json")
+    fields = parse_fields(f"{place}/record.json")
     if fields["state"] == "running":
         fields = read_record(folder)
         if fields["state"] == "running":
             fields = fields | {"metrics": summarize_metrics(read_lines(folder / "metrics.jsonl"))}
     has_ended = fields["state"] in ("completed", "failed") and fields.get("launched_by") not in ("import", "within")
     has_ended = has_ended and (fields["cause"] or {}).get("kind") != "not started"  # which has executed nothing
-    if has_ended and not any(name.endswith(".ipynb") for name in os.listdir(folder)):
+    if has_ended and not _has_notebook(place, fields["notebook"]):
         raise ValueError("the executed notebook is missing")
-    return dataclasses.replace(summarize_record(folder, fields), verified=read_verdict(folder).get("verdict", ""))
+    summary = summarize_record(folder, fields)
+    if os.access(f"{place}/{VERDICT_FILE}", os.F_OK):
+        summary.verified = read_verdict(folder).get("verdict", "")
+    return summary
 
 # %% ../../nbs/results/00_run_summary.ipynb #fe0832e4
 def dump_summary(
     summary: RunSummary,  # of a run
 ) -> str:  # JSON, without the folder
     "Write a summary as JSON."
-    names = [attribute.name for attribute in dataclasses.fields(RunSummary) if attribute.name != "folder"]
-    return json.dumps({name: getattr(summary, name) for name in names}, ensure_ascii=False)
+    values = vars(summary).copy()
+    del values["folder"]
+    return _write_json(values, (*summary.parameters.values(), *summary.metrics.values())).decode()
 
 
 def load_summary(
@@ -260,3 +306,26 @@ def load_summary(
     "Read a summary from JSON."
     values = json.loads(text)
     return RunSummary(folder=records / values["run"], **values)
+
+# %% ../../nbs/results/00_run_summary.ipynb #44d53651
+def make_value_reader(
+    columns: dict[str, int],  # number by name, such as "params.lr"
+) -> Callable[[str], Iterator[tuple[int, Any]]]:
+    "Make a function that reads the values of some columns from a summary, as pairs of the column's number and a value."
+    from msgspec.json import Decoder
+
+    fields = {"params": "parameters", "metrics": "metrics"}
+    wanted = [(fields[kind], name, number) for column, number in columns.items()
+              for kind, _, name in [column.partition(".")]]
+    shape = {field: TypedDict("Values", {name: Any for kind, name, _ in wanted if kind == field}, total=False)
+             for field in fields.values()}
+    decode = Decoder(TypedDict("Summary", shape)).decode
+
+    def read(text: str) -> Iterator[tuple[int, Any]]:
+        try:
+            summary = decode(text)
+        except ValueError:  # nan is no JSON
+            summary = json.loads(text)
+        return ((number, summary[kind][name]) for kind, name, number in wanted if name in summary[kind])
+
+    return read

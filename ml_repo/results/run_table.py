@@ -219,9 +219,10 @@ class Runs(Tabular, list[RunSummary]):
         order: str = "",  # in words, such as "best val_accuracy first"
         total: int | Callable[[], int] | None = None,  # how many there are when these are the first of them
         damaged: Iterable[tuple[Path, str]] = (),  # records that could not be read, and why
+        unread: int = 0,  # records that are missing here, since another process is reading them for the first time
     ):
         super().__init__(runs)
-        self.order, self.damaged = order, list(damaged)
+        self.order, self.damaged, self.unread = order, list(damaged), unread
         self._total = len(self) if total is None else total
 
     @property
@@ -237,7 +238,9 @@ class Runs(Tabular, list[RunSummary]):
     ) -> "RunSummary | Runs":
         "Take one run, or several as `Runs`."
         selected = super().__getitem__(position)
-        return Runs(selected, self.order, self._total, self.damaged) if isinstance(position, slice) else selected
+        if not isinstance(position, slice):
+            return selected
+        return Runs(selected, self.order, self._total, self.damaged, self.unread)
 
     def header(
         self,
@@ -269,6 +272,8 @@ class Runs(Tabular, list[RunSummary]):
             sentences += [f"The same in all: {', '.join(values)}"] if values else []
         if any(run.launched_by == "interactive" for run in self):
             sentences.append("Interactive runs took the time of their cells, without pauses")
+        if self.unread:
+            sentences.append(f"{self.unread:,} more records are not read yet, and another process is reading them")
         return ". ".join(sentences)
 
     def table(self) -> tuple[list[str], list[list[str]], str]:  # header, rows, caption

@@ -102,16 +102,19 @@ def find_runs(
     archived: bool = False,  # include archived runs
     direction: str = "",  # "higher" or "lower": which way the metric in `sort` is better, where its record does not say
     repetitions: bool = False,  # include repetitions that `verify` kept; they are evidence, and no runs
+    wait: bool = False,  # for records that another process is reading for the first time; `unread` counts those
 ) -> Runs:
     """Find runs.
 
     Raises `ValueError` for an invalid condition or an unknown column, `FileNotFoundError` for a missing folder."""
     with ExitStack() as stack:
-        indexes = [stack.enter_context(open_index(home, _show_progress)) for home in find_record_folders(records)]
+        homes = find_record_folders(records)
+        indexes = [stack.enter_context(open_index(home, _show_progress, wait)) for home in homes]
+        unread = sum(index.unread for index in indexes)
         known = {name for index in indexes for name in index.columns()}
         damaged = [record for index in indexes for record in index.damaged()]
         if not any(index.has_runs() for index in indexes):
-            return Runs(damaged=damaged)
+            return Runs(damaged=damaged, unread=unread)
         column, largest, words = _order(sort, indexes, direction)
         choice = archived, known, repetitions
         runs = [run for index in indexes for run in index.select(condition, column, largest, limit, *choice)]
@@ -120,7 +123,7 @@ def find_runs(
     is_whole = limit is None or len(runs) < limit
     folders = tuple(index.records for index in indexes)
     total = len(runs) if is_whole else partial(_count_runs, condition, folders, archived, repetitions)
-    return Runs(runs, words, total, damaged)
+    return Runs(runs, words, total, damaged, unread)
 
 
 def _count_runs(
@@ -152,7 +155,7 @@ def find_repetitions(
     "Find what `verify` kept of the repetitions of a run, archived ones as well."
     try:
         condition = f"verifies = '{record['id']}'"
-        return find_runs(condition, records=[record.folder.parent], archived=True, repetitions=True)
+        return find_runs(condition, records=[record.folder.parent], archived=True, repetitions=True, wait=True)
     except (OSError, ValueError):
         return Runs()
 
@@ -215,7 +218,7 @@ def rank_runs(
     Raises `ValueError` when no run has a value, or the direction is not known."""
     if direction not in ("", "higher", "lower"):
         raise ValueError(f"direction is {direction!r}, not higher or lower.")
-    runs = find_runs(condition, metric or "started", limit if metric else None, records, direction=direction)
+    runs = find_runs(condition, metric or "started", limit if metric else None, records, direction=direction, wait=True)
     if not runs:
         raise ValueError(f"No run matches {condition!r}." if condition else explain_none())
     if not metric:
@@ -278,7 +281,7 @@ def _find_special(
     "Find the newest or the best run."
     if name == "best" or name.startswith("best:"):
         return best_run(name[5:], records=homes).folder
-    if not (runs := find_runs(limit=1, records=homes)):
+    if not (runs := find_runs(limit=1, records=homes, wait=True)):
         raise ValueError(explain_none())
     return runs[0].folder
 
@@ -290,7 +293,7 @@ def _find_tagged(
     "Find runs by a tag."
     if not tag or any(letter in tag for letter in " \"'"):
         return []
-    return [run.run for run in find_runs(f"tags = '{tag}'", records=homes)]
+    return [run.run for run in find_runs(f"tags = '{tag}'", records=homes, wait=True)]
 
 # %% ../../nbs/results/05_search.ipynb #00d07662
 _MOST = 50  # matches of a name, among which repetitions are looked for
@@ -319,7 +322,7 @@ def find_run(
         matches = tagged
     if 1 < len(matches) <= _MOST and homes:
         kept = find_runs(f"run in ({', '.join(matches)}) and verifies != ''",
-                         records=homes, archived=True, repetitions=True)
+                         records=homes, archived=True, repetitions=True, wait=True)
         matches = [name for name in matches if name not in {run.run for run in kept}] or matches
     if len(matches) == 1:
         return names[matches[0]] / matches[0]

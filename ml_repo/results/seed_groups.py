@@ -363,7 +363,8 @@ def compare_runs(
     runs = {run.folder: run for run in named}
     if not alone:
         repetitions = ", ".join(sorted({run.repetition for run in named}))
-        runs |= {run.folder: run for run in find_runs(f"repetition in ({repetitions})", records=records)}
+        same = find_runs(f"repetition in ({repetitions})", records=records, wait=True)
+        runs |= {run.folder: run for run in same}
     order = [run.repetition for run in named]
     homes = dict.fromkeys(run.folder.parent for run in runs.values())
     calibrations = [one for home in homes for one in read_calibrations(home)]

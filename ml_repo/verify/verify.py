@@ -148,7 +148,7 @@ def measure_noise(
 ) -> dict[str, Spread]:  # by metric; empty for a run without repetitions
     "Measure how metrics vary over the seeds of a run. Keeps an index beside the records, as `find_runs` does."
     try:
-        runs = find_runs(records=[record.folder.parent])
+        runs = find_runs(records=[record.folder.parent], wait=True)
     except (OSError, ValueError):
         return {}
     groups = (group for group in group_runs(runs) if any(run.run == record["id"] for run in group))
