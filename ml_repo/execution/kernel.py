@@ -73,6 +73,7 @@ class _Manager(AsyncKernelManager):
         process = None
         if self.early is not None and type(self.provisioner) is LocalProvisioner and "preexec_fn" not in options:
             process = self.early.begin(command, options["env"], options.get("cwd"), options["stdout"].name)
+            self.early.end()  # where it has become none
         if process is None:
             await super()._async_launch_kernel(command, **options)
         else:

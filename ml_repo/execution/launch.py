@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ..core.bounds import ParameterError
-from ..core.early_kernel import EarlyKernel
+from ..core.early_kernel import EarlyKernel, read_command
 from ..core.programs import load_papermill
 from ..core.library_messages import MessageSieve, is_news
 from .preflight import RunRequest, find_recording_repository, reading_all
+from ..formats.notebook_files import load_notebook
 from ..notebook.parameters import ParametersCell
 from ..notebook.forms import read_contract
 from ..notebook.value_file import read_value_file
@@ -140,10 +141,15 @@ def _execute(
 # %% ../../nbs/execution/07_launch.ipynb #93e94672
 def _start_early(
     notebook: str | PathLike,  # to execute
-) -> EarlyKernel | None:  # None where the engine will refuse the repository's settings
-    "Start the process of the kernel, with the environment that the kernel will have."
-    with suppress(ValueError), limited(find_recording_repository(notebook)):
-        return EarlyKernel()
+    kernel: str | None,  # another kernel than the notebook names
+    folder: str | PathLike | None,  # working folder of the kernel
+) -> EarlyKernel | None:  # None where that is not possible, and the engine knows what to do or to say
+    "Start the process of the kernel, with the environment that it will have."
+    with suppress(AttributeError, OSError, ValueError), limited(find_recording_repository(notebook)):
+        metadata = load_notebook(notebook).get("metadata") or {}
+        name = kernel or (metadata.get("kernelspec") or {}).get("name") or "python3"
+        if (command := read_command(name)) is not None:
+            return EarlyKernel(*command, folder)
     return None
 
 
@@ -193,8 +199,7 @@ def run_notebook(
         fields=facts, engine=None if engine == "ml_repo" else engine, require_gpu=require_gpu, warm=warm,
         processors=processors, judge=judge, claim=claim, cell=cell, on_start=announce)
     sifted = None if quiet or is_hidden else _Sifted(sys.stderr)
-    can_begin = kernel in (None, "python3") and not (warm or processors or request.engine)
-    early = _start_early(notebook) if can_begin else None
+    early = None if warm or processors or request.engine else _start_early(notebook, kernel, folder)
     try:
         _execute(notebook, kernel, (sifted and sys.stdout, sifted), parameters=dict(parameters or {}),
                  progress_bar=_BAR if quiet and not is_hidden else False, execution_timeout=timeout_s,
