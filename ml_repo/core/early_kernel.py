@@ -51,7 +51,8 @@ def read_command(
     "Read by which Python an IPython kernel is started."
     from jupyter_core.paths import jupyter_path
 
-    file = next((path for folder in jupyter_path("kernels") if (path := Path(folder, name, "kernel.json")).is_file()), "")
+    files = (Path(folder, name, "kernel.json") for folder in jupyter_path("kernels"))
+    file = next(filter(Path.is_file, files), None)
     try:
         description = json.loads(file.read_text(encoding="utf-8"))
         *python, minus_m, module, _, _ = description["argv"]
