@@ -147,7 +147,7 @@ def _write_json(
     try:
         if all(value is None or value.__class__ is str or math.isfinite(value) for value in values):
             return _make_encoder(order)(content)
-    except (TypeError, ValueError, OverflowError):  # a list, half of a pair of surrogates, a number beyond 64 bits
+    except (TypeError, ValueError, OverflowError, ImportError):  # a list, half a pair of surrogates, beyond 64 bits
         pass
     text = json.dumps(content, ensure_ascii=False, sort_keys=bool(order), separators=(",", ":"))
     return text.encode("utf-8", "surrogatepass")
@@ -312,14 +312,17 @@ def make_value_reader(
     columns: dict[str, int],  # number by name, such as "params.lr"
 ) -> Callable[[str], Iterator[tuple[int, Any]]]:
     "Make a function that reads the values of some columns from a summary, as pairs of the column's number and a value."
-    from msgspec.json import Decoder
-
     fields = {"params": "parameters", "metrics": "metrics"}
     wanted = [(fields[kind], name, number) for column, number in columns.items()
               for kind, _, name in [column.partition(".")]]
     shape = {field: TypedDict("Values", {name: Any for kind, name, _ in wanted if kind == field}, total=False)
              for field in fields.values()}
-    decode = Decoder(TypedDict("Summary", shape)).decode
+    try:
+        from msgspec.json import Decoder
+
+        decode = Decoder(TypedDict("Summary", shape)).decode
+    except ImportError:  # in an environment that was made from an earlier lock
+        decode = json.loads
 
     def read(text: str) -> Iterator[tuple[int, Any]]:
         try:
