@@ -39,8 +39,8 @@ ROOT = Path(__file__).parent.parent
 ROWS = {  # by name: script with its options, and what it says; a script joins when it has --json, --quick and --ours
     "questions": (["questions.py"], "questions in a living Python process"),
     "index": (["first_index.py"], "the first index of a folder of records"),
-    "run": (["overhead.py"], "`ml-repo run` of an empty notebook, and its memory"),
-    "verify": (["verify.py"], "`verify` of a short notebook, and of one with 2 MB of HTML"),
+    "run": (["short.py", "run"], "`ml-repo run` of an empty notebook, and its memory"),
+    "verify": (["short.py", "verify"], "`verify` of a short notebook, and of one with 2 MB of HTML"),
     "studies": (["studies.py"], "a study with one worker and with two"),
     "tests": (["suite.py"], "`make test`"),
     "docs": (["docs.py"], "`make docs` after one changed notebook"),
