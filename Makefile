@@ -35,7 +35,7 @@ params: $(VENV) ## List the parameters of the training notebook
 	@ml-repo params $(NOTEBOOK)
 
 # What the notebooks leave in the temporary folder goes with it.
-TEST_NOTEBOOKS = folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && TMPDIR=$$folder nbdev_test --n_workers 2
+TEST_NOTEBOOKS = folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && TMPDIR=$$folder python tests/notebooks.py --n_workers 2
 
 test: $(VENV) ## Run all tests: the notebooks, then the whole-program checks
 	$(TEST_NOTEBOOKS)

@@ -7,6 +7,7 @@ import statistics
 import sys
 from functools import cache
 
+import nbformat
 import papermill
 import pytest
 from conftest import BIN, HAS_EXAMPLE, ROOT, checked, needs_example, run
@@ -67,7 +68,27 @@ def test_a_failing_notebook_fails_nbdev_test(tree):
     notebook = tree / "nbs" / "core" / "01_tables.ipynb"
     notebook.write_text(notebook.read_text().replace('bundle[\\"text/html\\"].count(\\"<b>\\"), 0)', '1, 2)'))
     assert changes(tree), "the test below was not broken"
-    assert run("nbdev_test", "--path", "nbs/core/01_tables.ipynb", cwd=tree).returncode == 1
+    for command in (["nbdev_test"], [sys.executable, "tests/notebooks.py"]):
+        result = run(*command, "--path", "nbs/core/01_tables.ipynb", cwd=tree)
+        assert result.returncode == 1 and "While Executing Cell #" in result.stdout and "\t01_tables.ipynb" in result.stdout
+
+
+def test_a_notebook_leaves_nothing_to_the_next_one_and_may_be_killed(tmp_path):
+    (tmp_path / "settings.ini").write_text("[DEFAULT]\nlib_name = birds\nlib_path = birds\nnbs_path = nbs\nuser = me\ntst_flags = notest\n")
+    change = ("import os, sys, tempfile, numpy\nos.environ['PATH'] = tempfile.tempdir = '/nowhere'\nos.chdir('/')\nsys.path.insert(0, '/nowhere')\n"
+              "sys.modules['birds'] = numpy.leaked = os\nnumpy.random.seed(0)")
+    see = ("import os, sys, tempfile, numpy\nassert '/nowhere' not in [os.environ['PATH'], tempfile.tempdir, *sys.path]\nassert os.path.samefile('.', os.environ['HOME'])\n"
+           "assert 'birds' not in sys.modules and not hasattr(numpy, 'leaked')\nassert numpy.random.randint(2**31) != numpy.random.RandomState(0).randint(2**31)")
+    cells = {"a": [change], "b": [see, "#| eval: false\n1 / 0", "#| notest\n1 / 0"], "c": ["import os", "os.kill(os.getpid(), 9)"], "d": ["1"]}
+    for name, sources in cells.items():
+        (tmp_path / "nbs").mkdir(exist_ok=True)
+        nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources]), tmp_path / "nbs" / f"{name}.ipynb")
+    command = [sys.executable, ROOT / "tests" / "notebooks.py", "--n_workers", "1"]
+    result = run(*command, cwd=tmp_path, HOME=str(tmp_path / "nbs"))
+    assert result.returncode == 1 and "c.ipynb: its process ended with -9" in result.stdout and result.stdout.rstrip().endswith("\tc.ipynb"), result.stdout
+    assert json.loads((tmp_path / "_proc" / "notebook_times.json").read_text()).keys() == {str(tmp_path / "nbs" / f"{name}.ipynb") for name in cells}
+    (tmp_path / "nbs" / "c.ipynb").unlink()
+    assert run(*command, cwd=tmp_path, HOME=str(tmp_path / "nbs")).stdout.endswith("Success.\n")
 
 
 def test_the_parameters_tag_survives_cleaning(tree):
