@@ -41,10 +41,14 @@ test: $(VENV) ## Run all tests: the notebooks, then the whole-program checks
 	$(TEST_NOTEBOOKS)
 	pytest tests -n 2 --dist loadfile -q -rs -p no:cacheprovider --durations=8
 
+# These start servers, containers or a cluster, and have the machine for themselves where all tests run.
+ALONE := $(addprefix tests/test_,containers.py live.py places.py ray.py remote.py)
+
 test-all: $(VENV) ## Run the slow tests as well: the whole kill matrix, papermill's own tests, a Ray cluster (more than an hour)
 	@$(MAKE) --no-print-directory RAY=1 environment
 	$(TEST_NOTEBOOKS)
-	pytest tests -q -rs -p no:cacheprovider --durations=8 --slow
+	pytest tests -n 2 --dist loadfile -q -rs -p no:cacheprovider --durations=8 --slow $(ALONE:%=--ignore=%)
+	pytest $(ALONE) -q -rs -p no:cacheprovider --durations=8 --slow
 
 verify: $(VENV) ## Run all recorded runs again and say whether they give the same (a quarter of a minute each)
 	ml-repo verify --all

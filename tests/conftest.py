@@ -43,6 +43,8 @@ def forget_person() -> None:
 
 forget_person()
 
+import forks  # noqa: E402 - its processes take over the variables
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Take `--slow`, which `make test-all` gives."""
@@ -50,29 +52,50 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the mark `slow` known."""
+    """Make the marks known, and have kernels forked."""
     config.addinivalue_line("markers", "slow: takes minutes; run only with --slow")
+    config.addinivalue_line("markers", "own_process: looks at how processes begin and end, so none is forked from one that has imported its libraries")
+    config.addinivalue_line("markers", "own_kernel: looks at the kernel as a process, so it is started by its supervisor")
+    config.option.loadscopereorder = False  # of pytest-xdist: the order below holds, instead of the number of tests
+    forks.switch_on(forks.find_server, forks.find_home, os.getpid())
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Start processes as the test has to have them."""
+    is_slow, is_own, has_own_kernel = (item.get_closest_marker(name) is not None for name in ("slow", "own_process", "own_kernel"))
+    forks.forked = set() if is_slow or is_own else {"commands"} if has_own_kernel else {"commands", "kernels"}
+
+
+LONGEST = ("train", "extras", "study", "gates", "upkeep", "resume", "kills", "warm", "record", "autolog", "live", "views", "causes", "verify", "jobs")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip what is marked slow, unless it was asked for."""
+    """Begin with the files that take longest, so that all workers end together; skip what is marked slow, unless it was asked for."""
+    ranks = {f"test_{name}": rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(LONGEST)))
     if not config.getoption("--slow"):
         for item in items:
             if item.get_closest_marker("slow"):
                 item.add_marker(pytest.mark.skip(reason="slow: run `make test-all`"))
 
 
-def run(*command: str | Path, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
+def run(*command: str | Path, cwd: Path = ROOT, find: Callable = forks.find_server, stderr: int = subprocess.STDOUT, **environment: str) -> subprocess.CompletedProcess:
     """Run a command as a user would, with the tools of this environment first on the path."""
     variables = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"} | environment
     variables.pop("PYTEST_CURRENT_TEST", None)  # with it, a kernel does not catch what C code prints
-    return subprocess.run([str(part) for part in command], cwd=cwd, env=variables, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+    words = [str(part) for part in command]
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": stderr}
+    if process := words[0] in forks.COMMANDS and forks.fork(find, words, **streams, cwd=cwd, env=variables, text=True):
+        with process.stdout:
+            printed = process.stdout.read()
+        return subprocess.CompletedProcess(words, process.wait(), printed)
+    return subprocess.run(words, cwd=cwd, env=variables, text=True, **streams)
 
 
-def checked(*command: str | Path, cwd: Path = ROOT, **environment: str) -> str:
+def checked(*command: str | Path, cwd: Path = ROOT, find: Callable = forks.find_server, **environment: str) -> str:
     """Run a command that must succeed and return what it printed."""
-    result = run(*command, cwd=cwd, **environment)
+    result = run(*command, cwd=cwd, find=find, **environment)
     assert result.returncode == 0, f"{' '.join(map(str, command))} exited with {result.returncode}:\n{result.stdout}"
     return result.stdout
 

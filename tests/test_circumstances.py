@@ -1,10 +1,12 @@
 """What a notebook shows of its environment is set aside and named; results are judged by themselves."""
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import forks
 import pytest
 from conftest import BIN, checked, run
 from test_record import commit, make_repository, write_notebook
@@ -60,7 +62,9 @@ def rename_machine() -> list[str]:
 def test_another_name_of_the_machine_is_told(tmp_path):
     folder = make_project(tmp_path / "project")
     first = run_in(folder)
-    checked(*rename_machine(), "ml-repo", "run", "a.ipynb", "--quiet", "--cold", cwd=folder)
+    there = forks.Server(tmp_path / "there", os.environ, *rename_machine())  # so it has the other name, and what it forks
+    find = lambda environment: there.folder
+    checked("ml-repo", "run", "a.ipynb", "--quiet", "--cold", cwd=folder, find=find)
     second = read_record(max(find_records(folder / "experiments"), key=lambda one: one.name))
     assert second["machine"]["hostname"] == "another-machine"
     judged = judge_runs(first, second)
@@ -68,9 +72,10 @@ def test_another_name_of_the_machine_is_told(tmp_path):
     assert "machine" in " ".join(describe_circumstances(first, second))
     assert any("another-machine" in text for item in judged.items for text in list_circumstances(item))
     assert judge_runs(first, second, Tolerances(is_strict=True)).verdict == "differs"
-    printed = checked(*rename_machine(), "ml-repo", "verify", first["id"], "--no-keep", cwd=folder)
+    printed = checked("ml-repo", "verify", first["id"], "--no-keep", cwd=folder, find=find)
     assert "identical. Same results to the bit, in another environment (machine " in printed
-    refused = run(*rename_machine(), "ml-repo", "verify", first["id"], "--no-keep", "--strict", cwd=folder)
+    refused = run("ml-repo", "verify", first["id"], "--no-keep", "--strict", "--copies", "0", cwd=folder, find=find)
+    there.stop()
     assert refused.returncode == 2 and "differs in" in refused.stdout
 
 

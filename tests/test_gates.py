@@ -47,7 +47,7 @@ def test_the_gate_sees_what_is_out_of_step(tree):
     cells = json.loads(text)
     cells["cells"][0]["metadata"] = {"scrolled": True}
     notebook.write_text(json.dumps(cells, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
-    checked("nbdev_clean", cwd=tree)
+    checked("nbdev_clean", "--fname", notebook, cwd=tree)
     assert notebook.read_text() == text
 
     notebook.write_text(text.replace("64 hexadecimal digits", "64 hex digits"))
@@ -92,7 +92,7 @@ def test_a_notebook_leaves_nothing_to_the_next_one_and_may_be_killed(tmp_path):
 
 
 def test_the_parameters_tag_survives_cleaning(tree):
-    checked("nbdev_clean", cwd=tree)
+    checked("nbdev_clean", "--fname", f"nbs/{TAGGED}", cwd=tree)
     cells = json.loads((tree / "nbs" / TAGGED).read_text())["cells"]
     assert [cell["metadata"].get("tags") for cell in cells if cell["metadata"]] == [["parameters"]]
 
@@ -100,7 +100,7 @@ def test_the_parameters_tag_survives_cleaning(tree):
 def test_without_the_setting_the_tag_would_be_lost(tree):
     settings = tree / "settings.ini"
     settings.write_text(settings.read_text().replace("allowed_cell_metadata_keys = tags", "allowed_cell_metadata_keys ="))
-    checked("nbdev_clean", cwd=tree)
+    checked("nbdev_clean", "--fname", f"nbs/{TAGGED}", cwd=tree)
     assert f"nbs/{TAGGED}" in changes(tree)
 
 
@@ -131,6 +131,16 @@ ORDER = {module: (PACKAGES.index(module.split(".")[0]), path.name.split("_")[0])
 @cache
 def source_of(module: str) -> str:
     return (ROOT / "ml_repo" / f"{module.replace('.', '/')}.py").read_text()
+
+
+@cache
+def tree_of(module: str) -> ast.Module:
+    return ast.parse(source_of(module))
+
+
+@cache
+def cells_of(notebook) -> list[dict]:
+    return json.loads(notebook.read_text())["cells"]
 
 
 @cache
@@ -172,7 +182,7 @@ def test_nothing_needs_the_example(module):
     packages = {other.split(".")[0] for other in imported_modules(source_of(module), package)}
     assert packages <= EXAMPLE_NEEDS if package == "project" else "project" not in packages
     if package != "project":
-        code = [cell for cell in json.loads(MODULES[module].read_text())["cells"] if cell["cell_type"] == "code"]
+        code = [cell for cell in cells_of(MODULES[module]) if cell["cell_type"] == "code"]
         assert not any("ml_repo.project" in "".join(cell["source"]) for cell in code), "a demonstration needs the example"
 
 
@@ -249,7 +259,7 @@ def test_modules_are_light():
 
 
 def public_functions(module: str):
-    for node in ast.parse(source_of(module)).body:
+    for node in tree_of(module).body:
         inner = node.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_") else []
         for one in (node, *inner):
             if isinstance(one, ast.FunctionDef) and not one.name.startswith("_"):
@@ -273,7 +283,7 @@ def test_public_functions_are_explained(module):
 
 @pytest.mark.parametrize("notebook", LIBRARY, ids=lambda path: path.stem)
 def test_library_notebooks_are_written_for_readers(notebook):
-    cells = json.loads(notebook.read_text())["cells"]
+    cells = cells_of(notebook)
     texts = ["".join(cell["source"]) for cell in cells]
     prose = sum(cell["cell_type"] == "markdown" for cell in cells) / len(cells)
     assert re.match(r"# .+\n\n> .+$", texts[0]), "a title and one line of promise, nothing else, in the first cell"
@@ -284,7 +294,7 @@ def test_the_length_of_exported_cells_is_told(capsys):
     """No cap: a class that is one thought stands whole in one cell. What is long is told, to look at."""
     lengths = {}
     for notebook in LIBRARY:
-        for place, cell in enumerate(json.loads(notebook.read_text())["cells"]):
+        for place, cell in enumerate(cells_of(notebook)):
             if "".join(cell["source"]).startswith("#| export"):
                 lengths[f"{notebook.stem} #{place}"] = len("".join(cell["source"]).splitlines())
     deciles = statistics.quantiles(lengths.values(), n=10)
@@ -297,7 +307,7 @@ def test_the_length_of_exported_cells_is_told(capsys):
 def test_no_class_is_put_together_from_several_cells():
     pieces = []
     for module in MODULES:
-        tree = ast.parse(source_of(module))
+        tree = tree_of(module)
         classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
         for node in tree.body:
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -323,7 +333,7 @@ def test_pre_commit_hooks_run(tree):
 def list_definitions(module: str) -> list[str]:
     """Public functions and classes that a module defines."""
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    return [node.name for node in ast.parse(source_of(module)).body if isinstance(node, kinds) and node.name[0] != "_"]
+    return [node.name for node in tree_of(module).body if isinstance(node, kinds) and node.name[0] != "_"]
 
 
 def test_one_name_means_one_thing():
@@ -345,7 +355,7 @@ def test_lines_are_not_longer_than_120_letters():
     """Prose is exempt, and the line `__all__`, which nbdev writes."""
     long = []
     for notebook in LIBRARY:
-        for cell in json.loads(notebook.read_text())["cells"]:
+        for cell in cells_of(notebook):
             if cell["cell_type"] == "code":
                 long += [f"{notebook.stem}: {line.strip()[:90]}" for line in "".join(cell["source"]).splitlines() if len(line) > 120]
     assert long == []
@@ -353,7 +363,7 @@ def test_lines_are_not_longer_than_120_letters():
 
 def count_shown(notebook) -> tuple[int, int]:
     """Public definitions of a notebook, and how many of them a visible demonstration or test follows directly."""
-    cells = ["".join(cell["source"]) for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code"]
+    cells = ["".join(cell["source"]) for cell in cells_of(notebook) if cell["cell_type"] == "code"]
     defined = shown = 0
     for source, following in zip(cells, [*cells[1:], "#| hide"]):
         if source.startswith("#| export"):

@@ -22,6 +22,8 @@ from ml_repo.core.files import is_held
 from ml_repo.execution.job_control import find_supervisor, wait_run
 from ml_repo.records.reader import read_record
 
+pytestmark = pytest.mark.own_process
+
 CONTRACT = "epochs: int = 3  # lines, at least 1\nfails: bool = False  # at the end\n"
 LINES = """
 import time

@@ -23,6 +23,8 @@ from ml_repo.core.files import read_lines
 from ml_repo.records.reader import find_records, read_record
 from ml_repo.records.schema import RECORD_SCHEMA
 
+pytestmark = pytest.mark.own_process
+
 SEED = int(os.environ.get("KILL_SEED", random.SystemRandom().randrange(10**6)))
 ENVIRONMENT = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
 TICK_S = 0.05

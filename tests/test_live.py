@@ -15,6 +15,8 @@ from test_record import git, write_notebook
 from test_site import Watcher, axe  # noqa: F401
 from test_views import Ui, shorten_id
 
+pytestmark = pytest.mark.own_process
+
 needs_browser = pytest.mark.skipif(not CHROMIUM, reason="NOT TESTED: there is no Chromium")
 COUNT = """
 import time

@@ -21,6 +21,8 @@ from ml_repo.execution.mlflow_process import find_mirror, name_embedded
 from ml_repo.integrations.mlflow_writer import Store
 from ml_repo.records.reader import find_records, read_record
 
+pytestmark = pytest.mark.own_process
+
 
 LIVE = "[DEFAULT]\npapermill_engine = ml_repo\nmlflow_mirror = live\n"
 QUIET = "[DEFAULT]\npapermill_engine = ml_repo\n"

@@ -10,6 +10,8 @@ import pytest
 from conftest import BIN, checked, run
 from test_lock import TEXTS, lock
 
+pytestmark = pytest.mark.own_process
+
 PINS = lock.pins(TEXTS["requirements.txt"])
 EXTRAS = ("papermill[all]", "moto==5.1.22", "pytest-env==1.8.5")  # what the suite needs beyond the lock
 HEAVY = ("tensorflow",)  # of the lock; nothing in the suite needs it

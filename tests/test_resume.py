@@ -17,6 +17,8 @@ from test_record import make_repository, write_notebook
 from ml_repo.records.reader import read_record
 from ml_repo.tracking.checkpoint import load_checkpoint
 
+pytestmark = pytest.mark.own_process
+
 VALUES = "epochs: int = 12  # at least 1\npause_s: float = 0.25  # seconds, at least 0\nseed: int = 0  # at least 0\n"
 LOOP = """
 import random, time

@@ -28,6 +28,8 @@ from conftest import ROOT
 from filelock import FileLock
 from stranger_repositories import STRANGERS, Change, Made, Stranger
 
+pytestmark = pytest.mark.own_process
+
 PACKAGES = ["seaborn", "plotly", "statsmodels", "polars", "lightgbm", "xgboost-cpu", "sympy", "networkx", "dask", "altair", "bokeh",
             "folium", "ipywidgets", "openpyxl", "netCDF4", "duckdb", "opencv-python-headless"]
 ALONE = ["torch==2.13.0+cpu"]  # where pip does not find it, notebooks that need it are skipped

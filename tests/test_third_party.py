@@ -14,6 +14,8 @@ from ml_repo.core.files import unpack_tar
 from ml_repo.records.reader import find_records, read_record
 from ml_repo.verify.verify import verify_run
 
+pytestmark = pytest.mark.own_process
+
 SOURCES = {  # source distributions on PyPI, by name: version, SHA-256, folder of the notebooks
     "ipython": ("8.31.0", "b6a2274606bec6166405ff05e54932ed6e5cfecaca1fc05f2cacde7bb074d70b", "examples/IPython Kernel"),
     "nbval": ("0.11.0", "77c95797607b0a968babd2597ee3494102d25c3ad37435debbdac0e46e379094", "tests"),

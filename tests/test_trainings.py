@@ -19,6 +19,8 @@ import pytest
 from more_trainings import MORE_TRAININGS
 from trainings import TRAININGS as FIRST_TRAININGS
 
+pytestmark = pytest.mark.own_process
+
 TRAININGS = FIRST_TRAININGS | MORE_TRAININGS
 PACKAGES = {"sklearn": "scikit-learn", "tensorflow": "tensorflow-cpu", "tf_keras": "tf-keras", "keras_tuner": "keras-tuner",
             "ignite": "pytorch-ignite", "pytorch_lightning": "pytorch-lightning"}

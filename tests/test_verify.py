@@ -80,7 +80,7 @@ def test_no_shipped_record_differs(shipped, tmp_path):
 def verify(root: Path, record: Path, *options: str, **environment: str) -> dict:
     """Verify a run as a user does; returns what --json prints, and checks the exit code."""
     path = os.pathsep.join([str(root / "site"), str(root / "project"), str(ROOT)])
-    result = run("sh", "-c", '"$@" 2> /dev/null', "sh", "ml-repo", "verify", record, "--json", "--no-keep", *options, cwd=root / "project", **{
+    result = run("ml-repo", "verify", record, "--json", "--no-keep", *options, cwd=root / "project", stderr=subprocess.DEVNULL, **{
         "ML_REPO_RECORDS": str(record.parent), "PYTHONPATH": path, "JUPYTER_PATH": str(root / "jupyter")} | ENVIRONMENT | environment)
     (found,) = json.loads(result.stdout)
     assert result.returncode == found["exit_code"] == EXIT_CODES[found["verdict"]]

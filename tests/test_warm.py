@@ -22,7 +22,7 @@ from ml_repo.execution.launch import run_notebook
 from ml_repo.records.reader import Record, read_record
 from ml_repo.warm.provisioner import WarmProcess
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux")
+pytestmark = [pytest.mark.own_process, pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux")]
 
 PARAMETERS = "what: str = 'pass'  # a line of Python\nuntil: str = ''  # wait for this file"
 CELLS = ("import os, signal, sys, time\nimport numpy as np\nfrom ml_repo.tracking.run import start_run\nrun = start_run()",
