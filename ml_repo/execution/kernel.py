@@ -33,6 +33,21 @@ from ..notebook.introspection import keep_outputs, read_answer
 from ..notebook.kernel_choice import find_specs
 from ..tracking.cell_values import RESTORE, ask_to_keep, ask_to_take
 
+# %% ../../nbs/execution/03_kernel.ipynb #3a155a21
+class _Manager(AsyncKernelManager):
+    "Jupyter's manager of a kernel, which may have begun early."
+    early: EarlyKernel | None = None
+
+    async def _async_launch_kernel(self, command: list[str], **options: Any) -> None:
+        process = None
+        if self.early is not None and type(self.provisioner) is LocalProvisioner and "preexec_fn" not in options:
+            process = self.early.begin(command, options["env"], options.get("cwd"), options["stdout"].name)
+            self.early.end()  # where it has become none
+        if process is None:
+            await super()._async_launch_kernel(command, **options)
+        else:
+            self.provisioner.process, self.provisioner.pid, self.provisioner.pgid = process, process.pid, process.pid
+
 # %% ../../nbs/execution/03_kernel.ipynb #7970b6b0
 def _pin(
     processors: Sequence[int],  # numbers of those that it may use
@@ -63,21 +78,6 @@ def _choose_provisioner(
 # %% ../../nbs/execution/03_kernel.ipynb #d1f766a9
 JOIN_LIMIT = 65_536  # characters; a longer text is not joined, since each join copies it
 ARRIVAL_LIMIT_S = 300  # for the outputs of a finished cell; papermill gives up on a hundred thousand lines after 4 s
-
-
-class _Manager(AsyncKernelManager):
-    "Jupyter's manager of a kernel, which may have begun early."
-    early: EarlyKernel | None = None
-
-    async def _async_launch_kernel(self, command: list[str], **options: Any) -> None:
-        process = None
-        if self.early is not None and type(self.provisioner) is LocalProvisioner and "preexec_fn" not in options:
-            process = self.early.begin(command, options["env"], options.get("cwd"), options["stdout"].name)
-            self.early.end()  # where it has become none
-        if process is None:
-            await super()._async_launch_kernel(command, **options)
-        else:
-            self.provisioner.process, self.provisioner.pid, self.provisioner.pgid = process, process.pid, process.pid
 
 
 async def ask(
