@@ -34,16 +34,16 @@ from typing import Any
 from jupyter_client.provisioning import local_provisioner
 
 from ml_repo.core.files import write_atomic
-from ml_repo.execution import detach
+from ml_repo.execution import detach, launch as launching
 from ml_repo.notebook.imports import is_fixed, is_free
-from ml_repo.reproduce import rerun_process
+from ml_repo.reproduce import task_process
 from ml_repo.study import workers
 from ml_repo.warm.client import Cold, fork_kernel
 from ml_repo.warm.forking import reset_shared_state
 from ml_repo.warm.provisioner import make_order
 from ml_repo.warm.staleness import watch_variables
 
-BIN, LIBRARY = Path(sys.executable).parent, str(rerun_process.LIBRARY.parent)
+BIN, LIBRARY = Path(sys.executable).parent, str(task_process.LIBRARY.parent)
 COMMANDS = ("ml-repo", "papermill")
 FUNCTION = re.compile(r"(?:import sys; sys\.path\.insert\(0, '(.+)'\); )?from (ml_repo[\w.]+) import (\w+); \3\(\)")  # as `command_for` writes it
 MODULES = (
@@ -284,8 +284,12 @@ def switch_on(find: Callable[[Mapping[str, str]], Path | None], home: Callable[[
     def start(command: list[str], **options: Any) -> Any:
         return fork(find, command, **options) or subprocess.Popen(command, **options)
 
+    def begin(*arguments: Any) -> Any:  # a kernel that is forked need not begin early
+        return None if "kernels" in forked else start_early(*arguments)
+
     start_kernel, local_provisioner.launch_kernel = local_provisioner.launch_kernel, launch
-    for module in (detach, rerun_process, workers):
+    start_early, launching._start_early = launching._start_early, begin
+    for module in (detach, task_process, workers):
         module.subprocess = SimpleNamespace(**{**vars(subprocess), "Popen": start})
 
 
