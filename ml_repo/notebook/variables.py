@@ -8,7 +8,8 @@ __all__ = ['find_read_variables']
 # %% ../../nbs/notebook/09_variables.ipynb #15ce3003
 import ast
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 
 from .code_names import full_name, list_aliases, parse_source
 
@@ -20,15 +21,29 @@ _WORDS = re.compile(  # where nothing can be parsed
 _SHELL = re.compile(r"\$\{?([A-Za-z_]\w*)")
 
 
+@lru_cache(maxsize=512)  # the trials of a study have the same modules
+def _list_candidates(
+    source: str,  # of a cell or a module
+) -> tuple[dict[str, str], list[ast.AST]] | None:  # its aliases, and the nodes that may read; None for no Python
+    "Parse a source, and keep what may read a variable."
+    if (tree := parse_source(source)) is None:
+        return None
+    nodes = [node for node in ast.walk(tree)
+             if isinstance(node, (ast.Subscript, ast.Compare)) or isinstance(node, ast.Call) and node.args
+             or isinstance(node, ast.ClassDef) and node.bases or isinstance(node, ast.Assign)
+             and isinstance(node.value, (ast.Name, ast.Attribute, ast.Call))]
+    return list_aliases(tree), nodes
+
+
 def _read_names(
-    tree: ast.Module,  # of a cell or a module
+    nodes: Sequence[ast.AST],  # of a cell or a module
     aliases: Mapping[str, str],  # full name by name
 ) -> Iterator[str]:
     "Find the names of the variables that code reads."
-    readers = {name for node in ast.walk(tree) if isinstance(node, ast.Assign) for target in node.targets
+    readers = {name for node in nodes if isinstance(node, ast.Assign) for target in node.targets
                for name in [getattr(target, "id", "")]
                if full_name(node.value, aliases) in ("environs.Env", "environ.Env", "starlette.config.Config")}
-    for node in ast.walk(tree):
+    for node in nodes:
         match node:
             case ast.Subscript(value=value, slice=ast.Constant(value=str(name))) if (
                     full_name(value, aliases) in ("os.environ", "environ")):
@@ -57,9 +72,8 @@ def find_read_variables(
     sources: Iterable[str],  # cells of a notebook, and modules of the project
 ) -> set[str]:
     "Find the names of the environment variables that code reads. What cannot be parsed is searched as a text."
-    parsed = {source: parse_source(source) for source in sources}
-    trees = [tree for tree in parsed.values() if tree]
-    aliases = {"os": "os"} | {name: path for tree in trees for name, path in list_aliases(tree).items()}
-    found = {name for tree in trees for name in _read_names(tree, aliases)}
-    found |= {name for source, tree in parsed.items() if tree is None for name in _WORDS.findall(source)}
+    parsed = {source: _list_candidates(source) for source in sources}
+    aliases = {"os": "os"} | {name: path for one in parsed.values() if one for name, path in one[0].items()}
+    found = {name for one in parsed.values() if one for name in _read_names(one[1], aliases)}
+    found |= {name for source, one in parsed.items() if one is None for name in _WORDS.findall(source)}
     return {name for name in found if re.fullmatch(r"[A-Za-z_]\w*", name)}

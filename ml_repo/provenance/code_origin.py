@@ -36,14 +36,14 @@ def list_imported() -> dict[str, Any]:  # `modules`: files; `origins`: file by n
     import os
     import sys
 
-    folders: dict[str, str] = {}
+    known: dict[str, str] = {}
 
-    def resolve(path: str) -> str:
-        folder, name = os.path.split(path)
-        if folder not in folders:
-            folders[folder] = os.path.realpath(folder)
-        path = os.path.join(folders[folder], name)
-        return os.path.realpath(path) if os.path.islink(path) else path
+    def resolve(path: str) -> str:  # as `os.path.realpath`, which would look at each folder of each file again
+        if path not in known:
+            folder, name = os.path.split(path)
+            is_plain = name not in ("", os.curdir, os.pardir) and not os.path.islink(path)
+            known[path] = os.path.join(resolve(folder), name) if is_plain else os.path.realpath(path)
+        return known[path]
 
     outside, library = list_library_folders(), os.path.dirname(os.__file__)
     origins = {}

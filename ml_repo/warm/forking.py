@@ -237,6 +237,7 @@ class ImportScene:
         self.variables: dict[str, str] = {}  # that a kernel sets itself
         self.handlers: dict[int, Any] = {}  # of signals, at the end of the imports
         self._filters: list[tuple] = []  # of warnings, set by libraries
+        self._keepers: list[tuple[Any, str]] = []  # modules and their names that hold the folder of the imports
 
     def __enter__(self) -> "ImportScene":
         import builtins
@@ -296,6 +297,8 @@ class ImportScene:
         shutil.rmtree(self._here, ignore_errors=True)
         self.asked |= {"itself" for module in list(sys.modules.values())
                        if any(value is self.shell for value in vars(module).values())}
+        self._keepers = [(module, name) for module in list(sys.modules.values())
+                         for name, value in vars(module).items() if isinstance(value, str) and value == self._here]
         for name, value in self._before.items():
             setattr(sys, name, value)
         for kind in self._classes:
@@ -338,10 +341,8 @@ class ImportScene:
         for handler in handlers:
             if isinstance(stream := getattr(handler, "stream", None), _LateStream):
                 handler.stream = getattr(sys, stream.name)
-        for module in list(sys.modules.values()):  # multiprocessing and rich keep the folder of their import
-            for name, value in list(vars(module).items()):
-                if isinstance(value, str) and value == self._here:
-                    setattr(module, name, os.getcwd())
+        for module, name in self._keepers:  # multiprocessing and rich keep the folder of their import
+            setattr(module, name, os.getcwd())
         if self._is_first and "__mp_main__" in sys.modules:  # multiprocessing was imported in the scene
             sys.modules["__mp_main__"] = sys.modules["__main__"]
         _print_later(dict(self.printed))
