@@ -312,7 +312,7 @@ def _run_here(
                           job.request.early, **timeouts, **client_options)
     supervisor = Supervisor(client, job.transcript, log, job.record.folder, job.names if is_python else [], job.gather,
                             require_gpu, _make_watch(job))
-    supervisor.is_followed = is_followed(job.root)
+    supervisor.is_followed, supervisor.on_idle = is_followed(job.root), job.request.on_idle
     supervisor.questions = [] if job.widgets is None else [answer_widgets(job.widgets)]
     if job.request.judge is not None:
         supervisor.judge = lambda: job.request.judge.look(job.record.folder)

@@ -170,6 +170,7 @@ def run_notebook(
     folder: str | PathLike | None = None,  # working folder of the kernel; the current one without it
     claim: Claim | None = None,  # folder and lock of a record that exists already; shown only where it goes on
     on_start: Callable[[Path], None] = lambda folder: None,  # called with the folder of the record
+    on_idle: Callable[[], None] = lambda: None,  # called when the kernel has ended, before the record is closed
     judge: Any = None,  # may end the run early: an object with `look` and `conclude`, see `RunRequest`
     warm: str | None = None,  # address of a warm process that forks the kernel; a new process without one
     processors: Sequence[int] = (),  # numbers of those that the kernel may use; those of this process without
@@ -197,7 +198,7 @@ def run_notebook(
         experiment=experiment, note=note, tags=[check_tag(tag) for tag in tags],
         launched_by=launched_by, warnings=warnings,
         fields=facts, engine=None if engine == "ml_repo" else engine, require_gpu=require_gpu, warm=warm,
-        processors=processors, judge=judge, claim=claim, cell=cell, on_start=announce)
+        processors=processors, judge=judge, claim=claim, cell=cell, on_start=announce, on_idle=on_idle)
     sifted = None if quiet or is_hidden else _Sifted(sys.stderr)
     early = None if warm or processors or request.engine else _start_early(notebook, kernel, folder)
     try:

@@ -103,6 +103,7 @@ class Supervisor:
         self.outcome, self.index, self.meter, self.watch = Outcome(), None, None, watch
         self._loop, self._stopping, self._was_running = None, None, False
         self.is_followed = False  # record what libraries report of fits
+        self.on_idle: Callable[[], None] = lambda: None  # called when the kernel has ended
         self.questions: list[str] = []  # expressions that a Python kernel evaluates before the first cell
         self.judge: Callable[[], dict[str, Any] | None] | None = None  # a cause from it ends the run
 
@@ -132,6 +133,7 @@ class Supervisor:
             finally:
                 watch.cancel()
                 await self.client.stop()
+                self.on_idle()
                 self._stop_watch()
                 await asyncio.to_thread(self._name_survivors)
 

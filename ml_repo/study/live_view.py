@@ -127,7 +127,7 @@ def make_table(
         table.add_row(str(worker.trial.number), describe_values(worker.trial), _read_last(driver, worker.run),
                       worker.run.rpartition("-")[2])
     spent_s = [_read_spent(worker.run) for worker in driver.busy()]
-    summary = summarize_trials(driver.study, trials, driver.limit, len(driver.workers), spent_s)
+    summary = summarize_trials(driver.study, trials, driver.limit, len(driver.workers) - driver.spares, spent_s)
     return Group(table, Text(summary, style="dim"))
 
 # %% ../../nbs/study/11_live_view.ipynb #b7b7c487

@@ -73,6 +73,7 @@ class Driver:
     ):
         self.study, self.root, self.folder, self.storage, self.viewer = study, root, folder, storage, viewer
         self.space, self.workers, self.pending = storage.space, [], None  # pending: a trial that waits for its values
+        self.spares = 0  # workers beyond the trials that may compute at a time
         self.stopping, self.problem = 0, ""  # how often it was asked to stop, and why it cannot go on
         self.started, self._looked = time.monotonic(), -1e9
         limits = (study.trials, count_grid(study, self.space))
@@ -166,10 +167,22 @@ class Driver:
         self.pending = None
         return replace(trial, state="running"), past
 
+    def _has_room(
+        self,
+        worker: Worker,  # an idle one
+    ) -> bool:
+        "Say whether a trial may begin in the share of a worker: no other one computes there."
+        if not self.spares:
+            return True
+        known = self.storage.read_all().values()
+        is_ahead = not self.study.max_cost and any(trial.objectives for trial in known)  # what is left can decide nothing
+        return all(other.trial is None or is_ahead and other.is_closing
+                   for other in self.workers if other.share is worker.share and other is not worker)
+
     def _hand_out(self) -> None:
         "Give trials to idle workers."
         for worker in self.workers:
-            if worker.trial is None:
+            if worker.trial is None and self._has_room(worker):
                 if self.stop_reason() or (task := self._prepare()) is None:
                     return
                 try:
@@ -220,7 +233,7 @@ class Driver:
         "Handle the messages of a worker."
         while (message := worker.read()) is not None:
             kind, content = message
-            if kind == "run":
+            if kind in ("run", "closing"):
                 continue
             trial, worker.trial = worker.trial, None
             if kind == "done" and content.state != "waiting":
@@ -286,12 +299,19 @@ def _work_with(
     shares: Sequence[Share],  # one a worker
     options: dict[str, Any],  # of `run_notebook`
 ) -> None:
-    "Work with local workers, and end them in any case."
+    """Work with local workers, and end them in any case.
+
+    Where more processors are there than the trials use, each share has two workers in turn: while one closes the record
+    of a trial, the other begins the next one."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+    is_spacious = available > len(shares) * driver.study.threads and (driver.limit or 2) > len(shares)
     setup = {
         "study": driver.study, "root": driver.root, "folder": driver.folder, "options": options, "argv": list(sys.argv)
     }
+    spares = shares if is_spacious else []
     try:
-        driver.workers = [Worker(index, share, driver.folder, setup) for index, share in enumerate(shares)]
+        driver.workers = [Worker(index, share, driver.folder, setup) for index, share in enumerate([*shares, *spares])]
+        driver.spares = len(spares)
         driver.work()
     finally:
         for worker in driver.workers:

@@ -122,7 +122,9 @@ def _run_once(
     "Run the notebook once."
     root = Path(options.get("root", "."))
     given = list_given(study, trial, repeat, root)
-    others = {name: value for name, value in options.items() if name not in ("root", "on_start")}
+    is_last = repeat == study.repeats - 1  # after it, the next trial may begin
+    left_out = ("root", "on_start") if is_last else ("root", "on_start", "on_idle")
+    others = {name: value for name, value in options.items() if name not in left_out}
     on_start = options.get("on_start", lambda record: None)
 
     def announce(record: Path) -> None:
@@ -177,7 +179,7 @@ def run_trial(
     trial: Trial,  # with its values
     past: Sequence[Trial],  # the earlier trials that the pruner sees, from `select_past`
     folder: str | PathLike,  # of the study
-    **options: Any,  # `root` of the repository, `on_start`, and others of `run_notebook`
+    **options: Any,  # `root` of the repository, `on_start`, `on_idle`, and others of `run_notebook`
 ) -> Trial:  # complete, pruned or failed; waiting where it was interrupted or killed
     """Execute one trial.
 

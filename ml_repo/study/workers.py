@@ -7,6 +7,7 @@ __all__ = ['Share', 'share_machine', 'main', 'Worker']
 
 # %% ../../nbs/study/08_workers.ipynb #72863523
 import ctypes
+import itertools
 import os
 import signal
 import subprocess
@@ -113,6 +114,11 @@ def _work(
     while True:
         trial, past = connection.recv()
         announce = lambda record: connection.send(("run", record.name))
+
+        def yield_place() -> None:
+            with suppress(OSError):  # the driver is gone, and the record is closed all the same
+                connection.send(("closing", ""))
+
         try:
             answer = "done", run_trial(setup["study"],
                                        trial,
@@ -120,6 +126,7 @@ def _work(
                                        setup["folder"],
                                        root=setup["root"],
                                        on_start=announce,
+                                       on_idle=yield_place,
                                        **setup["options"])
         except ParameterError as error:
             answer = "refused", str(error)
@@ -143,6 +150,9 @@ def main() -> None:
         pass  # the driver has no more work, is gone, or asked for the end
 
 # %% ../../nbs/study/08_workers.ipynb #20f9219b
+_numbers = itertools.count()  # of the workers that this process has started
+
+
 class Worker:
     "A worker process, as the driver sees it."
 
@@ -157,9 +167,10 @@ class Worker:
 
         self.place, self.share, self.folder, self.setup = place, share, folder, setup
         self.trial, self.run = None, ""  # the trial that it executes, and its record
+        self.is_closing = False  # whether the kernel of the trial has ended, and its record is being closed
         self.connection, theirs = Pipe()
         (folder / ".workers").mkdir(parents=True, exist_ok=True)
-        self.log = folder / ".workers" / f"{os.getpid()}-{place}.txt"
+        self.log = folder / ".workers" / f"{os.getpid()}-{next(_numbers)}.txt"
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(command_for(main, theirs.fileno()),
                                             stdin=subprocess.DEVNULL,
@@ -182,10 +193,10 @@ class Worker:
         past: Sequence[Trial],  # the earlier trials that its pruner sees
     ) -> None:
         "Send it a trial. Raises `OSError` where it is gone."
-        self.trial, self.run = trial, ""
+        self.trial, self.run, self.is_closing = trial, "", False
         self.connection.send((trial, list(past)))
 
-    def read(self) -> tuple[str, Any] | None:  # kind and content: run, done, refused, broken, stopped or gone
+    def read(self) -> tuple[str, Any] | None:  # kind and content: run, closing, done, refused, broken, stopped or gone
         "Read its next message, without waiting."
         try:
             if not self.connection.poll():
@@ -194,7 +205,7 @@ class Worker:
         except (EOFError, OSError):
             self.process.wait()
             return "gone", self.read_words()
-        self.run = content if kind == "run" else self.run
+        self.run, self.is_closing = content if kind == "run" else self.run, kind == "closing"
         return kind, content
 
     def read_words(self) -> str:
