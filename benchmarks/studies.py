@@ -1,7 +1,7 @@
 """How many trials a minute a study makes, beside a papermill loop, Optuna in one process, and KerasTuner.
 
     .venv/bin/python benchmarks/studies.py                 fifty trials each, about twenty minutes on two cores
-    .venv/bin/python benchmarks/studies.py --trials 4 --only warm --only optuna
+    .venv/bin/python benchmarks/studies.py --trials 4 --only warm --only optuna --json studies.json
 
 All of them train the network of nbs/train.ipynb on the digits for one epoch, with the same step sizes, by the same
 functions of this library, on one processor a trial, and draw no figures:
@@ -15,15 +15,21 @@ functions of this library, on one processor a trial, and draw no figures:
 
 Each runs in a process of its own, whose whole time counts, with all imports; so the more trials, the smaller the part of the
 start, which is four to five seconds for all but the papermill loop, and that for each of its trials. The weights of every trial are hashed, and
-must be the same everywhere, to the bit. Ratios are what can be compared between machines.
+must be the same everywhere, to the bit. Ratios are what can be compared between machines; on a machine that others use,
+those of processor time, which is that of all processes of a contest. Their memory is the most that they had together,
+looked at once a second: what several processes share counts once (PSS).
 """
 import argparse
 import json
 import os
+import re
+import resource
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -116,20 +122,40 @@ CONTESTS = {"papermill": by_papermill, "optuna": by_optuna, "kerastuner": by_ker
             "warm-2": lambda steps: by_study(steps, "--workers", "2"), "cold": lambda steps: by_study(steps, "--cold")}
 
 
-def measure(name: str, trials: int) -> tuple[float, dict[float, str]]:
-    """Run a contest in a process of its own; returns its wall seconds and the hashes of the weights."""
+def measure_memory(process: int) -> float:
+    """The memory of a process and its descendants, in MB."""
+    import psutil
+
+    total = 0
+    for one in [psutil.Process(process), *psutil.Process(process).children(recursive=True)]:
+        try:
+            total += int(re.search(r"^Pss:\s+(\d+)", Path(f"/proc/{one.pid}/smaps_rollup").read_text(), re.MULTILINE)[1])
+        except (OSError, TypeError):  # it has ended
+            pass
+    return total / 1024
+
+
+def measure(name: str, trials: int) -> tuple[dict[str, float], dict[float, str]]:
+    """Run a contest in a process of its own; returns its seconds and its memory, and the hashes of the weights."""
     pinned = {} if name.startswith(("warm", "cold")) else {"preexec_fn": lambda: os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         variables = os.environ | THREADS | {"ML_REPO_RECORDS": folder, "TF_CPP_MIN_LOG_LEVEL": "3"}
         if name.startswith(("warm", "cold", "papermill")):
             variables.pop("TF_CPP_MIN_LOG_LEVEL")  # the notebook sets it
-        begin = time.perf_counter()
-        done = subprocess.run([sys.executable, __file__, "--contest", name, "--trials", str(trials)], cwd=ROOT, env=variables, text=True, stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, **pinned)
-        wall = time.perf_counter() - begin
-    if done.returncode:
-        sys.exit(f"{name} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    return wall, {float(lr): weights for lr, weights in json.loads(done.stdout.splitlines()[-1]).items()}
+        begin, before, memory = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN), 0.0
+        contest = subprocess.Popen([sys.executable, __file__, "--contest", name, "--trials", str(trials)], cwd=ROOT, env=variables, stdout=output, stderr=errors, **pinned)
+        while contest.poll() is None:
+            memory = max(memory, measure_memory(contest.pid))
+            with suppress(subprocess.TimeoutExpired):
+                contest.wait(1)
+        wall, after = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
+        output.seek(0), errors.seek(0)
+        printed, said = output.read(), errors.read()
+    if contest.returncode:
+        sys.exit(f"{name} failed:\n{printed[-2000:]}{said[-2000:]}")
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    weights = {float(lr): value for lr, value in json.loads(printed.splitlines()[-1]).items()}
+    return {"wall_s": wall, "processor_s": processor, "memory_mb": memory}, weights
 
 
 def main() -> None:
@@ -137,6 +163,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--only", action="append", choices=CONTESTS)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there, too")
     parser.add_argument("--contest", choices=CONTESTS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.contest:
@@ -147,13 +174,21 @@ def main() -> None:
             found = read_weights()
         print(json.dumps(found))
         return
-    walls, weights = {}, {}
+    numbers, weights = {}, {}
     for name in options.only or CONTESTS:
-        walls[name], weights[name] = measure(name, options.trials)
-        print(f"{name:<11} {options.trials} trials in {walls[name]:6.1f} s: {60 * options.trials / walls[name]:5.2f} a minute", flush=True)
-    for name, wall in walls.items():
-        ratios = [f"{walls[other] / wall:5.2f} × {other}" for other in ("papermill", "optuna", "kerastuner") if other in walls and other != name]
-        print(f"{name:<11} {'   '.join(ratios)}")
+        numbers[name], weights[name] = measure(name, options.trials)
+        wall, processor, memory = numbers[name].values()
+        print(f"{name:<11} {options.trials} trials in {wall:6.1f} s: {60 * options.trials / wall:5.2f} a minute, "
+              f"{processor:6.1f} s of processor, {memory:5.0f} MB", flush=True)
+    for kind in ("wall_s", "processor_s"):
+        for name, own in numbers.items():
+            peers = {other: numbers[other][kind] / own[kind] for other in ("papermill", "optuna", "kerastuner") if other in numbers and other != name}
+            own |= {f"{kind[:-2]}_faster_than_{other}": ratio for other, ratio in peers.items()}
+            print(f"{name:<11} {kind[:-2]:<9} {'   '.join(f'{ratio:5.2f} × {other}' for other, ratio in peers.items())}")
+    if options.json:
+        facts = {"trials": options.trials, "processors": len(os.sched_getaffinity(0)), "python": sys.version.split()[0], "contests": numbers}
+        facts["versions"] = {name: version(name) for name in ("optuna", "keras-tuner", "papermill", "tensorflow", "keras")}
+        options.json.write_text(json.dumps(facts, indent=1) + "\n")
     first = next(iter(weights.values()))
     assert all(one == first and len(one) == options.trials for one in weights.values()), weights
     print(f"The weights of all {options.trials} trials are the same in all {len(weights)}.")
