@@ -175,7 +175,7 @@ class Driver:
         if not self.spares:
             return True
         known = self.storage.read_all().values()
-        is_ahead = not self.study.max_cost and any(trial.objectives for trial in known)  # what is left can decide nothing
+        is_ahead = not self.study.max_cost and any(trial.objectives for trial in known)  # else a result may end it all
         return all(other.trial is None or is_ahead and other.is_closing
                    for other in self.workers if other.share is worker.share and other is not worker)
 
