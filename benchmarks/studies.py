@@ -1,7 +1,7 @@
 """How many trials a minute a study makes, beside a papermill loop, Optuna in one process, and KerasTuner.
 
-    .venv/bin/python benchmarks/studies.py                 fifty trials each, about twenty minutes on two cores
-    .venv/bin/python benchmarks/studies.py --trials 4 --only warm --only optuna --json studies.json
+    .venv/bin/python benchmarks/studies.py                 16 and 50 trials each, about half an hour on two cores
+    .venv/bin/python benchmarks/studies.py --quick --only warm --only optuna --json studies.json
 
 All of them train the network of nbs/train.ipynb on the digits for one epoch, with the same step sizes, by the same
 functions of this library, on one processor a trial, and draw no figures:
@@ -136,7 +136,7 @@ def measure_memory(process: int) -> float:
 
 
 def measure(name: str, trials: int) -> tuple[dict[str, float], dict[float, str]]:
-    """Run a contest in a process of its own; returns its seconds and its memory, and the hashes of the weights."""
+    """Run a contest in a process of its own; returns its numbers by unit, and the hashes of the weights."""
     pinned = {} if name.startswith(("warm", "cold")) else {"preexec_fn": lambda: os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         variables = os.environ | THREADS | {"ML_REPO_RECORDS": folder, "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -155,43 +155,63 @@ def measure(name: str, trials: int) -> tuple[dict[str, float], dict[float, str]]
         sys.exit(f"{name} failed:\n{printed[-2000:]}{said[-2000:]}")
     processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     weights = {float(lr): value for lr, value in json.loads(printed.splitlines()[-1]).items()}
-    return {"wall_s": wall, "processor_s": processor, "memory_mb": memory}, weights
+    return {"trials a minute": 60 * trials / wall, "processor s": processor, "MB": memory}, weights
+
+
+SHOWN = {"warm": "one worker", "warm-2": "two workers", "cold": "one worker, new kernels"}  # contests of this library
+PEERS = {"papermill": "papermill (loop)", "optuna": "optuna", "kerastuner": "keras-tuner"}  # by contest: the name on PyPI
+
+
+def list_measurements(numbers: dict[str, dict[str, float]], trials: int) -> list[dict]:
+    """What benchmarks/table.py reads: each number of a contest of this library, and beside it those of the peers."""
+    found = []
+    for contest, what in SHOWN.items():
+        for name in (contest, *PEERS) if contest in numbers else ():
+            program = PEERS.get(name, "ml_repo")
+            own = numbers.get(name, {})
+            for unit, value in own.items():
+                about = "" if unit == "trials a minute" else f", {unit}"
+                found.append({"row": "studies", "what": f"{trials} trials, {what}{about}", "program": program,
+                              "version": version(program.partition(" ")[0]), "value": value, "unit": unit})
+    return found
 
 
 def main() -> None:
     """Run the contests one after the other and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--trials", type=int, default=50)
+    parser.add_argument("--trials", type=int, action="append", help="how many; may be repeated (default: 16 and 50)")
     parser.add_argument("--only", action="append", choices=CONTESTS)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there, too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements there, as benchmarks/table.py reads them")
+    parser.add_argument("--quick", action="store_true", help="four trials")
+    parser.add_argument("--ours", action="store_true", help="leave the peers out")
     parser.add_argument("--contest", choices=CONTESTS, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    counts = options.trials or ([4] if options.quick else [16, 50])
     if options.contest:
         try:
-            found = CONTESTS[options.contest](list_steps(options.trials))
+            found = CONTESTS[options.contest](list_steps(*counts))
         except SystemExit as end:  # of the command
             assert not end.code, end.code
             found = read_weights()
         print(json.dumps(found))
         return
-    numbers, weights = {}, {}
-    for name in options.only or CONTESTS:
-        numbers[name], weights[name] = measure(name, options.trials)
-        wall, processor, memory = numbers[name].values()
-        print(f"{name:<11} {options.trials} trials in {wall:6.1f} s: {60 * options.trials / wall:5.2f} a minute, "
-              f"{processor:6.1f} s of processor, {memory:5.0f} MB", flush=True)
-    for kind in ("wall_s", "processor_s"):
-        for name, own in numbers.items():
-            peers = {other: numbers[other][kind] / own[kind] for other in ("papermill", "optuna", "kerastuner") if other in numbers and other != name}
-            own |= {f"{kind[:-2]}_faster_than_{other}": ratio for other, ratio in peers.items()}
-            print(f"{name:<11} {kind[:-2]:<9} {'   '.join(f'{ratio:5.2f} × {other}' for other, ratio in peers.items())}")
+    measurements = []
+    for trials in counts:
+        numbers, weights = {}, {}
+        for name in options.only or [name for name in CONTESTS if not (options.ours and name in PEERS)]:
+            numbers[name], weights[name] = measure(name, trials)
+            rate, processor, memory = numbers[name].values()
+            print(f"{name:<11} {trials} trials: {rate:5.2f} a minute, {processor:6.1f} s of processor, {memory:5.0f} MB", flush=True)
+        for kind, sign in (("trials a minute", 1), ("processor s", -1)):
+            for name, own in numbers.items():
+                peers = {other: (own[kind] / numbers[other][kind])**sign for other in PEERS if other in numbers and other != name}
+                print(f"{name:<11} by {kind:<16} {'   '.join(f'{ratio:5.2f} × {other}' for other, ratio in peers.items())}")
+        first = next(iter(weights.values()))
+        assert all(one == first and len(one) == trials for one in weights.values()), weights
+        print(f"The weights of all {trials} trials are the same in all {len(weights)}.")
+        measurements += list_measurements(numbers, trials)
     if options.json:
-        facts = {"trials": options.trials, "processors": len(os.sched_getaffinity(0)), "python": sys.version.split()[0], "contests": numbers}
-        facts["versions"] = {name: version(name) for name in ("optuna", "keras-tuner", "papermill", "tensorflow", "keras")}
-        options.json.write_text(json.dumps(facts, indent=1) + "\n")
-    first = next(iter(weights.values()))
-    assert all(one == first and len(one) == options.trials for one in weights.values()), weights
-    print(f"The weights of all {options.trials} trials are the same in all {len(weights)}.")
+        options.json.write_text(json.dumps(measurements, indent=1) + "\n")
 
 
 if __name__ == "__main__":
