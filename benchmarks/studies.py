@@ -137,9 +137,13 @@ def measure_memory(process: int) -> float:
 
 def measure(name: str, trials: int) -> tuple[dict[str, float], dict[float, str]]:
     """Run a contest in a process of its own; returns its numbers by unit, and the hashes of the weights."""
+    from ml_repo.provenance.portability import limited
+
     pinned = {} if name.startswith(("warm", "cold")) else {"preexec_fn": lambda: os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
-        variables = os.environ | THREADS | {"ML_REPO_RECORDS": folder, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        with limited(ROOT):  # the peers take the same code of the processor as portable runs, which decides the bits
+            variables = dict(os.environ)
+        variables |= THREADS | {"ML_REPO_RECORDS": folder, "TF_CPP_MIN_LOG_LEVEL": "3"}
         if name.startswith(("warm", "cold", "papermill")):
             variables.pop("TF_CPP_MIN_LOG_LEVEL")  # the notebook sets it
         begin, before, memory = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN), 0.0
