@@ -16,8 +16,8 @@ It measures each of its programs once (or takes its own median) and writes a lis
 "s" (seconds of a clock), "processor s", "MB" or "trials a minute". A program that cannot answer has "value": null and "why": "a sentence".
 With `--quick` a script measures less, such as fewer runs; with `--ours` it leaves the peers out.
 
-This entry calls each script --rounds times, in turn with --ours from a worktree of --against COMMIT (whose package comes first on
-PYTHONPATH; its measurements are named "ml_repo COMMIT"), takes medians, adds "values" (of all rounds) and "ratio_to": for each other
+This entry calls each script --rounds times, in turn with --ours in a worktree of --against COMMIT, into which the scripts of today are copied (its
+package comes first on PYTHONPATH, and its measurements are named "ml_repo COMMIT"), takes medians, adds "values" (of all rounds) and "ratio_to": for each other
 program with the same row and what, this value divided by the other one. So below 1 is ahead for seconds and MB, above 1 for trials.
 The file of --json has {"measured": date, "commit", "machine", "python", "measurements": [...]}; rows that were not measured this time stay in it.
 """
@@ -26,6 +26,7 @@ import contextlib
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -55,7 +56,7 @@ def git(*words: str) -> str:
 
 @contextlib.contextmanager
 def worktree(commit: str) -> Iterator[Path | None]:
-    "Check a commit out into a temporary folder; nothing without one."
+    "Check a commit out into a temporary folder, with the benchmarks of today; nothing without one."
     if not commit:
         yield None
         return
@@ -63,6 +64,10 @@ def worktree(commit: str) -> Iterator[Path | None]:
         tree = Path(folder) / "tree"
         git("worktree", "add", "--quiet", "--detach", str(tree), commit)
         try:
+            shutil.copytree(ROOT / "benchmarks", tree / "benchmarks", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+            in_tree = "-C", str(tree), "-c", "user.name=benchmark", "-c", "user.email=benchmark@localhost", "-c", "commit.gpgsign=false"
+            git(*in_tree, "add", "--all")  # runs want a clean tree
+            git(*in_tree, "commit", "--quiet", "--no-verify", "--allow-empty", "--message", "Measure with the benchmarks of today")
             yield tree
         finally:
             git("worktree", "remove", "--force", str(tree))
@@ -73,8 +78,8 @@ def call(row: str, words: list[str], package: Path, is_old: bool) -> list[Measur
     script, *options = ROWS[row][0]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "measured.json"
-        command = [sys.executable, str(Path(__file__).with_name(script)), *options, *words, *["--ours"] * is_old, "--json", str(file)]
-        done = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(package)}, stdout=sys.stderr)
+        command = [sys.executable, str(package / "benchmarks" / script), *options, *words, *["--ours"] * is_old, "--json", str(file)]
+        done = subprocess.run(command, cwd=package, env=os.environ | {"PYTHONPATH": str(package)}, stdout=sys.stderr)
         if done.returncode:
             raise SystemExit(f"{' '.join(command)} exited with {done.returncode}.")
         return json.loads(file.read_text())
@@ -84,7 +89,7 @@ def measure(row: str, options: argparse.Namespace, tree: Path | None) -> list[Me
     "Measure a row in rounds, this tree and the other one in turn."
     found: dict[tuple[str, str], Measurement] = {}
     for number in range(options.rounds):
-        words = ["--quick"] * options.quick + ["--ours"] * (options.ours or number > 0 and options.peers_once)
+        words = ["--quick"] * options.quick + (["--runs", *options.runs] if options.runs else []) + ["--ours"] * (options.ours or number > 0 and options.peers_once)
         rounds = [(ROOT, "")] + ([(tree, f" {options.against}")] if tree else [])
         for package, name in rounds if number % 2 == 0 else rounds[::-1]:
             for one in call(row, words, package, bool(name)):
@@ -120,6 +125,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small, to see that it works; the figures say little")
     parser.add_argument("--ours", action="store_true", help="leave the peers out")
     parser.add_argument("--peers-once", action="store_true", help="ask the peers in the first round only")
+    parser.add_argument("--runs", nargs="+", metavar="N", help="how many runs there are, for the rows questions and index")
     parser.add_argument("--rounds", type=int, default=3, help="how often each script is called (default 3)")
     parser.add_argument("--against", default="", metavar="COMMIT", help="measure an earlier commit as well, in turn with this tree")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the measurements, in place of earlier ones of the same rows")

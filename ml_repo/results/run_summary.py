@@ -138,6 +138,9 @@ def _make_encoder(
     return Encoder(order=order).encode
 
 
+_FINITE = str, int, bool, type(None)
+
+
 def _write_json(
     content: Any,  # of a summary
     values: Iterable[Any],  # those in it that may be no JSON: nan and infinity
@@ -145,7 +148,7 @@ def _write_json(
 ) -> bytes:
     "Write JSON in UTF-8, as Python does it."
     try:
-        if all(value is None or value.__class__ is str or math.isfinite(value) for value in values):
+        if all(map(math.isfinite, [value for value in values if value.__class__ not in _FINITE])):
             return _make_encoder(order)(content)
     except (TypeError, ValueError, OverflowError, ImportError):  # a list, half a pair of surrogates, beyond 64 bits
         pass
