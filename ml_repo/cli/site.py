@@ -140,6 +140,7 @@ def site(
               "leaves_out",
               is_flag=True,
               help="Notebooks and modules only, without the pages of the records.")
+@click.option("--all", "is_new", is_flag=True, help="Make all pages again, not only those that have changed.")
 @click.option("--public",
               is_flag=True,
               help="Records without paths, names of machines and people, and code that was not committed.")
@@ -148,12 +149,14 @@ def docs(
     context: click.Context,  # that knows all commands
     output: Path | None,  # folder of the pages
     leaves_out: bool,  # the records
+    is_new: bool,  # make all pages again
     public: bool,  # records without names
 ) -> None:
     """Make pages of a project's notebooks, modules and records, for a browser.
 
     The first page is index.ipynb or README.md, the order that of sidebar.yml or of names; stored outputs are shown,
-    and nothing is executed. Open them as files, or put the folder on any web server.
+    and nothing is executed. Open them as files, or put the folder on any web server. The second time, only pages are
+    made of which something has changed: their notebook, a name or title that they show, or their record.
 
     \b
     Example:
@@ -168,6 +171,8 @@ def docs(
 
     root = find_project()
     output, is_own = (output or root / "_docs").absolute(), read_metadata(root).package == "ml_repo"
+    for old in (root / "_sphinx", output / "experiments") if is_new else ():
+        shutil.rmtree(old, ignore_errors=True)
     try:
         built = build_manual(root, output, context.find_root().command if is_own else None, not leaves_out, is_own)
     except RuntimeError as error:

@@ -8,9 +8,11 @@ __all__ = ['FILES', 'Sources', 'write_sources', 'Manual', 'build_manual']
 # %% ../../nbs/docs/07_manual.ipynb #f64dc86b
 import posixpath
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from json import dumps
 from os import PathLike
 from pathlib import Path
@@ -19,6 +21,7 @@ from typing import Any, NamedTuple
 import ml_repo
 from ..core.extras import require_module
 from ..core.files import remove_others, write_changed
+from ..core.hashing import hash_file
 from .chapters import Chapter, read_chapter, read_names
 from .contents import Section, find_plain_modules, read_contents, read_module
 from .links import Links, name_copy, name_page
@@ -240,6 +243,22 @@ def _write_settings(
     return re.sub(r"<<(\w+)>>", lambda match: repr(values[match[1]]), text)
 
 
+_TOOLS = ("sphinx", "docutils", "furo", "myst-nb", "myst-parser", "sphinx-copybutton", "pygments", "latex2mathml")
+
+
+def _describe_state(
+    settings: str,  # of Sphinx
+    has_records: bool,
+) -> str:  # a line each
+    "List what all pages depend on."
+    from importlib.metadata import version
+
+    files = [file for file in sorted(FILES.rglob("*")) if file.is_file()]
+    return "\n".join([f"records {has_records}", f"settings {sha256(settings.encode()).hexdigest()}",
+                      *(f"{tool} {version(tool)}" for tool in _TOOLS),
+                      *(f"{file.relative_to(FILES)} {hash_file(file)}" for file in files)])
+
+
 def _run_sphinx(
     work: Path,  # folder of what is made on the way, with conf.py
     options: list[str],
@@ -252,8 +271,6 @@ def _run_sphinx(
     printed = done.stdout.strip().replace(f"{work / 'pages'}/", "")
     for page, file in origins.items():
         printed = re.sub(rf"^{re.escape(page)}\.\w+(?=:)", file or page, printed, flags=re.MULTILINE)
-    if done.returncode or printed:
-        (work / "state.txt").unlink()  # so that the next build, too, tells what is wrong
     if done.returncode:
         raise RuntimeError(f"Sphinx has found something wrong:\n{printed}")
     return printed.splitlines()
@@ -273,6 +290,7 @@ def build_manual(
     is_strict: bool = False,  # whether broken links and warnings of Sphinx are errors
 ) -> Manual:
     """Build the pages of guides and reference. Keeps its state in `_sphinx/`, and builds only changed pages again.
+    Without that folder, all are built.
 
     Raises `ValueError` for broken links if it is strict, `RuntimeError` with the message of Sphinx for a faulty page,
     and `ModuleNotFoundError` where a package for it is not installed."""
@@ -284,13 +302,18 @@ def build_manual(
     write_changed(work / ".gitignore", "*\n")
     if made.troubles and is_strict:
         raise ValueError(f"{'; '.join(made.troubles)}. Mend them, or remove them.")
-    shared = [*sorted((FILES / "templates").rglob("*.html")), FILES / "search.js"]
-    state = "".join(file.read_text(encoding="utf-8") for file in shared)
-    is_new = write_changed(work / "conf.py", _write_settings(about, work, is_strict))
-    is_new |= write_changed(work / "state.txt", f"{state}{has_records}{is_strict}")  # all pages depend on them
+    settings, file = _write_settings(about, work, is_strict), work / "state.txt"
+    state = _describe_state(settings, has_records)
+    is_new = not file.is_file() or file.read_text(encoding="utf-8") != state
+    file.unlink(missing_ok=True)  # until all has gone well
+    if is_new:
+        shutil.rmtree(work / "html", ignore_errors=True)
+    write_changed(work / "conf.py", settings)
     options = ["-E", "-a"] * is_new + ["-W", "--keep-going"] * is_strict + ["-A", f"experiments={'yes' * has_records}"]
     warnings = _run_sphinx(work, options, made.pages)
     _drop_old(work / "html", made.pages, work / "pages" / "_extra")
     _renew(output, work / "html")
     (output / ".nojekyll").touch()  # GitHub Pages would leave out folders whose names begin with _
+    if not warnings:  # else the next build, too, tells what is wrong
+        write_changed(file, state)
     return Manual(output / "index.html", [*made.troubles, *warnings])
