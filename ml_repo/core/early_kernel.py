@@ -31,7 +31,7 @@ def await_orders() -> None:
 
     from ipykernel import kernelapp
 
-    order = json.loads(sys.stdin.buffer.read() or b"null")
+    order = json.loads(sys.stdin.buffer.readline() or b"null")
     if order is None:
         os._exit(0)
     os.environ.clear()
@@ -108,7 +108,7 @@ class EarlyKernel:
         order = {"environment": {**environment, "JPY_PARENT_PID": self._environment["JPY_PARENT_PID"]},
                  "arguments": command[len(start):], "output": os.path.abspath(output)}
         with suppress(BrokenPipeError):
-            self._process.stdin.write(json.dumps(order).encode())
+            self._process.stdin.write(json.dumps(order).encode() + b"\n")
             self._process.stdin.close()
             process, self._process = self._process, None
             return process
