@@ -5,6 +5,7 @@ import os
 import re
 import statistics
 import sys
+from collections import Counter
 from functools import cache
 
 import nbformat
@@ -334,6 +335,16 @@ def list_definitions(module: str) -> list[str]:
     """Public functions and classes that a module defines."""
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     return [node.name for node in tree_of(module).body if isinstance(node, kinds) and node.name[0] != "_"]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_what_is_imported_is_used(module):
+    """A word in a docstring counts as use: what nobody mentions is left over."""
+    bound = Counter(alias.asname or alias.name.partition(".")[0] for node in ast.walk(tree_of(module))
+                    if isinstance(node, (ast.Import, ast.ImportFrom)) for alias in node.names)
+    words = Counter(re.findall(r"\w+", source_of(module)))
+    modules = Counter(word for node in ast.walk(tree_of(module)) if isinstance(node, ast.ImportFrom) for word in (node.module or "").split("."))
+    assert [name for name, count in bound.items() if words[name] <= count + modules[name] and name != "annotations"] == []
 
 
 def test_one_name_means_one_thing():
