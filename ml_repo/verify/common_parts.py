@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 # %% ../../nbs/verify/03_common_parts.ipynb #cb7a798e
 _LONG = 50_000  # letters; shorter texts stay whole
-_PIECE = re.compile(r"[^\n]*?(?:\n|</tr>)|[^\n]+")
+_ROWS = re.compile(r"(?=<tr\b)")
+_ROW_END = re.compile(r".*</tr>\s*", re.DOTALL)
 _MOST = 4000  # letters of a piece
 _INNER = re.compile(r"[^>;,}]*[>;,}]|[^>;,}]+")
 
@@ -21,14 +22,17 @@ def cut_pieces(
     text: str,  # long
 ) -> list[str]:  # its parts, in their order
     "Cut a text where its parts stand for themselves."
-    pieces = []
-    for piece in _PIECE.findall(text):
-        pieces += [piece] if len(piece) <= _MOST else _INNER.findall(piece)
-    return pieces
+    cut = []
+    for part in _ROWS.split(text):
+        row = _ROW_END.match(part) if part.startswith("<tr") else None
+        cut += [row[0]] if row else []
+        cut += part[row.end() if row else 0:].splitlines(keepends=True)
+    return [piece for whole in cut for piece in ([whole] if len(whole) <= _MOST else _INNER.findall(whole))]
 
 # %% ../../nbs/verify/03_common_parts.ipynb #d476aa84
 _AROUND = 1500  # letters that stay on both sides of a difference
 _HEAD = re.compile(r"time|duration|elapsed|runtime|second|per_s|_m?s\b|wall|cpu|processor", re.IGNORECASE)
+_DECIMAL = re.compile(r"\d\.\d")
 _DROPPED = re.compile("\ue003(\\d+)\ue004")
 
 
@@ -43,10 +47,9 @@ def _may_be_head(
     piece: str,  # a line or a row
 ) -> bool:
     "Say whether a piece may decide what the numbers in later ones are."
-    if "<td" in piece:
-        return "table" in piece
-    return not piece.strip() or "<tr" in piece or "table" in piece or (
-        _HEAD.search(piece) is not None and not re.search(r"\d\.\d", piece))
+    if "table" in piece or "<td" not in piece and ("<tr" in piece or not piece.strip(" \n|+-:=─━")):  # also rules
+        return True
+    return not _DECIMAL.search(piece) and _HEAD.search(piece) is not None
 
 
 def _find_common(
