@@ -6,7 +6,6 @@ A copy of this tree in a temporary folder is built whole, then a sentence is add
 changed. Processor seconds of `ml-repo docs` and all that it starts; the pages of the records are left out. After each build the page of the guide
 must say what the notebook says.
 """
-import argparse
 import json
 import os
 import resource
@@ -16,6 +15,8 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from measurements import keep, make_parser
 
 ROOT = Path(__file__).resolve().parent.parent
 GUIDE, SENTENCE = "server", "This sentence was not here before."
@@ -40,11 +41,7 @@ def add_sentence(project: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements as JSON")
-    parser.add_argument("--quick", action="store_true", help="the same; nothing can be left out")
-    parser.add_argument("--ours", action="store_true", help="the same; there is no peer")
-    options = parser.parse_args()
+    options = make_parser(__doc__, "the same; nothing can be left out", "the same; there is no peer").parse_args()
     with tempfile.TemporaryDirectory() as folder:
         project = Path(folder) / "project"
         subprocess.run(["git", "clone", "--quiet", ROOT, project], check=True)
@@ -60,10 +57,7 @@ def main() -> None:
     for what, value in list(taken.items())[1:]:
         measured.append({"row": "docs", "what": f"{what}, of the whole build", "program": "ml_repo", "version": version("ml_repo"),
                          "value": round(value / whole, 4), "unit": "of it"})
-    for one in measured:
-        print(f"{one['what']:<56}{one['value']:>10.3f} {one['unit']}")
-    if options.json:
-        options.json.write_text(json.dumps(measured))
+    keep(measured, options.json)
 
 
 if __name__ == "__main__":

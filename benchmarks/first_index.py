@@ -6,13 +6,11 @@
 `many_runs.py` makes the records. A new process asks for the newest 20 runs where there is no index; its own imports do not count.
 Peers have no such step: their store is their only copy of the runs. `benchmarks/table.py` says what is written into the file of --json.
 """
-import argparse
-import json
 import subprocess
 import sys
-from pathlib import Path
 
 from many_runs import make_records
+from measurements import keep, make_parser
 from peers import KEEP
 
 PROGRAM = """import sys, time
@@ -35,17 +33,11 @@ def measure(count: int) -> list[dict]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="1,000 records")
-    parser.add_argument("--ours", action="store_true", help="says nothing here: there is no peer")
+    parser = make_parser(__doc__, "1,000 records", "the same; there is no peer")
     parser.add_argument("--runs", type=int, nargs="+", metavar="N", help="how many records (default 10000 100000)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements into a file")
     options = parser.parse_args()
     rows = [row for count in options.runs or ([1000] if options.quick else [10_000, 100_000]) for row in measure(count)]
-    for row in rows:
-        print(f"{row['what']:<28}{row['value']:10.2f} {row['unit']}")
-    if options.json:
-        options.json.write_text(json.dumps(rows))
+    keep(rows, options.json)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ MLflow sorts by a metric in quadratic time as long as nobody has called ANALYZE 
 asked once more after an ANALYZE by hand. FastTrackML is a server that is asked by MLflow's client; it holds the last values only, of 1,000 runs at most.
 `benchmarks/table.py` says what is written into the file of --json.
 """
-import argparse
 import json
 import os
 import re
@@ -24,6 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from many_runs import describe_run, list_params, list_runs, make_mlflow, make_records, make_template, make_trackio, mlflow_environment, trackio_environment
+from measurements import make_parser
 from peers import KEEP, PINNED, make_environment
 from results import FILTER, FILTER_MLFLOW, analyzed
 
@@ -205,11 +205,8 @@ def measure(keep: Path, count: int, with_peers: bool) -> list[dict]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="1,000 runs")
-    parser.add_argument("--ours", action="store_true", help="leave the peers out")
+    parser = make_parser(__doc__, "1,000 runs", "leave the peers out")
     parser.add_argument("--runs", type=int, nargs="+", metavar="N", help="how many runs (default 10000 100000)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements into a file")
     options = parser.parse_args()
     rows = []
     for count in options.runs or ([1000] if options.quick else [10_000, 100_000]):

@@ -7,9 +7,6 @@ The notebook prints a word, in a repository of its own, at the top of a folder t
 of the processor with all children. Memory is the largest proportional one (PSS: a page that processes share counts in part for each) of the
 process that was started, without its kernel. Each program runs once before it is measured, so that its files are in the system's memory.
 """
-import argparse
-import json
-import os
 import resource
 import subprocess
 import sys
@@ -20,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from measurements import keep, make_parser
 
 BIN = Path(sys.executable).parent
 RUN = [str(BIN / "ml-repo"), "run", "one.ipynb", "--quiet"]
@@ -109,19 +107,13 @@ def measure_verify(folder: Path, quick: bool) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__, "less HTML", "leave papermill out")
     parser.add_argument("row", choices=["run", "verify"])
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements as JSON")
-    parser.add_argument("--quick", action="store_true", help="less HTML")
-    parser.add_argument("--ours", action="store_true", help="leave papermill out")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         make_repository(Path(folder))
         measured = measure_run(Path(folder), options.ours) if options.row == "run" else measure_verify(Path(folder), options.quick)
-    for one in measured:
-        print(f"{one['what']:<40}{one['program']:<12}{one['value']:>10.3f} {one['unit']}")
-    if options.json:
-        options.json.write_text(json.dumps(measured))
+    keep(measured, options.json)
 
 
 if __name__ == "__main__":

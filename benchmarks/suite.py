@@ -5,8 +5,6 @@
 A clone of this tree in a temporary folder runs what `make test` runs, with the environment of this Python. Seconds of a clock, and processor
 seconds of all processes that have ended, which are all but those that outlive their parent. A test that fails is told and counts as well.
 """
-import argparse
-import json
 import os
 import resource
 import subprocess
@@ -16,6 +14,8 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+from measurements import keep, make_parser
+
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = {
     "notebooks": [sys.executable, "tests/notebooks.py", "--n_workers", "2"],
@@ -24,11 +24,7 @@ PARTS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements as JSON")
-    parser.add_argument("--quick", action="store_true", help="only the notebooks of core, and the gates")
-    parser.add_argument("--ours", action="store_true", help="the same; there is no peer")
-    options = parser.parse_args()
+    options = make_parser(__doc__, "only the notebooks of core, and the gates", "the same; there is no peer").parse_args()
     measured = []
     with tempfile.TemporaryDirectory() as folder:
         project = Path(folder) / "project"
@@ -46,10 +42,7 @@ def main() -> None:
             used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
             measured += [{"row": "tests", "what": f"{name}{suffix}", "program": "ml_repo", "version": version("ml_repo"), "value": round(value, 1), "unit": unit}
                          for suffix, value, unit in (("", wall, "s"), (", processor", used, "processor s"))]
-    for one in measured:
-        print(f"{one['what']:<40}{one['value']:>10.1f} {one['unit']}")
-    if options.json:
-        options.json.write_text(json.dumps(measured))
+    keep(measured, options.json)
 
 
 if __name__ == "__main__":
