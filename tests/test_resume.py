@@ -19,9 +19,10 @@ from ml_repo.tracking.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.own_process
 
-VALUES = "epochs: int = 12  # at least 1\npause_s: float = 0.25  # seconds, at least 0\nseed: int = 0  # at least 0\n"
+VALUES = "epochs: int = 12  # at least 1\npause_s: float = 0.2  # seconds, at least 0\nseed: int = 0  # at least 0\n"
 LOOP = """
 import random, time
+from pathlib import Path
 import numpy as np
 from ml_repo.tracking.loop import checkpointed
 from ml_repo.tracking.run import start_run
@@ -29,7 +30,9 @@ run = start_run()
 run.log(begun=1)
 random.seed(seed)
 generator, state = np.random.default_rng(seed), {"weights": np.zeros(3)}
-for epoch in checkpointed(range(epochs), generator=generator, state=state):
+for epoch in checkpointed(range(epochs), share=1000, generator=generator, state=state):  # a checkpoint is always due
+    while Path(f".git/hold-{epoch}").exists():
+        time.sleep(0.02)
     state["weights"] = state["weights"] * 0.9 + generator.normal(size=3) * random.random()
     run.log(step=epoch + 1, split="train", loss=float(abs(state["weights"]).sum()))
     time.sleep(pause_s)
@@ -84,6 +87,14 @@ def kept(folder: Path) -> int:
     return max((int(path.name) for path in folder.glob("checkpoints/fit-001/[0-9]*")), default=0)
 
 
+@pytest.fixture
+def held(project) -> Path:
+    """While this file is there, the loop waits after its seventh epoch."""
+    file = project / ".git" / "hold-7"
+    file.touch()
+    return file
+
+
 def end(folder: Path, how: str) -> None:
     """End a run: its kernel, all of its processes at once, or by a signal that it may answer."""
     supervisor = psutil.Process(json.loads((folder / "record.json").read_text())["host"]["pid"])
@@ -119,16 +130,19 @@ def curve(folder: Path, split: str = "train") -> list:
     return [(line["step"], line["values"]) for line in lines if line.get("split") == split]
 
 
-def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(project):
+def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(project, held):
+    held.unlink()
     whole = begin(project)
     checked("ml-repo", "wait", whole.name, cwd=project)
     wanted = read_record(whole)
     assert not (whole / "checkpoints").exists() and not (whole / ".training").exists(), "nothing is left to go on with"
     for how in ("kernel", "all", "SIGTERM"):
+        held.touch()
         killed = begin(project, "--note", "the long one")
         await_true(lambda: kept(killed) > 4, "a checkpoint")
         last = kept(killed)
         end(killed, how)
+        held.unlink()
         assert read_record(killed)["state"] == ("interrupted" if how == "SIGTERM" else "killed")
         if how == "SIGTERM":
             assert "SIGTERM" in read_record(killed)["cause"]["text"]
@@ -145,27 +159,31 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(project):
     assert said.returncode == 2 and "has completed" in said.stdout and "ml-repo rerun" in said.stdout
 
 
-def test_a_run_whose_code_has_changed_goes_on_with_its_own(project):
+def test_a_run_whose_code_has_changed_goes_on_with_its_own(project, held):
     killed = begin(project)
     await_true(lambda: kept(killed) > 2, "a checkpoint")
     end(killed, "all")
+    held.unlink()
     write_notebook(project / "loop.ipynb", VALUES, LOOP.replace("0.9", "0.8"), END.replace("the end", "another end"))
     assert "the end" in checked("ml-repo", "resume", "latest", cwd=project)
     assert "another end" not in (killed / "log.txt").read_text() and len(curve(killed)) == 12
     checked("ml-repo", "verify", killed.name, cwd=project)
 
 
-def test_a_run_in_the_background_goes_on_by_itself(project, tmp_path):
+def test_a_run_in_the_background_goes_on_by_itself(project):
     write_notebook(project / "weak.ipynb", VALUES, LOOP, "from pathlib import Path\nplace = Path('tries.txt')\n"
                    "tries = int(place.read_text()) + 1 if place.exists() else 1\nplace.write_text(str(tries))\n"
                    "assert tries > 2, 'too weak'")
     weak = begin(project, "--retries", "3", "-p", "pause_s", "0", notebook="weak.ipynb")
     await_true(lambda: read_record(weak)["state"] == "completed", lambda: f"its end: {read_record(weak)['state']}")
     assert [one["state"] for one in read_record(weak)["attempts"]] == ["failed", "failed"]
+    hold = project / ".git" / "hold-7"
+    hold.touch()
     killed = begin(project, "--on-kill", "resume")
     await_true(lambda: kept(killed) > 2, "a checkpoint")
     end_of = psutil.Process(json.loads((killed / "record.json").read_text())["host"]["pid"]).children()[0]
     end_of.kill()
+    hold.unlink()
     await_true(lambda: read_record(killed)["state"] == "completed", "its end")
     assert [one["cause"]["kind"] for one in read_record(killed)["attempts"]] == ["kernel died"] and len(curve(killed)) == 12
     said = run("ml-repo", "run", "loop.ipynb", "--retries", "3", cwd=project)
@@ -173,13 +191,16 @@ def test_a_run_in_the_background_goes_on_by_itself(project, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_that_is_resumed_and_stopped_again_shows_each_epoch_once(project):
+def test_a_run_that_is_resumed_and_stopped_again_shows_each_epoch_once(project, held):
     """Also where it is stopped before its training goes on, and where its second attempt has written half a line."""
     slow = "import time\nfrom pathlib import Path\nif Path('slow').exists():\n    time.sleep(600)"
     write_notebook(project / "loop.ipynb", VALUES, slow, LOOP, END)
+    later = project / ".git" / "hold-10"
+    later.touch()
     killed = begin(project, "-p", "pause_s", "0.4")
     await_true(lambda: kept(killed) > 3, "a checkpoint")
     end(killed, "all")
+    held.unlink()
     first = curve(killed)
     (project / "slow").touch()
     for how in ("SIGTERM", "all"):
@@ -193,6 +214,7 @@ def test_a_run_that_is_resumed_and_stopped_again_shows_each_epoch_once(project):
     checked("ml-repo", "resume", killed.name, "--detach", cwd=project)
     await_true(lambda: len(curve(killed)) > len(first) + 1 if (killed / "metrics.jsonl").exists() else False, "further epochs")
     end(killed, "kernel")
+    later.unlink()
     await_true(lambda: read_record(killed)["state"] == "killed", "its end")
     steps = [step for step, _ in curve(killed)]
     assert steps == sorted(set(steps)) and len(steps) > len(first)
@@ -202,12 +224,13 @@ def test_a_run_that_is_resumed_and_stopped_again_shows_each_epoch_once(project):
     assert times[-1] > 12 * 0.4 and len(read_record(killed)["attempts"]) == 4
 
 
-def test_a_loop_that_begins_with_other_bits_begins_anew_and_says_so(project):
+def test_a_loop_that_begins_with_other_bits_begins_anew_and_says_so(project, held):
     write_notebook(project / "loop.ipynb", VALUES, LOOP.replace("random.seed(seed)\n", "random.seed(time.time())\n"
                    "np.random.rand()\nrandom.random()\n"), END)
     killed = begin(project)
     await_true(lambda: kept(killed) > 3, "a checkpoint")
     end(killed, "all")
+    held.unlink()
     checked("ml-repo", "resume", killed.name, "--quiet", cwd=project)
     record = read_record(killed)
     said = " ".join(record["warnings"])
@@ -215,16 +238,18 @@ def test_a_loop_that_begins_with_other_bits_begins_anew_and_says_so(project):
     assert [step for step, _ in curve(killed)] == list(range(1, 13)) and record["state"] == "completed"
 
 
-def test_resuming_in_the_background_answers_when_it_goes_on_or_is_refused(project):
-    killed = begin(project, "-p", "epochs", "80")  # 20 seconds: it has to be running when the command has started
+def test_resuming_in_the_background_answers_when_it_goes_on_or_is_refused(project, held):
+    killed = begin(project)
     await_true(lambda: kept(killed) > 2, "a checkpoint")
     said = run("ml-repo", "resume", killed.name, "--detach", cwd=project)
     assert said.returncode == 2 and "is running" in said.stdout
     end(killed, "all")
     assert checked("ml-repo", "resume", killed.name, "--detach", cwd=project).strip() == killed.name
+    assert read_record(killed)["state"] == "running"
+    held.unlink()
     checked("ml-repo", "wait", killed.name, cwd=project)
     await_true(lambda: not list(killed.glob(".supervisor*")), "that nothing said is left")
-    assert read_record(killed)["state"] == "completed" and len(curve(killed)) == 80
+    assert read_record(killed)["state"] == "completed" and len(curve(killed)) == 12
 
 
 def test_a_cell_that_is_marked_is_restored_and_not_executed(project):
