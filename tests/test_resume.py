@@ -179,6 +179,7 @@ def test_a_run_in_the_background_goes_on_by_itself(project):
     assert [one["state"] for one in read_record(weak)["attempts"]] == ["failed", "failed"]
     hold = project / ".git" / "hold-7"
     hold.touch()
+    write_notebook(project / "loop.ipynb", VALUES, LOOP.replace("random.seed(seed)\n", "").replace(" * random.random()", ""), END)  # it draws from its own generator alone
     killed = begin(project, "--on-kill", "resume")
     await_true(lambda: kept(killed) > 2, "a checkpoint")
     end_of = psutil.Process(json.loads((killed / "record.json").read_text())["host"]["pid"]).children()[0]
@@ -186,6 +187,7 @@ def test_a_run_in_the_background_goes_on_by_itself(project):
     hold.unlink()
     await_true(lambda: read_record(killed)["state"] == "completed", "its end")
     assert [one["cause"]["kind"] for one in read_record(killed)["attempts"]] == ["kernel died"] and len(curve(killed)) == 12
+    assert not [warning for warning in read_record(killed)["warnings"] if "other bits" in warning], "nobody has drawn from the other generators"
     said = run("ml-repo", "run", "loop.ipynb", "--retries", "3", cwd=project)
     assert said.returncode == 2 and "Add --detach" in said.stdout
 

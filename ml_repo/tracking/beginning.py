@@ -82,9 +82,9 @@ def _is_fresh(
     name: str,  # of a library
     state: Any,  # from `read_random`
 ) -> bool:
-    "Say whether nobody has drawn from a generator since it was seeded."
+    "Say whether nobody has drawn from a generator since it was seeded, or since the kernel began with the run."
     if name == "python":
-        return state[1][-1] == len(state[1]) - 1 and state[2] is None
+        return state == getattr(sys, "_ml_repo_random", None) or state[1][-1] == len(state[1]) - 1 and state[2] is None
     return name == "numpy" and state[0] == "MT19937" and state[2] >= len(state[1]) - 1 and not state[3]
 
 
