@@ -44,6 +44,7 @@ def forget_person() -> None:
 forget_person()
 
 import forks  # noqa: E402 - its processes take over the variables
+from forked import ForkedPopen  # noqa: E402
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -64,7 +65,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Start processes as the test has to have them."""
     is_slow, is_own, has_own_kernel = (item.get_closest_marker(name) is not None for name in ("slow", "own_process", "own_kernel"))
-    forks.forked = set() if is_slow or is_own else {"commands"} if has_own_kernel else {"commands", "kernels"}
+    ForkedPopen.allowed = set() if is_slow or is_own else {"commands"} if has_own_kernel else {"commands", "kernels"}
 
 
 LONGEST = ("train", "extras", "study", "gates", "upkeep", "resume", "kills", "warm", "record", "autolog", "live", "views", "causes", "verify", "jobs")
@@ -86,11 +87,9 @@ def run(*command: str | Path, cwd: Path = ROOT, find: Callable = forks.find_serv
     variables.pop("PYTEST_CURRENT_TEST", None)  # with it, a kernel does not catch what C code prints
     words = [str(part) for part in command]
     streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": stderr}
-    if process := words[0] in forks.COMMANDS and forks.fork(find, words, **streams, cwd=cwd, env=variables, text=True):
-        with process.stdout:
-            printed = process.stdout.read()
-        return subprocess.CompletedProcess(words, process.wait(), printed)
-    return subprocess.run(words, cwd=cwd, env=variables, text=True, **streams)
+    with ForkedPopen(words, cwd=cwd, env=variables, text=True, find=find, **streams) as process:
+        printed = process.communicate()[0]
+    return subprocess.CompletedProcess(words, process.returncode, printed)
 
 
 def checked(*command: str | Path, cwd: Path = ROOT, find: Callable = forks.find_server, **environment: str) -> str:

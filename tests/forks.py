@@ -12,7 +12,6 @@ import importlib
 import json
 import os
 import re
-import select
 import selectors
 import shutil
 import signal
@@ -23,17 +22,19 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from forked import BIN, FUNCTION, ForkedPopen, Server
 from jupyter_client.provisioning import local_provisioner
 
 from ml_repo.core.files import write_atomic
+from ml_repo.core.programs import load_papermill
 from ml_repo.execution import detach, launch as launching
 from ml_repo.notebook.imports import is_fixed, is_free
 from ml_repo.reproduce import task_process
@@ -43,18 +44,16 @@ from ml_repo.warm.forking import reset_shared_state
 from ml_repo.warm.provisioner import make_order
 from ml_repo.warm.staleness import watch_variables
 
-BIN, LIBRARY = Path(sys.executable).parent, str(task_process.LIBRARY.parent)
-COMMANDS = ("ml-repo", "papermill")
-FUNCTION = re.compile(r"(?:import sys; sys\.path\.insert\(0, '(.+)'\); )?from (ml_repo[\w.]+) import (\w+); \3\(\)")  # as `command_for` writes it
+LIBRARY = str(task_process.LIBRARY.parent)
 MODULES = (
     "concurrent.futures.thread", "multiprocessing.connection", "multiprocessing.synchronize", "xml.etree.ElementTree", "IPython.core.interactiveshell",
-    "ipykernel.kernelspec", "inotify_simple", "jsonschema", "nbclient", "nbformat", "papermill.cli", "papermill.engines", "papermill.execute", "rich.table", "tqdm.auto",
+    "ipykernel.kernelspec", "inotify_simple", "jsonschema", "nbclient", "nbformat", "papermill.engines", "papermill.execute", "rich.table", "tqdm.auto",
     "ml_repo.bundle.replay", "ml_repo.cli.app", "ml_repo.execution.detach", "ml_repo.execution.engine", "ml_repo.execution.launch",
     "ml_repo.execution.papermill_plugin", "ml_repo.records.disk_usage", "ml_repo.records.notice", "ml_repo.reproduce.rerun", "ml_repo.results.doing",
     "ml_repo.results.search", "ml_repo.results.terminal_page", "ml_repo.study.study", "ml_repo.verify.junit", "ml_repo.verify.report", "ml_repo.verify.summary",
     "ml_repo.verify.verify")
-forked = {"commands", "kernels"}  # for the test that runs now
-
+NUMERIC = re.compile("OMP_|KMP_|GOMP_|OPENBLAS_|GOTO_|MKL_|BLIS_|NUMEXPR_|NPY_|TF_|XLA_|KERAS_|JAX_")  # read by NumPy and what needs it, which a server does not import
+VARIABLES: dict[str, str | None] = {}  # that count for this server, as it has read them
 
 # ---------------------------------------------------------------- the server
 
@@ -77,17 +76,35 @@ def serve(listener: socket.socket, owner: int) -> Callable[[], Any] | None:
                     continue
                 connection = listener.accept()[0]
                 data, files, *_ = socket.recv_fds(connection, 1 << 20, 100)
+                if not is_fitting(letter := json.loads(data)):
+                    for file in files:
+                        os.close(file)
+                    with suppress(OSError), connection:
+                        connection.send(b"0")
+                    continue
                 if (process := os.fork()) == 0:
                     for other in list(waiting.get_map().values()):
                         os.close(other.fd)
                         other.data and other.data[1].close()
                     listener.detach()
                     connection.close()
-                    return lambda: become(json.loads(data), files)
+                    return lambda: become(letter, files)
                 for file in files:
                     os.close(file)
                 connection.send(str(process).encode())
                 waiting.register(os.pidfd_open(process), selectors.EVENT_READ, (process, connection))
+
+
+def counts(name: str) -> bool:
+    """Whether a variable is read by what a server has imported."""
+    return is_fixed(name) and not NUMERIC.match(name)
+
+
+def is_fitting(letter: dict[str, Any]) -> bool:
+    """Whether a new process would have read the variables that this one has read at its imports, and would be of this library."""
+    environment, found = letter["environment"], FUNCTION.fullmatch(letter["command"][0])
+    return (not found or found[1] in (None, LIBRARY)) and all(environment.get(name) == value for name, value in VARIABLES.items()) and all(
+        name in VARIABLES or not counts(name) for name in environment)
 
 
 def become(letter: dict[str, Any], files: list[int]) -> Any:
@@ -105,7 +122,7 @@ def become(letter: dict[str, Any], files: list[int]) -> Any:
     os.chdir(letter["folder"])
     reset_shared_state({})
     signal.pthread_sigmask(signal.SIG_SETMASK, letter["blocked"])
-    forked.intersection_update(letter["forked"])
+    ForkedPopen.allowed = {*letter["forked"]}
     program, *arguments = letter["command"]
     if found := FUNCTION.fullmatch(program):
         sys.argv, sys.path[:1] = ["-c", *arguments], [found[1]] if found[1] else []
@@ -116,12 +133,13 @@ def become(letter: dict[str, Any], files: list[int]) -> Any:
 
 
 def main() -> None:
-    """Import what commands need, and fork them; what begins with these imports is in `variables.json`."""
+    """Import what commands need, and fork them."""
     from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
 
     place, owner = Path(sys.argv[1]), int(sys.argv[2])
     before = dict(os.environ)
     with watch_variables() as looked_up:
+        load_papermill()
         for name in MODULES:
             importlib.import_module(name)
         get_mapping_from_secret_type_to_class()  # imports the patterns of secrets
@@ -133,7 +151,8 @@ def main() -> None:
     listener = socket.socket(type=socket.SOCK_SEQPACKET, family=socket.AF_UNIX)
     listener.bind(str(place / "new"))
     listener.listen(64)
-    (place / "variables.json").write_text(json.dumps({name: before.get(name) for name in {*looked_up, *before} if is_fixed(name) or name in looked_up and not is_free(name)}))
+    VARIABLES.update({name: before.get(name) for name in {*looked_up, *before} if counts(name) or name in looked_up and not is_free(name)})
+    assert "numpy" not in sys.modules, "it would have read variables of its own"
     (place / "new").rename(place / "socket")
     if (program := serve(listener, owner)) is not None:
         sys.exit(program())
@@ -141,9 +160,9 @@ def main() -> None:
 
 # ---------------------------------------------------------------- the programs that ask
 
-def read_fixed(environment: Mapping[str, str]) -> str:
+def read_fixed(environment: Mapping[str, str], does_count: Callable[[str], bool] = is_fixed) -> str:
     """The variables that are read once, in the beginning."""
-    return json.dumps({name: value for name, value in environment.items() if is_fixed(name)}, sort_keys=True)
+    return json.dumps({name: value for name, value in environment.items() if does_count(name)}, sort_keys=True)
 
 
 USUAL, OFTEN = read_fixed(os.environ), 3  # requests with the same variables, from which on a process of their own that forks is worth its start
@@ -171,126 +190,23 @@ def find_warm_process(home: Path, owner: int, environment: Mapping[str, str]) ->
     return str(folder)
 
 
-class Server:
-    """A process that forks commands."""
-
-    def __init__(self, folder: Path, environment: Mapping[str, str], *before: str):  # `before`: a command line that runs the process, such as that of `unshare`
-        self.folder, self.owner = folder, os.getpid()
-        folder.mkdir(mode=0o700)
-        self.process = subprocess.Popen([*before, sys.executable, __file__, folder, str(self.owner)], env=environment, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        while not (self.folder / "socket").exists():
-            assert self.process.poll() is None, "the process that forks commands has not begun"
-            time.sleep(0.01)
-        atexit.register(self.stop)
-
-    def stop(self) -> None:
-        """End it, unless this is a fork."""
-        if os.getpid() == self.owner:
-            self.process.terminate()
-            self.process.wait()
-
-
-@cache
-def read_variables(folder: Path) -> dict[str, str | None]:
-    """The variables that count for a server, as it has read them."""
-    return json.loads((folder / "variables.json").read_text())
-
-
-class Process:
-    """A fork, with what is used of `subprocess.Popen`."""
-
-    def __init__(self, folder: Path, letter: dict[str, Any], files: list[int]):
-        self.stdin, self.stdout, self.stderr, self.returncode = None, None, None, None
-        self.connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-        self.connection.connect(str(folder / "socket"))
-        socket.send_fds(self.connection, [json.dumps(letter).encode()], files)
-        self.pid = int(self.connection.recv(64))
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Wait for the end."""
-        if self.returncode is None:
-            if not select.select([self.connection], [], [], timeout)[0]:
-                raise subprocess.TimeoutExpired("a fork", timeout)
-            self.returncode = int(self.connection.recv(64))
-            self.connection.close()
-        return self.returncode
-
-    def poll(self) -> int | None:
-        """The exit status; None while it lives."""
-        with suppress(subprocess.TimeoutExpired):
-            return self.wait(0)
-
-    def send_signal(self, number: int) -> None:
-        """Send a signal, unless it has ended."""
-        if self.poll() is None:
-            os.kill(self.pid, number)
-
-    def terminate(self) -> None:
-        """Ask it to end."""
-        self.send_signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """End it."""
-        self.send_signal(signal.SIGKILL)
-
-
-def fork(find: Callable[[Mapping[str, str]], Path | None], command: list[str], stdin: Any, stdout: Any, stderr: Any, cwd: str | Path | None = None, env: Mapping[str, str] | None = None,
-         text: bool = False, start_new_session: bool = False, pass_fds: Iterable[int] = ()) -> Process | None:
-    """Start a process as `subprocess.Popen` does; None where it cannot be forked."""
-    environment, words = dict(os.environ if env is None else env), [str(word) for word in command]
-    if sys.platform != "linux" or "commands" not in forked or (folder := find(environment)) is None:
-        return None
-    if words[:3] == [sys.executable, "-P", "-c"] and (found := FUNCTION.fullmatch(words[3])) and found[1] in (None, LIBRARY):
-        words = words[3:]
-    elif words[0] in COMMANDS:
-        words[0] = str(BIN / words[0])
-    else:
-        return None
-    if any(environment.get(name) != value for name, value in read_variables(folder).items()) or any(
-            is_fixed(name) and name not in read_variables(folder) for name in environment):
-        return None
-    ours, theirs = [], []
-    for number, file in enumerate((stdin, stdout, stderr)):
-        if file == subprocess.PIPE:
-            ends = os.pipe()
-            ours.append(ends[number == 0])
-            theirs.append(ends[number != 0])
-        elif file == subprocess.DEVNULL:
-            theirs.append(os.open(os.devnull, os.O_RDWR))
-        else:
-            theirs.append(os.dup(theirs[1] if file == subprocess.STDOUT else number if file is None else file if isinstance(file, int) else file.fileno()))
-    letter = {"command": words, "environment": environment, "folder": str(cwd or os.getcwd()), "is_session": start_new_session,
-              "forked": sorted(forked), "numbers": [0, 1, 2, *pass_fds], "blocked": list(signal.pthread_sigmask(signal.SIG_BLOCK, []))}
-    process = Process(folder, letter, [*theirs, *pass_fds])
-    for file in theirs:
-        os.close(file)
-    for name, file in (("stdin", stdin), ("stdout", stdout), ("stderr", stderr)):
-        if file == subprocess.PIPE:
-            setattr(process, name, open(ours.pop(0), ("w" if name == "stdin" else "r") + ("" if text else "b"), encoding="utf-8" if text else None))
-    return process
-
-
 def switch_on(find: Callable[[Mapping[str, str]], Path | None], home: Callable[[], Path], owner: int) -> None:
     """Have the processes that the library starts here forked: kernels, and those that supervise them."""
     def launch(command: list[str], stdin: Any = None, stdout: Any = None, stderr: Any = None, env: Mapping[str, str] | None = None, cwd: str | None = None,
                **options: Any) -> Any:
         environment = {**(os.environ if env is None else env), "JPY_PARENT_PID": str(os.getpid())}
         with suppress(Cold):
-            if "kernels" in forked and not options and stdin is None and None not in (stdout, stderr):
+            if "kernels" in ForkedPopen.allowed and not options and stdin is None and None not in (stdout, stderr):
                 return fork_kernel(find_warm_process(home(), owner, environment), command, environment, cwd or os.getcwd(), stdout.fileno(), stderr.fileno())
         return start_kernel(command, stdin=stdin, stdout=stdout, stderr=stderr, env=env, cwd=cwd, **options)
 
-    def start(command: list[str], **options: Any) -> Any:
-        return fork(find, command, **options) or subprocess.Popen(command, **options)
-
     def begin(*arguments: Any) -> Any:  # a kernel that is forked need not begin early
-        return None if "kernels" in forked else start_early(*arguments)
+        return None if "kernels" in ForkedPopen.allowed else start_early(*arguments)
 
     start_kernel, local_provisioner.launch_kernel = local_provisioner.launch_kernel, launch
     start_early, launching._start_early = launching._start_early, begin
     for module in (detach, task_process, workers):
-        module.subprocess = SimpleNamespace(**{**vars(subprocess), "Popen": start})
+        module.subprocess = SimpleNamespace(**{**vars(subprocess), "Popen": partial(ForkedPopen, find=find)})
 
 
 @cache
@@ -308,10 +224,10 @@ STARTING = threading.Lock()
 
 def find_server(environment: Mapping[str, str]) -> Path | None:
     """Find the process that forks commands with some variables, or start it; None where hardly anybody asks for it."""
-    key = read_fixed(environment)
+    key = read_fixed(environment, counts)
     with STARTING:
         ASKED[key] += 1
-        if key not in SERVERS and (key == USUAL or ASKED[key] >= OFTEN):
+        if key not in SERVERS and (key == read_fixed(os.environ, counts) or ASKED[key] >= OFTEN):
             SERVERS[key] = Server(find_home() / f"commands-{len(SERVERS)}", environment)
         return SERVERS[key].folder if key in SERVERS else None
 

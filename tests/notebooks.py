@@ -1,24 +1,47 @@
 """Test the notebooks as nbdev_test does, and take its options, but each in a process of its own.
 
 It is forked from a process that has imported what most notebooks need, and nothing of this library. So a notebook finds
-what a new process has, leaves nothing to the next one (modules, folder, variables), and does not wait for imports.
+what a new process has, leaves nothing to the next one (modules, folder, variables), and does not wait for imports. The
+commands of the library that it starts are forked as well (`forks.py`), unless it is about how they begin and end.
 """
 import importlib
 import json
 import multiprocessing
+import os
 import re
+import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from fastcore.foundation import L
+from forked import ForkedPopen, Server
 from nbdev import test
 from nbdev.config import get_config
 
 OF_MOST = ("fastcore.test", "IPython.core.debugger", "matplotlib.pyplot", "nbclient", "numpy", "psutil", "rich.console", "sqlite3", "yaml")
 IMPORTS = re.compile(r'^\s*"\s*(?:import|from) (keras|mlflow|optuna|pandas|sklearn|tensorflow)\b', re.MULTILINE)  # of a cell
+
+
+OWN_PROCESS = re.compile(r"zzzz")
+
+
+class Popen(ForkedPopen):
+    """What stands in for `subprocess.Popen` in a notebook."""
+
+    server: Server
+
+    def __init__(self, *arguments, **named):
+        super().__init__(*arguments, find=lambda environment: self.server.folder, **named)
+
+
+def start_server() -> None:
+    """Start the process that forks commands, with the variables that `shell` sets."""
+    Popen.server = Server(Path(tempfile.mkdtemp(prefix="ml-"), "commands"), os.environ | {"FORCE_COLOR": "", "ML_REPO_MIRROR": "0"})
 
 
 def find_needs(file: Path) -> list[str]:
@@ -38,6 +61,8 @@ def read_times(file: Path) -> dict[str, float]:
 def test_one(result: Connection, check: Callable, file: Path, options: dict) -> None:
     """Test a notebook in this process, and send what came of it."""
     sys.modules["numpy"].random.seed()  # as a new process does; Python sees to its own generator
+    if not OWN_PROCESS.search(str(file)):
+        ForkedPopen.allowed, subprocess.Popen = {"commands", "kernels"}, Popen
     result.send(check(file, **options))
 
 
@@ -47,12 +72,15 @@ def run_in_forks(check: Callable, files: Sequence[Path], n_workers: int = 1, pau
     times = read_times(known := Path(get_config().config_path, "_proc", "notebook_times.json"))
     needs = {file: find_needs(file) for file in files}
     is_heavy = {file: bool({"keras", "tensorflow"} & set(needs[file])) for file in files}
+    starting = threading.Thread(target=start_server)
+    starting.start()
     waiting = sorted(files, key=lambda file: (is_heavy[file], bool(needs[file]), -times.get(str(file), 0)))
     while waiting or running:
         while waiting and len(running) < max(n_workers, 1):
             file = waiting.pop(0)
             for name in (*OF_MOST, *needs[file]):
                 importlib.import_module(name)
+            starting.join()
             assert get_config().lib_name not in sys.modules, "a notebook has to import the library itself"
             result, sender = fork.Pipe(duplex=False)
             process = fork.Process(target=test_one, args=(sender, check, file, options))

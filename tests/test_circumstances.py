@@ -6,9 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import forks
 import pytest
 from conftest import BIN, checked, run
+from forked import Server
 from test_record import commit, make_repository, write_notebook
 
 from ml_repo.records.reader import find_records, read_record
@@ -62,7 +62,7 @@ def rename_machine() -> list[str]:
 def test_another_name_of_the_machine_is_told(tmp_path):
     folder = make_project(tmp_path / "project")
     first = run_in(folder)
-    there = forks.Server(tmp_path / "there", os.environ, *rename_machine())  # so it has the other name, and what it forks
+    there = Server(tmp_path / "there", os.environ, *rename_machine())  # so it has the other name, and what it forks
     find = lambda environment: there.folder
     checked("ml-repo", "run", "a.ipynb", "--quiet", "--cold", cwd=folder, find=find)
     second = read_record(max(find_records(folder / "experiments"), key=lambda one: one.name))
