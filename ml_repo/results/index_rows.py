@@ -18,11 +18,14 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import ml_repo
 from ..core.programs import command_for
 from .run_summary import ATTRIBUTES, RunSummary, dump_summary, summarize_folder
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 # %% ../../nbs/results/03_index_rows.ipynb #d7e2135a
 def plain_value(
@@ -102,9 +105,12 @@ def read_rows(
 
 # %% ../../nbs/results/03_index_rows.ipynb #08dfd03e
 class RowHelper:
-    "A process that reads records into rows."
+    "A process that reads records into rows, and a thread that asks it."
 
     def __init__(self):
+        from concurrent.futures import ThreadPoolExecutor
+
+        self._thread = ThreadPoolExecutor(1)
         command = command_for("ml_repo.results.index_rows:serve_rows", folder=Path(ml_repo.__file__).resolve().parents[1])
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
 
@@ -118,12 +124,21 @@ class RowHelper:
         self._process.stdin.flush()
         return pickle.load(self._process.stdout)
 
+    def ask(
+        self,
+        records: Path,  # the folder of all records
+        stamps: dict[str, str],  # by run, of those to read
+    ) -> "Future[Rows]":
+        "Have records read, after those that it has been asked for. The result raises as `read` does."
+        return self._thread.submit(self.read, records, stamps)
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
         self._process.kill()
         self._process.wait()
+        self._thread.shutdown(cancel_futures=True)
         for stream in (self._process.stdin, self._process.stdout):
             with suppress(OSError):
                 stream.close()
@@ -161,12 +176,11 @@ def read_parts(
     if not helpers:
         yield from ((list(part), read_rows(records, part)) for part in parts)
         return
-    from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+    from concurrent.futures import FIRST_COMPLETED, Future, wait
 
     busy: dict[Future, tuple[RowHelper, dict[str, str]]] = {}
     with ExitStack() as stack:
-        pool = stack.enter_context(ThreadPoolExecutor(helpers))
-        idle = [stack.enter_context(RowHelper()) for _ in range(helpers)]
+        idle = [stack.enter_context(RowHelper()) for _ in range(helpers)] * 2
 
         def take(answers: Iterable[Future]) -> Iterator[tuple[list[str], Rows]]:
             for answer in answers:
@@ -174,7 +188,7 @@ def read_parts(
                 try:
                     rows = answer.result()
                     idle.append(helper)
-                except (OSError, EOFError, pickle.UnpicklingError):
+                except (OSError, ValueError, EOFError, pickle.UnpicklingError):  # its process has ended
                     rows = read_rows(records, part)
                 yield list(part), rows
 
@@ -182,7 +196,7 @@ def read_parts(
             yield from take([answer for answer in busy if answer.done()])
             if idle:
                 helper = idle.pop()
-                busy[pool.submit(helper.read, records, part)] = helper, part
+                busy[helper.ask(records, part)] = helper, part
             else:
                 yield list(part), read_rows(records, part)
         while busy:
