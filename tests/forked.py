@@ -17,7 +17,7 @@ from typing import Any
 
 BIN = Path(sys.executable).parent
 COMMANDS = ("ml-repo", "papermill")
-FUNCTION = re.compile(r"(?:import sys; sys\.path\.insert\(0, '(.+)'\); )?from (ml_repo[\w.]+) import (\w+); \3\(\)")  # as `command_for` writes it
+FUNCTION = re.compile(r"(?:import sys; sys\.path\.insert\(0, '(.+)'\); )?from (ml_repo\.(?!study\.workers)[\w.]+) import (\w+); \3\(\)")  # as `command_for` writes it; a worker ends where its driver is not its parent
 GIVEN = inspect.signature(subprocess.Popen._execute_child)
 
 

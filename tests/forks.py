@@ -38,7 +38,6 @@ from ml_repo.core.programs import load_papermill
 from ml_repo.execution import detach, launch as launching
 from ml_repo.notebook.imports import is_fixed, is_free
 from ml_repo.reproduce import task_process
-from ml_repo.study import workers
 from ml_repo.warm.client import Cold, fork_kernel
 from ml_repo.warm.forking import reset_shared_state
 from ml_repo.warm.provisioner import make_order
@@ -205,7 +204,7 @@ def switch_on(find: Callable[[Mapping[str, str]], Path | None], home: Callable[[
 
     start_kernel, local_provisioner.launch_kernel = local_provisioner.launch_kernel, launch
     start_early, launching._start_early = launching._start_early, begin
-    for module in (detach, task_process, workers):
+    for module in (detach, task_process):
         module.subprocess = SimpleNamespace(**{**vars(subprocess), "Popen": partial(ForkedPopen, find=find)})
 
 

@@ -10,6 +10,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -293,6 +294,7 @@ def verify_options(
 # %% ../../nbs/cli/06_rerun.ipynb #e8033534
 def _verify_each(
     claims: list[Record | Path],  # records, folders of those that were not read yet, or bundles
+    process: Any,  # the `TaskProcess` of the first one; None without
     pairs: tuple[tuple[str, str], ...],  # secrets
     is_told: bool,  # print each verdict
     is_whole: bool = False,  # with everything that was found
@@ -309,12 +311,13 @@ def _verify_each(
         return read_values(next(iter(sorted(folder.glob("*.ipynb"))), folder), pairs) if pairs else {}
 
     for number, claim in enumerate(claims, 1):
-        folder = _find_folder(claim)
+        folder, started = _find_folder(claim), None if number > 1 or _find_folder(claim).is_file() else process
         click.echo(f"{number}/{len(claims)} {folder.name} ...", err=True)
         try:
             with Doing() as doing:
                 verification = verify_claim(claim, partial(ask_for_trust, is_trusted=is_trusted), give, tell=doing.say,
-                                            on_start=doing.follow if options["quiet"] else None, **options)
+                                            on_start=doing.follow if options["quiet"] else None,
+                                            **{"process": started} if started else {}, **options)
         except Exception as error:  # the runs after it are verified all the same
             verification = Verification(folder.name, "cannot be judged", problem=_describe_error(error), when=utc_now())
         if is_told:
@@ -377,22 +380,27 @@ def verify(
       ml-repo verify 7k3f --full
       ml-repo verify --where 'tag = paper' --junit verify.xml
     """
-    from ml_repo.verify.metric_check import Tolerances
-    from ml_repo.records.verdict import EXIT_CODES, find_worst
-    from ml_repo.verify.verify import check_kinds
+    from ml_repo.reproduce.task_process import TaskProcess
 
-    check_kinds(options["only"])
-    claims = _choose_runs(runs, "" if is_all else condition, records)
-    options["tolerances"] = Tolerances(metric=options.pop("metric_tolerance"),
-                                       weight=options.pop("weight_tolerance"),
-                                       noise_share=options.pop("noise"), is_strict=options.pop("is_strict"))
-    options |= {"image": True if image == "recorded" else image, "quiet": not verbose}
-    verifications: list[Any] = []
-    try:
-        for verification in _verify_each(claims, pairs, not form, is_whole, **options):
-            verifications.append(verification)
-    finally:
-        _report(verifications, junit, form)
+    with ExitStack() as stack:
+        is_elsewhere = options["venv"] or image
+        process = None if is_elsewhere else stack.enter_context(TaskProcess(is_shown=verbose))  # it imports meanwhile
+        from ml_repo.records.verdict import EXIT_CODES, find_worst
+        from ml_repo.verify.metric_check import Tolerances
+        from ml_repo.verify.verify import check_kinds
+
+        check_kinds(options["only"])
+        claims = _choose_runs(runs, "" if is_all else condition, records)
+        options["tolerances"] = Tolerances(metric=options.pop("metric_tolerance"),
+                                           weight=options.pop("weight_tolerance"),
+                                           noise_share=options.pop("noise"), is_strict=options.pop("is_strict"))
+        options |= {"image": True if image == "recorded" else image, "quiet": not verbose}
+        verifications: list[Any] = []
+        try:
+            for verification in _verify_each(claims, process, pairs, not form, is_whole, **options):
+                verifications.append(verification)
+        finally:
+            _report(verifications, junit, form)
     sys.exit(EXIT_CODES[find_worst([verification.verdict for verification in verifications])])
 
 # %% ../../nbs/cli/06_rerun.ipynb #a1dbcb3c

@@ -27,7 +27,7 @@ from .checkout import Checkout, checkout_run
 from .environments import Environment, choose_environment, list_differences
 from .input_files import check_inputs, find_input, list_inputs
 from .rerun_process import make_task
-from .task_process import LIBRARY, TaskProcess
+from .task_process import LIBRARY, TaskProcess, shows_output
 from .scratch_folder import open_scratch_folder
 
 # %% ../../nbs/reproduce/08_rerun.ipynb #32ffb920
@@ -154,12 +154,13 @@ def check_ground(
 def await_task(
     task: Mapping[str, Any],  # from `make_task`
     process: TaskProcess,  # that waits for it; it is ended
+    on_start: Callable[[Path], None] | None = None,  # called with the folder of the record; it shows the progress
 ) -> dict[str, Any]:  # answers of the process, with `record`
     """Execute a task to its end.
 
     Raises `ValueError` where its record did not begin, and `KeyboardInterrupt` where this process was asked to end."""
     with process:
-        answers, stopped = process.run(task)
+        answers, stopped = process.run(task, on_start)
     if stopped is not None:
         signal.raise_signal(stopped)
         raise KeyboardInterrupt
@@ -187,6 +188,7 @@ def rerun_run(
     steps: int | None = None,  # end it when so many steps are logged; None for the whole run
     ground: Environment | None = None,  # where it runs; chosen by the options without it
     on_start: Callable[[Path], None] | None = None,  # called with the folder of the new record; shows the progress
+    process: TaskProcess | None = None,  # that has been started for it and is ended; it starts one itself without it
 ) -> Record:  # of the new run, beside that of the first
     """Run a run again, and keep a record that names it as its parent.
 
@@ -199,10 +201,10 @@ def rerun_run(
                          f"Run that again: ml-repo rerun {parent}")
     target = Path(records or record.folder.parent).resolve()
     given = read_given(record, parameters)
-    start = partial(TaskProcess, quiet=quiet, on_start=on_start)
+    is_shown = shows_output(quiet, on_start)
     with open_scratch_folder() as (scratch, lock), ExitStack() as stack:
         is_here = not image and (ground is None or not (ground.image or ground.prefix))
-        process = stack.enter_context(start(locks=[lock])) if is_here else None
+        process = stack.enter_context(process or TaskProcess(is_shown=is_shown)) if is_here else None
         checkout = _take_today(record) if here else checkout_run(record, keep or scratch / "files", repository)
         environment, doubts = check_ground(record, checkout, venv, image, anyway, ground)
         rerun = {
@@ -225,8 +227,9 @@ def rerun_run(
                          steps=steps,
                          facts=facts)
         if process is None or environment.image or environment.prefix:
-            process = start(partial(wrap_command, record, checkout, environment, target), locks=[lock])
-        answers = await_task(task, process)
+            process = TaskProcess(partial(wrap_command, record, checkout, environment, target), is_shown, [lock])
+        process.hold(lock)
+        answers = await_task(task, process, on_start)
     new = read_record(answers["record"])
     new.project = checkout.project
     is_enough = (new["cause"] or {}).get("kind") == "enough"

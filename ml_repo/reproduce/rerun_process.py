@@ -11,6 +11,7 @@ import json
 import os
 import re
 import signal
+import socket
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -305,6 +306,18 @@ def _take_claim(
     return Claim(folder, claim["notebook"], lock, claim["started"])
 
 
+def _take_locks(
+    arguments: list[str],  # of this process: the number of a socket
+) -> list[int]:  # files, which hold locks while this process lives
+    "Take over the locks that this process is to hold."
+    held: list[int] = []
+    with suppress(OSError, ValueError, IndexError), socket.socket(fileno=int(arguments[0])) as line:  # not in a container
+        line.setblocking(False)
+        while (got := socket.recv_fds(line, 1, 8))[0]:
+            held += got[1]
+    return held
+
+
 def supervise_task() -> None:
     """Run the task from standard input, and answer on standard output; the main function of a process of its own.
 
@@ -315,7 +328,7 @@ def supervise_task() -> None:
     load_papermill()  # while the task is prepared
     if not (text := sys.stdin.read()):
         return
-    task = json.loads(text)
+    task, held = json.loads(text), _take_locks(sys.argv[1:])
     answer = os.fdopen(os.dup(1), "w")
     if task["quiet"]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -24,7 +24,7 @@ from ..provenance.repository import find_repository
 from ..records.reader import Record, as_record, read_record
 from ..records.record import Claim, claim_again
 from .checkout import Checkout, checkout_run, list_modules
-from .task_process import TaskProcess
+from .task_process import TaskProcess, shows_output
 from .rerun import await_task, check_ground, read_given, wrap_command
 from .rerun_process import make_task
 from .scratch_folder import open_scratch_folder
@@ -114,7 +114,7 @@ def resume_run(
                 claim.lock.release()
             wrap = partial(wrap_command, record, checkout, environment, claim.folder.parent)
             locks = [lock] + [claim.lock] * (descriptor is not None)
-            answers = await_task(task, TaskProcess(wrap, quiet, locks, on_start))
+            answers = await_task(task, TaskProcess(wrap, shows_output(quiet, on_start), locks), on_start)
         except BaseException:
             if read_record(claim.folder).get("resumed") != attempts["resumed"]:
                 _put_back(claim)

@@ -29,6 +29,7 @@ from ..records.verdict import EXIT_CODES, WORST_FIRST, find_worst, keep_verdict
 from ..reproduce.environments import Environment
 from ..reproduce.input_files import list_inputs
 from ..reproduce.rerun import open_scratch_folder, rerun_run
+from ..reproduce.task_process import TaskProcess
 from ..results.record_diff import compare_data, read_files, read_library_files
 from ..results.search import find_runs
 from ..results.seed_groups import SeedGroup, Spread, group_runs
@@ -344,6 +345,7 @@ def verify_run(
     ground: Environment | None = None,  # where it runs; chosen by the options without it
     tell: Callable[[str], None] = lambda line: None,  # shows what is done; a step ends in " ..."
     on_start: Callable[[Path], None] | None = None,  # called with the record of a repetition; shows the progress
+    process: TaskProcess | None = None,  # that has been started for the repetition; it starts one itself without it
 ) -> Verification:
     """Run a record again and compare all results. Writes `verdict.json` beside the record, which stays unchanged.
 
@@ -360,7 +362,8 @@ def verify_run(
                          launched_by="verify", repository=repository, ground=ground, on_start=on_start)
         try:
             tell("  its files and its environment ...")
-            repeated = repeat(keep=folder / "files", records=folder / "records")  # until all files are compared
+            repeated = repeat(keep=folder / "files", records=folder / "records",  # until all files are compared
+                              process=process)
         except (ValueError, OSError) as error:
             verification.problem = str(error)
             return verification
