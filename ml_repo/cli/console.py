@@ -14,7 +14,7 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import reduce
+from functools import partial, reduce
 from os import PathLike
 from pathlib import Path
 from typing import Any, TextIO
@@ -379,19 +379,19 @@ def shell(
     folder: str | PathLike = ".",  # where it is typed
     is_shown: bool = True,  # print what the reader would see
     inside: click.Command | None = None,  # call this command, or program, in this process instead of a new one
+    fails: bool | None = False,  # a new process must end with another exit code than 0; None for any code
     **variables: str,  # of the environment, beside those of this process
 ) -> Printed:  # what the program printed, with its exit code
     """Run a command line with the programs of this environment, and show what it prints.
 
-    Raises `OSError` where there is no such program."""
+    Raises `OSError` where there is no such program, and `ChildProcessError` for one that fails although it must not."""
     import shlex
 
     words, folder = shlex.split(line), Path(folder).absolute()
-    variables = {"ML_REPO_MIRROR": "0", "FORCE_COLOR": "", **variables}
-    if inside:
-        stdout, stderr, code = _call_command(inside, words, folder, variables)
-    else:
-        stdout, stderr, code = _start_program(words, folder, variables)
+    call = partial(_call_command, inside) if inside else _start_program
+    stdout, stderr, code = call(words, folder, {"ML_REPO_MIRROR": "0", "FORCE_COLOR": "", **variables})
+    if not inside and fails is not None and bool(code) != fails:
+        raise ChildProcessError(f"{line} ended with {code}.\n{stdout}{stderr}")
     if is_shown:
         errors = "".join(f"{error}\n" for error in stderr.splitlines() if error.startswith("Error"))
         print((stdout + errors).replace(str(folder), "."), end="")
