@@ -6,6 +6,9 @@
 __all__ = ['main', 'completion']
 
 # %% ../../nbs/cli/20_app.ipynb #f37b861e
+import sys
+from pathlib import Path
+
 import click
 
 from .bundle import bundle
@@ -26,7 +29,7 @@ from .study import STUDY_COMMANDS
 from .ui import ui
 from .upkeep import UPKEEP_COMMANDS, schema
 from .views import VIEW_COMMANDS
-from ..core.programs import spare_imports
+from ..core.programs import leave_quickly, spare_imports
 
 # %% ../../nbs/cli/20_app.ipynb #a54b0d66
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -42,6 +45,8 @@ def main() -> None:
       ml-repo verify best:val_accuracy
     """
     spare_imports()
+    if Path(sys.argv[0]).name == "ml-repo":  # otherwise another program calls it
+        leave_quickly()
 
 
 main.add_section("Run", run, params, check)

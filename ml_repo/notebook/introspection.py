@@ -24,15 +24,19 @@ from ..provenance.operations import fix_operations, fix_tensorflow, fix_torch, f
 
 # %% ../../nbs/notebook/01_introspection.ipynb #0123bfa2
 def prepare_for_end() -> None:
-    "Let Python print a traceback in a crash, and Linux end the kernel of a run when its supervisor is gone."
+    "Let Python print a traceback in a crash, the kernel of a run end quickly, and Linux end it with its supervisor."
     import faulthandler
+    import gc
     import os
     import sys
 
     # Jupyter's own stream dies in a crash, so the traceback goes to the original one.
     faulthandler.enable(file=getattr(sys.stderr, "_original_stdstream_copy", 2))
-    is_kernel = sys.platform == "linux" and "ipykernel" in sys.modules
-    if is_kernel and os.environ.get("ML_REPO_RUN") and os.environ.get("JPY_PARENT_PID") == str(os.getppid()):
+    is_run = "ipykernel" in sys.modules and os.environ.get("ML_REPO_RUN")
+    if not is_run or os.environ.get("JPY_PARENT_PID") != str(os.getppid()):
+        return
+    gc.freeze()  # what Jupyter has imported, so that Python does not look through it again and again
+    if sys.platform == "linux":
         import ctypes
         import signal
 
