@@ -19,8 +19,6 @@ from ml_repo.bundle.offline import find_offline_prefix
 from ml_repo.records.reader import find_records
 from ml_repo.scaffold.lock import find_uv
 
-pytestmark = pytest.mark.own_process
-
 WORK = """
 import os, helper
 from pathlib import Path

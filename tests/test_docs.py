@@ -22,8 +22,6 @@ from ml_repo.docs.contents import read_contents
 from ml_repo.docs.metadata import read_metadata
 from ml_repo.records.record import open_record
 
-pytestmark = pytest.mark.own_process
-
 NOTEBOOKS = sorted(str(path.relative_to(ROOT / "nbs")) for path in (ROOT / "nbs").rglob("*.ipynb") if not path.parent.name.startswith((".", "_")))
 GUIDES = [name for name in NOTEBOOKS if name.startswith("guides/")]
 

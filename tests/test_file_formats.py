@@ -16,8 +16,6 @@ from ml_repo.verify.file_check import compare_files
 from ml_repo.verify.metric_check import Tolerances
 from ml_repo.verify.text_context import Origin
 
-pytestmark = pytest.mark.own_process
-
 PYTHON = os.environ.get("ML_REPO_FORMATS_PYTHON") or sys.executable  # with more libraries than this environment
 QUICK = ("numpy", "archives", "h5py", "pandas", "pickles", "joblib", "cloudpickle", "sqlite", "pillow", "matplotlib", "scipy",
          "tensorboard", "nbformat")

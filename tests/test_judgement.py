@@ -20,8 +20,6 @@ from ml_repo.verify.report import judge_runs
 from ml_repo.core.library_messages import split_messages
 from ml_repo.verify.text_diff import show_text
 
-pytestmark = pytest.mark.own_process
-
 RECORDS = [path for path in list_shipped() if json.loads((path / "record.json").read_text())["state"] == "completed"]
 NOISE = re.compile(r"[\d.]+ s/epoch, \d+ s left|^[IWE]\d{4} .*?(?= \S+:\d+\])|train-\w+-\w+|fit_(?:duration|processor)_s[^\n]*?[\d.]+(?=[^\d.]|\Z)|[\d.]+ ?(?=s/epoch)", re.MULTILINE)
 

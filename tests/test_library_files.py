@@ -10,8 +10,6 @@ from test_record import make_repository, write_notebook
 
 from ml_repo.records.reader import find_records, read_record
 
-pytestmark = pytest.mark.own_process
-
 LIBRARY = """
 import os
 from pathlib import Path

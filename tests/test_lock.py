@@ -9,8 +9,6 @@ from conftest import BIN, ROOT, checked, run
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-pytestmark = pytest.mark.own_process
-
 DOCKER = ROOT / "docker"
 specification = importlib.util.spec_from_file_location("lock", DOCKER / "lock.py")
 lock = importlib.util.module_from_spec(specification)

@@ -11,8 +11,6 @@ from test_record import commit, git, make_repository, write_notebook
 
 from ml_repo.records.reader import Record, find_records, read_record
 
-pytestmark = pytest.mark.own_process
-
 CONTRACT = "n: int = 4  # how many, at least 1"
 MAIN = "from ml_repo.cli.app import main; main()"
 SITE = "lib/python{}.{}/site-packages".format(*sys.version_info[:2])

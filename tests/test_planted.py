@@ -19,8 +19,6 @@ from ml_repo.verify.causes import find_causes
 from ml_repo.verify.divergence import find_divergence
 from ml_repo.verify.report import judge_runs
 
-pytestmark = pytest.mark.own_process
-
 CELLS = {
     "commit": "import subprocess\nprint(subprocess.check_output(['git', 'rev-parse', 'HEAD'], text=True))",
     "versions": "import platform, sys\nimport fake_library\nprint(sys.version.split()[0], platform.platform(), fake_library.__version__)",

@@ -13,8 +13,6 @@ from test_record import commit, make_repository, write_notebook
 from ml_repo.provenance.portability import choose_limits
 from ml_repo.records.reader import Record, find_records, read_record
 
-pytestmark = pytest.mark.own_process
-
 TRAINING, TORCH_TRAINING = (Path(__file__).parent / name for name in ("portable_training.py", "portable_torch.py"))
 OTHER_PYTHON = os.environ.get("ML_REPO_FORMATS_PYTHON")  # of an environment with PyTorch, JAX and Keras
 EMULATOR = next(filter(None, map(shutil.which, ("qemu-x86_64", "qemu-x86_64-static"))), None)

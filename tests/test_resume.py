@@ -4,6 +4,7 @@ import os
 import random
 import time
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +18,7 @@ from test_record import make_repository, write_notebook
 from ml_repo.records.reader import read_record
 from ml_repo.tracking.checkpoint import load_checkpoint
 
-pytestmark = pytest.mark.own_process
+pytestmark = pytest.mark.own_kernel
 
 VALUES = "epochs: int = 12  # at least 1\npause_s: float = 0.2  # seconds, at least 0\nseed: int = 0  # at least 0\n"
 LOOP = """
@@ -88,11 +89,12 @@ def kept(folder: Path) -> int:
 
 
 @pytest.fixture
-def held(project) -> Path:
+def held(project) -> Iterator[Path]:
     """While this file is there, the loop waits after its seventh epoch."""
     file = project / ".git" / "hold-7"
     file.touch()
-    return file
+    yield file
+    file.unlink(missing_ok=True)
 
 
 def end(folder: Path, how: str) -> None:
@@ -170,21 +172,19 @@ def test_a_run_whose_code_has_changed_goes_on_with_its_own(project, held):
     checked("ml-repo", "verify", killed.name, cwd=project)
 
 
-def test_a_run_in_the_background_goes_on_by_itself(project):
+def test_a_run_in_the_background_goes_on_by_itself(project, held):
     write_notebook(project / "weak.ipynb", VALUES, LOOP, "from pathlib import Path\nplace = Path('tries.txt')\n"
                    "tries = int(place.read_text()) + 1 if place.exists() else 1\nplace.write_text(str(tries))\n"
                    "assert tries > 2, 'too weak'")
     weak = begin(project, "--retries", "3", "-p", "pause_s", "0", notebook="weak.ipynb")
     await_true(lambda: read_record(weak)["state"] == "completed", lambda: f"its end: {read_record(weak)['state']}")
     assert [one["state"] for one in read_record(weak)["attempts"]] == ["failed", "failed"]
-    hold = project / ".git" / "hold-7"
-    hold.touch()
     write_notebook(project / "loop.ipynb", VALUES, LOOP.replace("random.seed(seed)\n", "").replace(" * random.random()", ""), END)  # it draws from its own generator alone
     killed = begin(project, "--on-kill", "resume")
     await_true(lambda: kept(killed) > 2, "a checkpoint")
     end_of = psutil.Process(json.loads((killed / "record.json").read_text())["host"]["pid"]).children()[0]
     end_of.kill()
-    hold.unlink()
+    held.unlink()
     await_true(lambda: read_record(killed)["state"] == "completed", "its end")
     assert [one["cause"]["kind"] for one in read_record(killed)["attempts"]] == ["kernel died"] and len(curve(killed)) == 12
     assert not [warning for warning in read_record(killed)["warnings"] if "other bits" in warning], "nobody has drawn from the other generators"

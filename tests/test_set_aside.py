@@ -7,8 +7,6 @@ from ml_repo.records.reader import find_records, read_record
 from ml_repo.verify.report import judge_runs
 from ml_repo.verify.verify import verify_run
 
-pytestmark = pytest.mark.own_process
-
 CELLS = [  # source, verdict, a part of what is set aside
     ("import datetime, random, time\nimport numpy as np\nstart = time.time()", None, ""),
     ("print(f'estimated bandwidth {np.random.default_rng().uniform(1, 9):.6f} GB/s')", "differs", ""),

@@ -21,7 +21,6 @@ from ml_repo.site.builder import build_site
 from ml_repo.site.single_file import make_report
 from ml_repo.site.templates import hash_makers
 
-pytestmark = pytest.mark.own_process
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 from site_records import make_records  # noqa: E402

@@ -19,8 +19,6 @@ from ml_repo.provenance import file_watch
 from ml_repo.records.reader import find_records, read_record
 from ml_repo.reproduce.input_files import list_inputs, list_listings
 
-pytestmark = pytest.mark.own_process
-
 PARAMETERS = "n: int = 4  # how many, at least 1"
 EXTENSION = next(name for name in ("_heapq", "_lsprof", "_queue", "_json") if os.path.isfile(getattr(find_spec(name), "origin", None) or ""))
 WRITERS = {  # the cell that writes a file, by its name; each time with other bytes

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from conftest import BIN, ROOT, checked
 
-pytestmark = pytest.mark.own_process
 
 # Imports each module by itself, and prints what was missing: {module: name of the package that is not installed, or ""}.
 PROGRAM = """import importlib, json, pkgutil, ml_repo
