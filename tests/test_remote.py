@@ -29,7 +29,7 @@ from ml_repo.remote.address import parse_address
 from ml_repo.remote.connection import Connection
 from ml_repo.remote.host_setup import read_host_facts, send_commit
 
-pytestmark = pytest.mark.own_process
+pytestmark = pytest.mark.own_kernel
 
 ADDRESS = "ssh://gpu1/~/project"
 

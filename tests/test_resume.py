@@ -173,6 +173,7 @@ def test_a_run_whose_code_has_changed_goes_on_with_its_own(project, held):
 
 
 def test_a_run_in_the_background_goes_on_by_itself(project, held):
+    held.unlink()
     write_notebook(project / "weak.ipynb", VALUES, LOOP, "from pathlib import Path\nplace = Path('tries.txt')\n"
                    "tries = int(place.read_text()) + 1 if place.exists() else 1\nplace.write_text(str(tries))\n"
                    "assert tries > 2, 'too weak'")
@@ -180,6 +181,7 @@ def test_a_run_in_the_background_goes_on_by_itself(project, held):
     await_true(lambda: read_record(weak)["state"] == "completed", lambda: f"its end: {read_record(weak)['state']}")
     assert [one["state"] for one in read_record(weak)["attempts"]] == ["failed", "failed"]
     write_notebook(project / "loop.ipynb", VALUES, LOOP.replace("random.seed(seed)\n", "").replace(" * random.random()", ""), END)  # it draws from its own generator alone
+    held.touch()
     killed = begin(project, "--on-kill", "resume")
     await_true(lambda: kept(killed) > 2, "a checkpoint")
     end_of = psutil.Process(json.loads((killed / "record.json").read_text())["host"]["pid"]).children()[0]

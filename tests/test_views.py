@@ -28,7 +28,7 @@ from ml_repo.tracking.run import Run
 
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 needs_browser = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
-pytestmark = [pytest.mark.own_process, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+pytestmark = [pytest.mark.own_kernel, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 
 def add_run(home: Path, lr: float, optimizer: str, end: str = "completed") -> str:
