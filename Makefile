@@ -46,7 +46,7 @@ ALONE := $(addprefix tests/test_,containers.py live.py places.py ray.py remote.p
 
 test-all: $(VENV) ## Run the slow tests as well: the whole kill matrix, papermill's own tests, a Ray cluster (more than an hour)
 	@$(MAKE) --no-print-directory RAY=1 environment
-	$(TEST_NOTEBOOKS)
+	$(TEST_NOTEBOOKS) --slow
 	pytest tests -n 2 --dist loadfile -q -rs -p no:cacheprovider --durations=8 --slow $(ALONE:%=--ignore=%)
 	pytest $(ALONE) -q -rs -p no:cacheprovider --durations=8 --slow
 

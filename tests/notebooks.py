@@ -2,7 +2,7 @@
 
 It is forked from a process that has imported what most notebooks need, and nothing of this library. So a notebook finds
 what a new process has, leaves nothing to the next one (modules, folder, variables), and does not wait for imports. The
-commands of the library that it starts are forked as well (`forks.py`), unless it is about how they begin and end.
+commands of the library that it starts, and their kernels, are forked as well (`forks.py`). With `--slow`, they are new processes.
 """
 import importlib
 import json
@@ -25,9 +25,7 @@ from nbdev.config import get_config
 
 OF_MOST = ("fastcore.test", "IPython.core.debugger", "matplotlib.pyplot", "nbclient", "numpy", "psutil", "rich.console", "sqlite3", "yaml")
 IMPORTS = re.compile(r'^\s*"\s*(?:import|from) (keras|mlflow|optuna|pandas|sklearn|tensorflow)\b', re.MULTILINE)  # of a cell
-
-
-OWN_PROCESS = re.compile(r"zzzz")
+IS_SLOW = "--slow" in sys.argv  # as in `make test-all`
 
 
 class Popen(ForkedPopen):
@@ -61,7 +59,7 @@ def read_times(file: Path) -> dict[str, float]:
 def test_one(result: Connection, check: Callable, file: Path, options: dict) -> None:
     """Test a notebook in this process, and send what came of it."""
     sys.modules["numpy"].random.seed()  # as a new process does; Python sees to its own generator
-    if not OWN_PROCESS.search(str(file)):
+    if not IS_SLOW:
         ForkedPopen.allowed, subprocess.Popen = {"commands", "kernels"}, Popen
     result.send(check(file, **options))
 
@@ -72,7 +70,7 @@ def run_in_forks(check: Callable, files: Sequence[Path], n_workers: int = 1, pau
     times = read_times(known := Path(get_config().config_path, "_proc", "notebook_times.json"))
     needs = {file: find_needs(file) for file in files}
     is_heavy = {file: bool({"keras", "tensorflow"} & set(needs[file])) for file in files}
-    starting = threading.Thread(target=start_server)
+    starting = threading.Thread(target=(lambda: None) if IS_SLOW else start_server)
     starting.start()
     waiting = sorted(files, key=lambda file: (is_heavy[file], bool(needs[file]), -times.get(str(file), 0)))
     while waiting or running:
@@ -101,5 +99,6 @@ def run_in_forks(check: Callable, files: Sequence[Path], n_workers: int = 1, pau
 
 
 if __name__ == "__main__":
+    sys.argv = [word for word in sys.argv if word != "--slow"]
     test.parallel = run_in_forks
     test.nbdev_test()
