@@ -10,7 +10,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -225,8 +225,7 @@ def _echo_verdict(
     "Print a verdict: a sentence, then at most a screen."
     from ml_repo.verify.summary import format_verdict
 
-    width = terminal_width()
-    lines = format_verdict(verification, width and min(width, _WIDEST), is_whole, is_brief)
+    lines = format_verdict(verification, (width := terminal_width()) and min(width, _WIDEST), is_whole, is_brief)
     verdict = click.style(verification.verdict, fg=has_colors() and _COLORS.get(verification.verdict, "yellow") or None)
     click.echo("\n".join([lines[0].replace(verification.verdict, verdict, 1), *lines[1:]]))
 
@@ -294,7 +293,6 @@ def verify_options(
 # %% ../../nbs/cli/06_rerun.ipynb #e8033534
 def _verify_each(
     claims: list[Record | Path],  # records, folders of those that were not read yet, or bundles
-    process: Any,  # the `TaskProcess` of the first one; None without
     pairs: tuple[tuple[str, str], ...],  # secrets
     is_told: bool,  # print each verdict
     is_whole: bool = False,  # with everything that was found
@@ -311,13 +309,13 @@ def _verify_each(
         return read_values(next(iter(sorted(folder.glob("*.ipynb"))), folder), pairs) if pairs else {}
 
     for number, claim in enumerate(claims, 1):
-        folder, started = _find_folder(claim), None if number > 1 or _find_folder(claim).is_file() else process
+        folder = _find_folder(claim)
+        options["process"] = None if number > 1 or folder.is_file() else options["process"]
         click.echo(f"{number}/{len(claims)} {folder.name} ...", err=True)
         try:
             with Doing() as doing:
                 verification = verify_claim(claim, partial(ask_for_trust, is_trusted=is_trusted), give, tell=doing.say,
-                                            on_start=doing.follow if options["quiet"] else None,
-                                            **{"process": started} if started else {}, **options)
+                                            on_start=doing.follow if options["quiet"] else None, **options)
         except Exception as error:  # the runs after it are verified all the same
             verification = Verification(folder.name, "cannot be judged", problem=_describe_error(error), when=utc_now())
         if is_told:
@@ -331,14 +329,14 @@ def _report(
     form: str | None,  # "json"
 ) -> None:
     "Write the verdicts for other programs, and their number for a reader."
-    from ml_repo.verify.junit import write_junit
-
     if junit:
+        from ml_repo.verify.junit import write_junit
+
         write_junit(junit, verifications)
+    counts = Counter(verification.verdict for verification in verifications).items()
     if form:
         echo_json([verification.to_dict() for verification in verifications])
     elif len(verifications) > 1:
-        counts = Counter(verification.verdict for verification in verifications).items()
         click.echo(f"{len(verifications)} runs: {', '.join(f'{count} {verdict}' for verdict, count in counts)}")
 
 # %% ../../nbs/cli/06_rerun.ipynb #7a9e5a91
@@ -381,24 +379,19 @@ def verify(
       ml-repo verify --where 'tag = paper' --junit verify.xml
     """
     from ml_repo.reproduce.task_process import TaskProcess
-
-    with ExitStack() as stack:
-        is_elsewhere = options["venv"] or image
-        process = None if is_elsewhere else stack.enter_context(TaskProcess(is_shown=verbose))  # it imports meanwhile
+    with nullcontext() if options["venv"] or image else TaskProcess(is_shown=verbose) as process:  # it imports, too
         from ml_repo.records.verdict import EXIT_CODES, find_worst
-        from ml_repo.verify.metric_check import Tolerances
-        from ml_repo.verify.verify import check_kinds
+        from ml_repo.verify.verify import Tolerances, check_kinds
 
         check_kinds(options["only"])
         claims = _choose_runs(runs, "" if is_all else condition, records)
-        options["tolerances"] = Tolerances(metric=options.pop("metric_tolerance"),
-                                           weight=options.pop("weight_tolerance"),
-                                           noise_share=options.pop("noise"), is_strict=options.pop("is_strict"))
-        options |= {"image": True if image == "recorded" else image, "quiet": not verbose}
+        options["tolerances"] = Tolerances(
+            metric=options.pop("metric_tolerance"), weight=options.pop("weight_tolerance"),
+            noise_share=options.pop("noise"), is_strict=options.pop("is_strict"))
+        options |= {"image": True if image == "recorded" else image, "quiet": not verbose, "process": process}
         verifications: list[Any] = []
         try:
-            for verification in _verify_each(claims, process, pairs, not form, is_whole, **options):
-                verifications.append(verification)
+            verifications.extend(_verify_each(claims, pairs, not form, is_whole, **options))
         finally:
             _report(verifications, junit, form)
     sys.exit(EXIT_CODES[find_worst([verification.verdict for verification in verifications])])

@@ -311,8 +311,8 @@ def _take_locks(
 ) -> list[int]:  # files, which hold locks while this process lives
     "Take over the locks that this process is to hold."
     held: list[int] = []
-    with suppress(OSError, ValueError, IndexError), socket.socket(fileno=int(arguments[0])) as line:  # not in a container
-        line.setblocking(False)
+    with suppress(OSError, ValueError), socket.socket(fileno=int(arguments[0])) as line:  # a container has none
+        line.setblocking(False)  # what it holds was sent before the task
         while (got := socket.recv_fds(line, 1, 8))[0]:
             held += got[1]
     return held

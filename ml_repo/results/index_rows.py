@@ -111,7 +111,8 @@ class RowHelper:
         from concurrent.futures import ThreadPoolExecutor
 
         self._thread = ThreadPoolExecutor(1)
-        command = command_for("ml_repo.results.index_rows:serve_rows", folder=Path(ml_repo.__file__).resolve().parents[1])
+        library = Path(ml_repo.__file__).resolve().parents[1]
+        command = command_for("ml_repo.results.index_rows:serve_rows", folder=library)
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
 
     def read(
