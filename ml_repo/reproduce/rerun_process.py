@@ -307,11 +307,11 @@ def _take_claim(
 
 
 def _take_locks(
-    arguments: list[str],  # of this process: the number of a socket
+    number: int,  # of a socket; -1 for none
 ) -> list[int]:  # files, which hold locks while this process lives
     "Take over the locks that this process is to hold."
     held: list[int] = []
-    with suppress(OSError, ValueError), socket.socket(fileno=int(arguments[0])) as line:  # a container has none
+    with suppress(OSError, ValueError), socket.socket(fileno=number) as line:  # a container has none
         line.setblocking(False)  # what it holds was sent before the task
         while (got := socket.recv_fds(line, 1, 8))[0]:
             held += got[1]
@@ -329,7 +329,7 @@ def supervise_task() -> None:
     load_papermill()  # while the task is prepared
     if not (text := sys.stdin.read()):
         return
-    task, held = json.loads(text), _take_locks(sys.argv[1:])
+    task, held = json.loads(text), _take_locks(int(sys.argv[1]) if sys.argv[1:] else -1)
     answer = os.fdopen(os.dup(1), "w")
     if task["quiet"]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
