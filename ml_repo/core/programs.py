@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['source_of', 'script_of', 'expression_of', 'command_for', 'spare_imports', 'without_requests', 'load_papermill',
-           'leave_quickly']
+           'leave_quickly', 'end_in_order']
 
 # %% ../../nbs/core/02_programs.ipynb #d5aac7e3
 import ast
@@ -125,3 +125,18 @@ def load_papermill() -> ModuleType:
 def leave_quickly() -> None:
     "Let this process, which is a program of this library, end without a last look for garbage."
     atexit.register(gc.freeze)
+
+# %% ../../nbs/core/02_programs.ipynb #b451cd18
+def end_in_order() -> None:
+    "Let this Jupyter kernel end the thread that answers before the one by which it publishes."
+    import atexit
+    import sys
+
+    def stop() -> None:
+        thread = getattr(sys.modules["ipykernel.kernelapp"].IPKernelApp.instance(), "control_thread", None)
+        if thread is not None and thread.is_alive():
+            thread.stop()
+            thread.join(10)
+
+    if "ipykernel.kernelapp" in sys.modules:
+        atexit.register(stop)

@@ -16,7 +16,7 @@ from os import PathLike
 from types import ModuleType
 from typing import Any
 
-from ..core.programs import expression_of
+from ..core.programs import end_in_order, expression_of
 from ..provenance.code_origin import find_edited_packages, list_imported, list_library_folders
 from ..provenance.opened_files import note_opened_files
 from ..provenance.operations import fix_operations, fix_tensorflow, fix_torch, fix_xla
@@ -35,6 +35,7 @@ def prepare_for_end() -> None:
     if not is_run or os.environ.get("JPY_PARENT_PID") != str(os.getppid()):
         return
     gc.freeze()  # what Jupyter has imported, so that Python does not look through it again and again
+    end_in_order()
     if sys.platform == "linux":
         import ctypes
         import signal
@@ -108,8 +109,8 @@ def watch_kernel(
         fix_operations()
 
 
-_WATCH = expression_of(note_opened_files, prepare_for_end, complete_prints, fix_tensorflow, fix_torch, fix_xla,
-                       fix_operations, watch_kernel)
+_WATCH = expression_of(end_in_order, note_opened_files, prepare_for_end, complete_prints, fix_tensorflow, fix_torch,
+                       fix_xla, fix_operations, watch_kernel)
 
 
 def watch_files(
