@@ -67,24 +67,28 @@ class ForkedPopen(subprocess.Popen):
         environment = dict(os.environ if given["env"] is None else given["env"])
         folder = os.path.abspath(given["cwd"] or os.getcwd())
         words = self._translate(given, environment)
-        if words is None or not os.path.isdir(folder) or (server := self._find(environment)) is None or not self._ask(server, {
-                "command": words, "environment": environment, "folder": folder, "is_session": bool(given.get("start_new_session")), "forked": sorted(self.allowed),
-                "numbers": [0, 1, 2, *given["pass_fds"]], "blocked": list(signal.pthread_sigmask(signal.SIG_BLOCK, []))},
-                [number if given[name] == -1 else given[name] for number, name in enumerate(("p2cread", "c2pwrite", "errwrite"))] + list(given["pass_fds"])):
+        server = self._find(environment) if words and os.path.isdir(folder) else None
+        if server is not None:
+            streams = [number if given[name] == -1 else given[name] for number, name in enumerate(("p2cread", "c2pwrite", "errwrite"))]
+            self._ask(server, {"command": words, "environment": environment, "folder": folder, "is_session": bool(given.get("start_new_session")),
+                               "forked": sorted(self.allowed), "numbers": [0, 1, 2, *given["pass_fds"]],
+                               "blocked": list(signal.pthread_sigmask(signal.SIG_BLOCK, []))}, [*streams, *given["pass_fds"]])
+        if self._connection is None:
             return super()._execute_child(*arguments, **named)
         sys.audit("subprocess.Popen", given["args"][0], given["args"], given["cwd"], given["env"])
         self._child_created = True
         self._close_pipe_fds(*(given[name] for name in ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")))
 
-    def _ask(self, server: Path, letter: dict[str, Any], files: list[int]) -> bool:
+    def _ask(self, server: Path, letter: dict[str, Any], files: list[int]) -> None:
         """Ask a server for a fork; it refuses other variables than those that it has imported its modules with."""
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         connection.connect(str(server / "socket"))
         socket.send_fds(connection, [json.dumps(letter).encode()], files)
-        self.pid = int(connection.recv(64))
-        self._connection = connection if self.pid else None
-        return bool(self.pid) or connection.close() is not None
+        if process := int(connection.recv(64)):
+            self.pid, self._connection = process, connection
+        else:
+            connection.close()
 
     def _internal_poll(self, *arguments: Any, **named: Any) -> int | None:
         if self._connection is None:

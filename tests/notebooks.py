@@ -33,6 +33,7 @@ class Popen(ForkedPopen):
     """What stands in for `subprocess.Popen` in a notebook."""
 
     server: Server
+    home: tempfile.TemporaryDirectory  # of the server
 
     def __init__(self, *arguments, **named):
         super().__init__(*arguments, find=lambda environment: self.server.folder, **named)
@@ -40,7 +41,8 @@ class Popen(ForkedPopen):
 
 def start_server() -> None:
     """Start the process that forks commands, with the variables that `shell` sets."""
-    Popen.server = Server(Path(tempfile.mkdtemp(prefix="ml-"), "commands"), os.environ | {"FORCE_COLOR": "", "ML_REPO_MIRROR": "0"})
+    Popen.home = tempfile.TemporaryDirectory(prefix="ml-")
+    Popen.server = Server(Path(Popen.home.name, "commands"), os.environ | {"FORCE_COLOR": "", "ML_REPO_MIRROR": "0"})
 
 
 def find_needs(file: Path) -> list[str]:
