@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['source_of', 'script_of', 'expression_of', 'command_for', 'spare_imports', 'without_requests', 'load_papermill',
-           'leave_quickly', 'end_in_order']
+           'leave_quickly', 'count_processors', 'end_in_order']
 
 # %% ../../nbs/core/02_programs.ipynb #d5aac7e3
 import ast
 import atexit
 import gc
 import linecache
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -126,17 +127,23 @@ def leave_quickly() -> None:
     "Let this process, which is a program of this library, end without a last look for garbage."
     atexit.register(gc.freeze)
 
+# %% ../../nbs/core/02_programs.ipynb #20fdc4a6
+def count_processors() -> int:  # at least 1
+    "Count the processors that this process may use."
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
 # %% ../../nbs/core/02_programs.ipynb #b451cd18
 def end_in_order() -> None:
-    "Let this Jupyter kernel end the thread that answers before the one by which it publishes."
+    "Let this Jupyter kernel end the threads that answer before the one by which they publish."
     import atexit
     import sys
 
     def stop() -> None:
-        thread = getattr(sys.modules["ipykernel.kernelapp"].IPKernelApp.instance(), "control_thread", None)
-        if thread is not None and thread.is_alive():
-            thread.stop()
-            thread.join(10)
+        application = sys.modules["ipykernel.kernelapp"].IPKernelApp.instance()
+        for name in ("control_thread", "shell_channel_thread"):
+            if (thread := getattr(application, name, None)) is not None and thread.is_alive():
+                thread.stop()
+                thread.join(10)
 
     if "ipykernel.kernelapp" in sys.modules:
         atexit.register(stop)

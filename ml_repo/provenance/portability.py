@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from os import PathLike
 
+from ..core.programs import count_processors
 from .repository import read_choice
 
 # %% ../../nbs/provenance/14_portability.ipynb #4452aa30
@@ -41,18 +42,13 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
                     "VECLIB_MAXIMUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
-def _count_threads() -> int:  # at least 1
-    "Count the processors that this process may use."
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def choose_limits(
     environ: Mapping[str, str],  # variables that are set already, and stay
     threads: int | None = None,  # of a library, at least 1; as many as this process may use without it
 ) -> dict[str, str]:  # value by name, of those that are not set
     "Choose the environment variables with which libraries compute the same on any x86-64-v3 processor."
     chosen = LIMITS | {"NPY_DISABLE_CPU_FEATURES": _list_numpy_sets(), PORTABLE: "1"}
-    chosen |= dict.fromkeys(THREAD_VARIABLES, str(threads or _count_threads()))
+    chosen |= dict.fromkeys(THREAD_VARIABLES, str(threads or count_processors()))
     chosen = {name: value for name, value in chosen.items()
               if value and (name not in environ or name == PORTABLE and environ[name] != value)}
     if _XLA_LIMIT.partition("=")[0] not in (flags := environ.get("XLA_FLAGS", "")):

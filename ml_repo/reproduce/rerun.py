@@ -228,7 +228,8 @@ def rerun_run(
                          facts=facts)
         if process is None or environment.image or environment.prefix:
             process = TaskProcess(partial(wrap_command, record, checkout, environment, target), is_shown, [lock])
-        process.hold(lock)
+        else:
+            process.hold(lock)
         answers = await_task(task, process, on_start)
     new = read_record(answers["record"])
     new.project = checkout.project

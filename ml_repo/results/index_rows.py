@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import ml_repo
-from ..core.programs import command_for
+from ..core.programs import command_for, count_processors
 from .run_summary import ATTRIBUTES, RunSummary, dump_summary, summarize_folder
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def count_helpers(
     count: int,  # of records
 ) -> int:
     "Choose how many processes help to read records."
-    return min(_MOST_HELPERS, len(os.sched_getaffinity(0)) - 1, count // _FOR_HELPER)
+    return min(_MOST_HELPERS, count_processors() - 1, count // _FOR_HELPER)
 
 
 def read_parts(

@@ -26,6 +26,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ..core.programs import end_in_order
 from ..notebook.imports import is_fixed, is_free
 
 # %% ../../nbs/warm/01_forking.ipynb #e7afa8b5
@@ -362,10 +363,8 @@ def run_kernel(
     application.initialize([*arguments, "--IPKernelApp.parent_handle=1"])  # it need not watch its parent
     if origin is not None:
         origin.carry_over()
+    end_in_order()
     application.start()
-    for thread in (application.control_thread, application.shell_channel_thread):
-        if thread is not None and thread.is_alive():
-            thread.join(1)  # it ends by itself, but would wait for ever for a thread of outputs that ended first
     return application.kernel.shell.user_ns if application.kernel else {}
 
 # %% ../../nbs/warm/01_forking.ipynb #80d6bb78
