@@ -19,7 +19,8 @@ With `--quick` a script measures less, such as fewer runs; with `--ours` it leav
 This entry calls each script --rounds times, in turn with --ours in a worktree of --against COMMIT, into which the scripts of today are copied (its
 package comes first on PYTHONPATH, and its measurements are named "ml_repo COMMIT"), takes medians, adds "values" (of all rounds) and "ratio_to": for each other
 program with the same row and what, this value divided by the other one. So below 1 is ahead for seconds and MB, above 1 for trials.
-The file of --json has {"measured": date, "commit", "machine", "python", "measurements": [...]}; rows that were not measured this time stay in it.
+The file of --json has {"rows": {name: {"measured": date, "commit", "machine", "python"}}, "measurements": [...]}; rows that were not measured this time
+stay in it as they were.
 """
 import argparse
 import contextlib
@@ -132,16 +133,16 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := [row for row in options.rows if row not in ROWS]:
         parser.error(f"no row {unknown[0]!r}; there are {', '.join(ROWS)}")
-    kept = json.loads(options.json.read_text())["measurements"] if options.json and options.json.exists() else []
+    kept = json.loads(options.json.read_text()) if options.json and options.json.exists() else {"rows": {}, "measurements": []}
     with worktree(options.against) as tree:
         for row in options.rows or ROWS:
             measured = measure(row, options, tree)
             show(measured)
-            kept = [one for one in kept if one["row"] != row] + measured
+            kept["rows"][row] = {"measured": f"{datetime.now(timezone.utc):%Y-%m-%d}", "commit": git("rev-parse", "--short", "HEAD"),
+                                 "machine": read_machine(), "python": platform.python_version()}
+            kept["measurements"] = [one for one in kept["measurements"] if one["row"] != row] + measured
             if options.json:
-                about = {"measured": f"{datetime.now(timezone.utc):%Y-%m-%d}", "commit": git("rev-parse", "--short", "HEAD"), "machine": read_machine(),
-                         "python": platform.python_version()}
-                options.json.write_text(json.dumps(about | {"measurements": kept}, indent=1, ensure_ascii=False) + "\n")
+                options.json.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":
