@@ -27,8 +27,9 @@ _PREFIX = "ml-repo-rerun-"
 def _remove_folder(
     folder: Path,  # temporary
 ) -> None:
-    "Remove a scratch folder with its checkout, its lock last."
-    remove_checkout(folder / "files")
+    "Remove a scratch folder with its checkouts, its lock last."
+    for files in (folder / "files", *folder.glob("*/files")):
+        remove_checkout(files)
     for path in folder.iterdir():
         if path.name != ".lock":
             shutil.rmtree(path, ignore_errors=True)
@@ -51,7 +52,7 @@ def _remove_abandoned() -> None:
 # %% ../../nbs/reproduce/04_scratch_folder.ipynb #67258617
 @contextmanager
 def open_scratch_folder() -> Iterator[tuple[Path, Lock]]:  # the folder, and its lock, which is held
-    """Make a temporary folder that may hold a checkout in `files`, and remove both at the end.
+    """Make a temporary folder that may hold checkouts, in `files` and in `*/files`, and remove all of them at the end.
 
     A signal that asks this process to end takes effect after the removal."""
     caught: list[int] = []
