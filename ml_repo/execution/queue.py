@@ -138,6 +138,15 @@ def await_turn(
 
     Sets `CUDA_VISIBLE_DEVICES`. Raises `ValueError` when a run before it has not completed."""
     folder, place = find_queue(), None
+
+    def announce(**facts: Any) -> None:
+        with suppress(OSError):
+            kept = json.loads((claim.folder / "record.json").read_bytes())
+            if "queued" in facts:
+                facts["queued"] = {**kept.get("queued", {}), **facts["queued"]}
+            kept = {name: kept[name] for name in queue["kept"] if name in kept}
+            claim.announce(os.getpid(), **kept, starting=True, **facts)
+
     while True:
         with hold_folder(folder):
             tickets = [ticket for ticket in read_tickets(folder) if ticket.is_alive]
@@ -155,15 +164,12 @@ def await_turn(
             if is_ready and (devices := choose_devices(known, mine, list_devices())):
                 mine.taken = devices
                 mine.write(folder)
+                announce()  # from here on it has begun, and is not started again after a reboot
                 mine.path(folder).with_suffix(".task").unlink(missing_ok=True)  # it has values and variables
                 break
         if place != len(ahead):
             place = len(ahead)
-            with suppress(OSError):
-                facts = json.loads((claim.folder / "record.json").read_bytes())
-                queued = {**facts.get("queued", {}), "place": place}
-                claim.announce(os.getpid(), **{name: facts[name] for name in queue["kept"] if name in facts},
-                               starting=True, queued=queued)
+            announce(queued={"place": place})
         time.sleep(PAUSE_S * (1 + len(ahead)))
     if devices != ["cpu"]:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
@@ -242,11 +248,13 @@ def revive_queue() -> list[Path]:  # folders of records
         _clear(folder)
         for ticket in read_tickets(folder):
             run, kept = Path(ticket.run), ticket.path(folder).with_suffix(".task")
-            if ticket.taken is not None or ticket.is_alive or not kept.exists():
+            if ticket.is_alive or not kept.exists():
                 continue
             lock = Lock(run / ".lock")
             if not lock.acquire():
                 continue
+            ticket.taken = None  # its turn may have come when it was killed
+            ticket.write(folder)
             about = pickle.loads(kept.read_bytes())
             before = os.getcwd()
             try:
