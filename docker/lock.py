@@ -64,7 +64,7 @@ def resolve(ranges: list[str], earlier: str, python: str, *flags: str) -> str:
         lock.write_text(earlier)
         subprocess.run([str(Path(sys.executable).with_name("uv")), "pip", "compile", "-", "--quiet", "--generate-hashes",
                         "--no-header", "--no-annotate", "--python-version", python, "--python-platform", PLATFORM,
-                        "--output-file", str(lock), *flags], input="\n".join(ranges), text=True, check=True)
+                        "--no-python-downloads", "--output-file", str(lock), *flags], input="\n".join(ranges), text=True, check=True)
         return lock.read_text()
 
 

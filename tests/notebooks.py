@@ -4,6 +4,7 @@ It is forked from a process that has imported what most notebooks need, and noth
 what a new process has, leaves nothing to the next one (modules, folder, variables), and does not wait for imports. The
 commands of the library that it starts, and their kernels, are forked as well (`forks.py`). With `--slow`, they are new processes.
 """
+import gc
 import importlib
 import json
 import multiprocessing
@@ -83,6 +84,7 @@ def run_in_forks(check: Callable, files: Sequence[Path], n_workers: int = 1, pau
                 importlib.import_module(name)
             starting.join()
             assert get_config().lib_name not in sys.modules, "a notebook has to import the library itself"
+            gc.freeze()  # libraries that look for garbage themselves, such as KerasTuner, need not look here
             result, sender = fork.Pipe(duplex=False)
             process = fork.Process(target=test_one, args=(sender, check, file, options))
             process.start()

@@ -112,7 +112,8 @@ def _compile_hashes(
     wanted = folder / "wanted.txt"
     wanted.write_text("\n".join([*options, *(f"{name}=={version}" for name, version in pins.items())]) + "\n")
     words = [*find_uv(), "pip", "compile", wanted, "--quiet", "--no-deps", "--generate-hashes", "--no-header",
-             "--no-annotate", "--python-version", python, "--index-strategy", "unsafe-best-match", "--no-progress"]
+             "--no-annotate", "--python-version", python, "--index-strategy", "unsafe-best-match", "--no-progress",
+             "--no-python-downloads"]
     done = subprocess.run(list(map(str, words)), text=True, capture_output=True, cwd=folder,
                           env=os.environ | {"NO_COLOR": "1"})
     if done.returncode:

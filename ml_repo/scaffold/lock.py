@@ -135,6 +135,7 @@ def _compile(
             (place / f"{name}.txt").write_text(text, encoding="utf-8")
         words = [*find_uv(), "pip", "compile", project, place / "more.txt", *files, "--quiet", "--universal",
                  "--generate-hashes", "--no-header", "--no-annotate", "--python-version", python,
+                 "--no-python-downloads",  # a lock for another version does not need a Python of that version
                  "--constraints", place / "limits.txt", "--overrides", place / "overrides.txt",
                  "--output-file", place / "lock.txt"]
         words += ["--prerelease", "allow"] if "--pre" in source.options else []
