@@ -12,21 +12,43 @@ from typing import NamedTuple
 
 # %% ../../nbs/verify/03_common_parts.ipynb #cb7a798e
 _LONG = 50_000  # letters; shorter texts stay whole
-_ROWS = re.compile(r"(?=<tr\b)")
-_ROW_END = re.compile(r".*</tr>\s*", re.DOTALL)
+_ROW_END = "</tr>"
+_ENDS = (_ROW_END, f"{_ROW_END}\n")
+_LONGER = re.compile(r"<tr\w")  # another tag, such as <track>
 _MOST = 4000  # letters of a piece
 _INNER = re.compile(r"[^>;,}]*[>;,}]|[^>;,}]+")
+
+
+def _cut_rows(
+    text: str,  # long
+) -> list[str]:  # what stands before the first row of a table, and each row with what follows it
+    "Cut a text where a row of a table begins."
+    rows = text.split("<tr")
+    rows[1:] = [f"<tr{row}" for row in rows[1:]]
+    if _LONGER.search(text):
+        for number in range(len(rows) - 1, 0, -1):
+            if _LONGER.match(rows[number]):
+                rows[number - 1] += rows.pop(number)
+    return rows
 
 
 def cut_pieces(
     text: str,  # long
 ) -> list[str]:  # its parts, in their order
     "Cut a text where its parts stand for themselves."
-    cut = []
-    for part in _ROWS.split(text):
-        row = _ROW_END.match(part) if part.startswith("<tr") else None
-        cut += [row[0]] if row else []
-        cut += part[row.end() if row else 0:].splitlines(keepends=True)
+    before, *rows = _cut_rows(text)
+    cut = before.splitlines(keepends=True)
+    for row in rows:
+        if row.endswith(_ENDS):  # nothing follows
+            cut.append(row)
+            continue
+        end = row.rfind(_ROW_END) + len(_ROW_END)
+        if end < len(_ROW_END):  # it has none
+            cut += row.splitlines(keepends=True)
+            continue
+        rest = row[end:].lstrip()
+        cut.append(row[:len(row) - len(rest)])
+        cut += rest.splitlines(keepends=True)
     return [piece for whole in cut for piece in ([whole] if len(whole) <= _MOST else _INNER.findall(whole))]
 
 # %% ../../nbs/verify/03_common_parts.ipynb #d476aa84
@@ -73,9 +95,12 @@ def _find_common(
 def _find_kept(
     pieces: Sequence[str],  # of a text
     same: Sequence[bool],  # whether the other text has it, too
+    heads: dict[str, bool],  # takes what `_may_be_head` says of pieces
 ) -> list[bool]:  # one a piece
     "Choose the pieces that stay: those that differ, those around them, and heads of tables."
-    kept = [not is_same or _may_be_head(piece) for piece, is_same in zip(pieces, same)]
+    for piece in {*pieces} - heads.keys():
+        heads[piece] = _may_be_head(piece)
+    kept = [not is_same or heads[piece] for piece, is_same in zip(pieces, same)]
     for number in [number for number, is_same in enumerate(same) if not is_same]:
         for others in (range(number + 1, len(pieces)), range(number - 1, -1, -1)):
             left = _AROUND
@@ -95,10 +120,10 @@ def drop_common(
     if min(len(first), len(second)) < _LONG:
         return DistinctParts(first, second)
     both = cut_pieces(first), cut_pieces(second)
-    texts, common = [], ""
+    texts, common, heads = [], "", {}
     for pieces, same in zip(both, _find_common(*both)):
         shown, dropped, waiting = [], [], []
-        for piece, is_kept in zip([*pieces, ""], [*_find_kept(pieces, same), True]):
+        for piece, is_kept in zip([*pieces, ""], [*_find_kept(pieces, same, heads), True]):
             if not is_kept:
                 waiting.append(piece)
                 continue
