@@ -29,7 +29,7 @@ from .study import STUDY_COMMANDS
 from .ui import ui
 from .upkeep import UPKEEP_COMMANDS, schema
 from .views import VIEW_COMMANDS
-from ..core.programs import leave_quickly, spare_imports
+from ..core.programs import collect_rarely, spare_imports
 
 # %% ../../nbs/cli/20_app.ipynb #a54b0d66
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -46,7 +46,7 @@ def main() -> None:
     """
     spare_imports()
     if Path(sys.argv[0]).name == "ml-repo":  # otherwise another program calls it
-        leave_quickly()
+        collect_rarely()
 
 
 main.add_section("Run", run, params, check)

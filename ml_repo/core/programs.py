@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['source_of', 'script_of', 'expression_of', 'command_for', 'spare_imports', 'without_requests', 'load_papermill',
-           'leave_quickly', 'count_processors', 'end_in_order']
+           'collect_rarely', 'count_processors', 'end_in_order']
 
 # %% ../../nbs/core/02_programs.ipynb #d5aac7e3
 import ast
@@ -123,8 +123,9 @@ def load_papermill() -> ModuleType:
             sys.modules.pop("pyarrow.fs", None)
 
 # %% ../../nbs/core/02_programs.ipynb #da5094dc
-def leave_quickly() -> None:
-    "Let this process, which is a program of this library, end without a last look for garbage."
+def collect_rarely() -> None:
+    "Let this process, which is a program of this library, look for garbage rarely, and not at its end."
+    gc.set_threshold(50_000, 20, 20)
     atexit.register(gc.freeze)
 
 # %% ../../nbs/core/02_programs.ipynb #20fdc4a6

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.files import Lock, write_atomic
-from ..core.programs import command_for, leave_quickly, spare_imports
+from ..core.programs import collect_rarely, command_for, spare_imports
 from .container import run_in_container
 from .image import find_engine, name_image
 from .job_control import CONTAINER
@@ -45,7 +45,7 @@ def main() -> None:
     with open(os.devnull) as nothing:
         os.dup2(nothing.fileno(), 0)
     spare_imports()
-    leave_quickly()
+    collect_rarely()
     sys.argv = task["argv"]
     from ml_repo.execution.launch import run_notebook
 

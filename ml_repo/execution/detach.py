@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.files import Lock, hand_over
-from ..core.programs import command_for, leave_quickly, spare_imports
+from ..core.programs import collect_rarely, command_for, spare_imports
 from ..core.redaction import Redactor
 from .preflight import check_notebook, place_record
 from ..provenance.repository import find_records_folders
@@ -159,7 +159,7 @@ def supervise(
 ) -> None:
     "Execute a run in this process, to its end."
     spare_imports()
-    leave_quickly()
+    collect_rarely()
     task = pickle.loads(data)
     claim, sys.argv = Claim(folder, task["name"], lock, task["started"]), task["argv"]
     asked: list[int] = []

@@ -43,6 +43,9 @@ def is_fixed(
     return not is_free(name) and _FIXED.match(name) is not None
 
 # %% ../../nbs/notebook/02_imports.ipynb #5c470405
+_SETTING = re.compile(r"environ\s*(\[|\.\s*(setdefault|update))|putenv")  # what `_read_settings` can find
+
+
 def _read_settings(
     node: ast.stmt,  # a statement
 ) -> Iterator[tuple[str, str | None]]:  # name and value; None for a value that is no literal
@@ -199,9 +202,10 @@ def find_imports(
     Raises `OSError` or `ValueError` for a file that is no notebook."""
     imports, seen = Imports(), set()
 
-    def follow(module: ast.Module, package: str) -> None:
+    def follow(module: ast.Module, package: str, has_settings: bool) -> None:
         for node, share in _list_statements(module.body):
-            _note_settings(node, share, imports)
+            if has_settings:
+                _note_settings(node, share, imports)
             for name in _list_names(node, package):
                 if (top := name.partition(".")[0]) in KNOWN:
                     if top in _LARGE and share == "later":
@@ -211,9 +215,10 @@ def find_imports(
                     seen.add(name)
                     file, inside = _find_file(name, folders)
                     if file is not None:
-                        follow(ast.parse(file.read_text(encoding="utf-8")), inside)
+                        text = file.read_text(encoding="utf-8")
+                        follow(ast.parse(text), inside, _SETTING.search(text) is not None)
 
-    follow(_read_cells(notebook), "")
+    follow(_read_cells(notebook), "", True)
     return imports
 
 # %% ../../nbs/notebook/02_imports.ipynb #b4c8157a

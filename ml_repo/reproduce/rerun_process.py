@@ -23,7 +23,7 @@ import ml_repo
 from ..autolog.autolog import AUTOLOG
 from ..core.files import Lock, read_lines, resolve_inside
 from ..core.hashing import hash_file
-from ..core.programs import leave_quickly, load_papermill, spare_imports
+from ..core.programs import collect_rarely, load_papermill, spare_imports
 from ..execution.container import mount_library
 from ..execution.launch import run_notebook
 from ..provenance.code_origin import guess_own_packages, write_redirection
@@ -325,7 +325,7 @@ def supervise_task() -> None:
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: end in order when the parent is killed
     spare_imports()
-    leave_quickly()
+    collect_rarely()
     load_papermill()  # while the task is prepared
     if not (text := sys.stdin.read()):
         return

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.bounds import ParameterError
-from ..core.programs import command_for, leave_quickly, spare_imports
+from ..core.programs import collect_rarely, command_for, spare_imports
 from ..provenance.machine import read_gpus
 from ..provenance.portability import THREAD_VARIABLES
 from .trial_log import Trial
@@ -141,7 +141,7 @@ def _work(
 def main() -> None:
     "Run a worker; the argument of the process is the file descriptor of the pipe to the driver."
     spare_imports()
-    leave_quickly()
+    collect_rarely()
     connection = Connection(int(sys.argv[1]))
     try:
         setup = connection.recv()

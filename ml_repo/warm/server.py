@@ -94,6 +94,7 @@ class WarmServer:
             for name in _KERNEL:
                 problem = problem or _import(name)
             eval(follow_libraries(""))  # before a library is imported; its kernels name their records
+            gc.disable()  # a fifth of the time of the imports; there is a look for garbage at their end
             with self.scene, watch_reads() as self.early:
                 for name in self.order["modules"]:
                     failed = failed or _import(name)
@@ -103,6 +104,7 @@ class WarmServer:
         self.before = read_module_states() | {path: read_file_state(path) for path in self.early}
         gc.collect()
         gc.freeze()
+        gc.enable()
         self.set_by_imports = {name: value for name, value in os.environ.items() if before.get(name) != value}
         variables = {name: value for name, value in before.items() if name in looked_up or is_fixed(name)}
         self.facts = {

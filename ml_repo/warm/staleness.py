@@ -49,12 +49,20 @@ def forget_modules(
     own: Iterable[str],  # packages to drop wherever they lie
 ) -> list[str]:  # names of the dropped modules
     "Drop the modules that may change on disk from `sys.modules`."
-    installed, forgotten, own = find_installed_folders(), [], set(own)
+    installed, forgotten, own, known = find_installed_folders(), [], set(own), {}
+
+    def is_installed(file: str) -> bool:
+        if os.path.islink(file):
+            return os.path.realpath(file).startswith(installed)
+        folder, name = os.path.split(file)
+        if folder not in known:
+            known[folder] = os.path.realpath(folder)
+        return os.path.join(known[folder], name).startswith(installed)
+
     kept = ("__main__", "sitecustomize", "usercustomize")  # Python runs them once, at the start of a process
     for name, module in list(sys.modules.items()):
         files = [module.__file__] if getattr(module, "__file__", None) else list(getattr(module, "__path__", []))
-        is_installed = all(os.path.realpath(file).startswith(installed) for file in files)
-        if (name.partition(".")[0] in own or not is_installed) and name not in kept:
+        if (name.partition(".")[0] in own or not all(map(is_installed, files))) and name not in kept:
             forgotten.append(name)
             del sys.modules[name]
     return forgotten
