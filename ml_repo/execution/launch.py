@@ -170,7 +170,7 @@ def run_notebook(
     folder: str | PathLike | None = None,  # working folder of the kernel; the current one without it
     claim: Claim | None = None,  # folder and lock of a record that exists already; shown only where it goes on
     on_start: Callable[[Path], None] = lambda folder: None,  # called with the folder of the record
-    on_idle: Callable[[], None] = lambda: None,  # called when the kernel has ended, before the record is closed
+    on_idle: Callable[[], None] = lambda: None,  # called when another run may begin, before the record is closed
     judge: Any = None,  # may end the run early: an object with `look` and `conclude`, see `RunRequest`
     warm: str | None = None,  # address of a warm process that forks the kernel; a new process without one
     processors: Sequence[int] = (),  # numbers of those that the kernel may use; those of this process without

@@ -284,7 +284,7 @@ class RunRequest:
     claim: Claim | None = None  # folder and lock of a record that exists already
     cell: ParametersCell | None = None  # parameters cell, if it has been parsed already
     on_start: Callable[[Path], None] = lambda folder: None  # called with the folder of the record
-    on_idle: Callable[[], None] = lambda: None  # called when the kernel has ended, before the record is closed
+    on_idle: Callable[[], None] = lambda: None  # called when another run may begin, before the record is closed
 
     def list_fields(self) -> dict[str, Any]:  # only those with a value
         "List the fields of the record that the request sets."

@@ -29,7 +29,7 @@ from .resource_usage import UsageMeter, find_survivors
 from ..notebook.introspection import ask_gpu, ask_kernel, watch_files
 from ..provenance.file_watch import FileWatch, Watched
 from ..provenance.gpu import NoGPU
-from ..provenance.machine import read_gpus
+from ..provenance.machine import may_have_gpu, read_gpus
 from ..records.snapshot import SHARED_NOTES
 from ..tracking.checkpoint import ASKED, TRAINING
 from ..tracking.run import RUN_VARIABLE
@@ -103,7 +103,7 @@ class Supervisor:
         self.outcome, self.index, self.meter, self.watch = Outcome(), None, None, watch
         self._loop, self._stopping, self._was_running = None, None, False
         self.is_followed = False  # record what libraries report of fits
-        self.on_idle: Callable[[], None] = lambda: None  # called when the kernel has ended
+        self.on_idle: Callable[[], None] = lambda: None  # called once, when nothing is computed any more
         self.questions: list[str] = []  # expressions that a Python kernel evaluates before the first cell
         self.judge: Callable[[], dict[str, Any] | None] | None = None  # a cause from it ends the run
 
@@ -129,13 +129,20 @@ class Supervisor:
             self._explain_end(error)
         finally:
             try:
+                if not may_have_gpu():  # which the kernel would hold to its end
+                    self._tell_idle()
                 await self._finish()
             finally:
                 watch.cancel()
                 await self.client.stop()
-                self.on_idle()
+                self._tell_idle()
                 self._stop_watch()
                 await asyncio.to_thread(self._name_survivors)
+
+    def _tell_idle(self) -> None:
+        "Say that another run may begin."
+        self.on_idle()
+        self.on_idle = lambda: None
 
     def _name_survivors(self) -> None:
         "Warn of processes that the notebook has started and that did not end with its kernel."

@@ -301,17 +301,18 @@ def _work_with(
 ) -> None:
     """Work with local workers, and end them in any case.
 
-    Where more processors are there than the trials use, each share has two workers in turn: while one closes the record
-    of a trial, the other begins the next one."""
+    Where more processors are there than the trials use, each share has two workers in turn: while one ends a trial,
+    the other begins the next one."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
     is_spacious = available > len(shares) * driver.study.threads and (driver.limit or 2) > len(shares)
     setup = {
         "study": driver.study, "root": driver.root, "folder": driver.folder, "options": options, "argv": list(sys.argv)
     }
-    spares = shares if is_spacious else []
+    places = [(share, is_second) for is_second in ((False, True) if is_spacious else (False,)) for share in shares]
     try:
-        driver.workers = [Worker(index, share, driver.folder, setup) for index, share in enumerate([*shares, *spares])]
-        driver.spares = len(spares)
+        driver.workers = [Worker(index, share, driver.folder, setup, is_second)
+                          for index, (share, is_second) in enumerate(places)]
+        driver.spares = len(places) - len(shares)
         driver.work()
     finally:
         for worker in driver.workers:

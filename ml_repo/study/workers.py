@@ -15,12 +15,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any
 
 from ..core.bounds import ParameterError
-from ..core.programs import collect_rarely, command_for, spare_imports
+from ..core.programs import collect_rarely, command_for, load_papermill, spare_imports
 from ..provenance.machine import read_gpus
 from ..provenance.portability import THREAD_VARIABLES
 from .trial_log import Trial
@@ -58,6 +59,7 @@ class Share:
     "The part of the machine that the trials of one worker use."
     environment: dict[str, str] = field(default_factory=dict)  # environment variables
     processors: list[int] = field(default_factory=list)  # that its kernels may use; empty for all
+    others: list[int] = field(default_factory=list)  # as many that are free, or the same
 
 
 def share_machine(
@@ -80,8 +82,10 @@ def share_machine(
         raise ValueError(f"{workers} workers do not fit: this machine has {len(gpus)} GPU(s), with {workers_per_gpu} "
                          f"worker(s) on each. Take {len(gpus) * workers_per_gpu} workers, or let more share one: "
                          f"--workers-per-gpu {-(-workers // len(gpus))}")
+    second = workers if len(processors) >= 2 * workers * threads else 0  # the first of the others
     return [
-        Share(_list_variables(index, threads, workers_per_gpu, gpus), _pin(index, threads, processors))
+        Share(_list_variables(index, threads, workers_per_gpu, gpus), _pin(index, threads, processors),
+              _pin(second + index, threads, processors))
         for index in range(workers)
     ]
 
@@ -104,6 +108,16 @@ def _settle(
     sys.argv = list(setup["argv"])
 
 
+def _import_engine() -> None:
+    "Import what a run needs, before there is a trial."
+    from ml_repo.core.secret_patterns import load_library_patterns
+
+    load_papermill()
+    for name in ("ml_repo.execution.engine", "ml_repo.warm.provisioner"):
+        import_module(name)
+    load_library_patterns()
+
+
 def _work(
     connection: Connection,  # to the driver
     setup: Mapping[str, Any],  # from the driver
@@ -111,6 +125,7 @@ def _work(
     "Execute trials until the driver has no more."
     from ml_repo.study.trial_runner import run_trial
 
+    _import_engine()
     while True:
         trial, past = connection.recv()
         announce = lambda record: connection.send(("run", record.name))
@@ -163,10 +178,11 @@ class Worker:
         share: Share,  # of the machine
         folder: Path,  # of the study, for the log of the worker
         setup: Mapping[str, Any],  # `study`, `root`, `folder`, `options` of every trial, `argv`
+        is_second: bool = False,  # whether another worker has the same share, and takes turns with it
     ):
         from ml_repo.study.workers import main  # of the module, where this is a notebook
 
-        self.place, self.share, self.folder, self.setup = place, share, folder, setup
+        self.place, self.share, self.folder, self.setup, self.is_second = place, share, folder, setup, is_second
         self.trial, self.run = None, ""  # the trial that it executes, and its record
         self.is_closing = False  # whether the kernel of the trial has ended, and its record is being closed
         self.connection, theirs = Pipe()
@@ -181,12 +197,12 @@ class Worker:
                                             start_new_session=True,
                                             pass_fds=[theirs.fileno()])
         theirs.close()
-        options = {**setup["options"], "processors": share.processors}
+        options = {**setup["options"], "processors": share.others if is_second else share.processors}
         self.connection.send({**setup, "options": options, "parent": os.getpid()})
 
     def again(self) -> "Worker":
         "Start another worker with the same share."
-        return Worker(self.place, self.share, self.folder, self.setup)
+        return Worker(self.place, self.share, self.folder, self.setup, self.is_second)
 
     def start(
         self,
