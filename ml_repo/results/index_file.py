@@ -54,6 +54,7 @@ def _connect(
         base.execute("PRAGMA journal_mode = WAL")
         base.execute("PRAGMA synchronous = NORMAL")
         base.execute("PRAGMA mmap_size = 1000000000")
+        base.execute("PRAGMA wal_autocheckpoint = 10000")  # pages: 40 MB, else a first index copies the same ones often
         if version == 0:
             base.execute("BEGIN IMMEDIATE")
             if base.execute("PRAGMA user_version").fetchone()[0] == 0:
