@@ -125,7 +125,7 @@ def load_papermill() -> ModuleType:
 # %% ../../nbs/core/02_programs.ipynb #da5094dc
 def collect_rarely() -> None:
     "Let this process, which is a program of this library, look for garbage rarely, and not at its end."
-    gc.set_threshold(50_000, 20, 20)
+    gc.set_threshold(20_000, 5, 5)
     atexit.register(gc.freeze)
 
 # %% ../../nbs/core/02_programs.ipynb #20fdc4a6
