@@ -95,12 +95,10 @@ def _find_common(
 def _find_kept(
     pieces: Sequence[str],  # of a text
     same: Sequence[bool],  # whether the other text has it, too
-    heads: dict[str, bool],  # takes what `_may_be_head` says of pieces
+    heads: Sequence[bool],  # whether it differs, or may be a head
 ) -> list[bool]:  # one a piece
     "Choose the pieces that stay: those that differ, those around them, and heads of tables."
-    for piece in {*pieces} - heads.keys():
-        heads[piece] = _may_be_head(piece)
-    kept = [not is_same or heads[piece] for piece, is_same in zip(pieces, same)]
+    kept = list(heads)
     for number in [number for number, is_same in enumerate(same) if not is_same]:
         for others in (range(number + 1, len(pieces)), range(number - 1, -1, -1)):
             left = _AROUND
@@ -120,8 +118,11 @@ def drop_common(
     if min(len(first), len(second)) < _LONG:
         return DistinctParts(first, second)
     both = cut_pieces(first), cut_pieces(second)
-    texts, common, heads = [], "", {}
+    texts, common, heads, before = [], "", [], None
     for pieces, same in zip(both, _find_common(*both)):
+        if same is not before:  # else where they are the same, so are the heads
+            heads = [not is_same or _may_be_head(piece) for piece, is_same in zip(pieces, same)]
+        before = same
         shown, dropped, waiting = [], [], []
         for piece, is_kept in zip([*pieces, ""], [*_find_kept(pieces, same, heads), True]):
             if not is_kept:
