@@ -125,7 +125,8 @@ def _work(
     "Execute trials until the driver has no more."
     from ml_repo.study.trial_runner import run_trial
 
-    _import_engine()
+    with suppress(Exception):  # the first trial says what is missing
+        _import_engine()
     while True:
         trial, past = connection.recv()
         announce = lambda record: connection.send(("run", record.name))
